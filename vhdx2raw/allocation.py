@@ -1,0 +1,242 @@
+"""The BAT held against the file: every block inside it, none where another one or a region lies.
+
+MS-VHDX 2.5.1. The table has no checksum, and these are the best signs of damage. All of it is
+checked before the first byte is converted, in one walk.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from vhdx2raw.bat import OCCUPYING_STATES, Bat, BlockRun
+from vhdx2raw.errors import CorruptImageError, Finding, Findings, TruncatedImageError
+from vhdx2raw.region import Region, RegionTable
+from vhdx2raw.space import SpaceMap
+from vhdx2raw.structures import (
+    BAT_ENTRY_SIZE,
+    FILE_OFFSET_MASK,
+    MAX_FILE_OFFSET,
+    MIB,
+    RESERVED_MASK,
+    SECTOR_BITMAP_BLOCK_SIZE,
+    STATE_MASK,
+    PayloadBlockState,
+    SectorBitmapBlockState,
+)
+
+TRUNCATED_HINT = (
+    "the file was cut off, perhaps by an interrupted copy or a full disk;"
+    " fetch it again, or restore it from a backup"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """How the payload blocks of a disk are stored; that it exists proves that the BAT is sound.
+
+    Attributes:
+        block_counts: How many payload blocks are in each state.
+    """
+
+    block_counts: dict[PayloadBlockState, int]
+
+
+def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findings) -> Allocation:
+    """Walk the whole BAT once and refuse what cannot be right (R72 to R84, R111 to R114).
+
+    Args:
+        bat: The table.
+        regions: What else lies in the file.
+        size: Bytes of the file, with the growth that a replayed log asks for.
+        findings: Where warnings go.
+
+    Raises:
+        TruncatedImageError: A block lies beyond the end of the file.
+        CorruptImageError: An entry has an impossible value, or two structures share space.
+    """
+    _check_table_size(bat, regions.bat, size, findings)
+    walk = _Walk(bat, regions, size, findings)
+    for chunk_index in range(bat.geometry.chunk_count):
+        walk.check_chunk(chunk_index)
+    walk.summarize()
+    return Allocation(dict(walk.block_counts))
+
+
+def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -> None:
+    """The region must hold the table, save for a last entry that nobody needs (R52, R74)."""
+    geometry = bat.geometry
+    needed = geometry.bat_entry_count * BAT_ENTRY_SIZE
+    last_block = geometry.payload_bat_index(geometry.payload_block_count - 1)
+    facts = f"{region.length} bytes", f"at least {needed}"
+    if region.length < (last_block + 1) * BAT_ENTRY_SIZE:
+        problem = "is too short for the disk"
+        finding = Finding("R74", region.name, problem, "2.5", region.file_offset, *facts)
+        raise CorruptImageError(finding)
+    if region.length < needed:
+        problem = "lacks the last entry, of a sector bitmap"
+        findings.warn(Finding("R74", region.name, problem, "2.5", region.file_offset, *facts))
+    if region.end > size:
+        problem = "ends behind the end of the file"
+        findings.warn(Finding("R52", region.name, problem, "2.2.3.2", region.file_offset))
+
+
+class _Walk:
+    """The state of one walk: the space in use and what is counted for a summary."""
+
+    def __init__(self, bat: Bat, regions: RegionTable, size: int, findings: Findings) -> None:
+        self.block_counts: Counter[PayloadBlockState] = Counter()
+        self._bat = bat
+        self._geometry = bat.geometry
+        self._regions = regions
+        self._size = size
+        self._findings = findings
+        self._stray_bitmap_entries = 0
+        self._claimable = min(size, MAX_FILE_OFFSET)
+        self._space = SpaceMap()
+        for region in regions.reserved:
+            self._space.claim(region.file_offset // MIB, region.length // MIB)
+
+    def check_chunk(self, chunk_index: int) -> None:
+        """Check the entries of one chunk."""
+        partial = False
+        blocks = self._geometry.blocks_of_chunk(chunk_index)
+        for run in self._bat.iter_runs(blocks.start, blocks.stop):
+            self._check_run(run)
+            self.block_counts[run.state] += run.block_count
+            partial |= run.state is PayloadBlockState.PARTIALLY_PRESENT
+        entry = self._bat.sector_bitmap_entry(chunk_index)
+        if self._geometry.has_parent:
+            self._check_sector_bitmap(chunk_index, entry, needed=partial)
+        elif entry:
+            self._stray_bitmap_entries += 1
+
+    def summarize(self) -> None:
+        """Give one warning for each oddity, however many entries have it."""
+        counts = self.block_counts
+        if count := counts[PayloadBlockState.UNMAPPED_V095]:
+            problem = "blocks in state 5, the UNMAPPED of draft 0.95, which read as zeros"
+            self._findings.warn(Finding("R80", "BAT", f"{count} {problem}", "2.5.1.1"))
+        count = counts[PayloadBlockState.PARTIALLY_PRESENT]
+        if count and not self._geometry.has_parent:
+            problem = "blocks are partially present without a parent, which read as fully present"
+            self._findings.warn(Finding("R81", "BAT", f"{count} {problem}", "2.5.1.1"))
+        if count := self._stray_bitmap_entries:
+            problem = (
+                "sector bitmap entries in a disk without a parent are not zero;"
+                " typical of old versions of QEMU and mkimg: verify the result"
+            )
+            self._findings.warn(Finding("R82", "BAT", f"{count} {problem}", "2.5.1.2"))
+
+    def _check_run(self, run: BlockRun) -> None:
+        if run.entry & RESERVED_MASK:
+            self._refuse_block(run, "R77", "reserved bits are set", "2.5.1")
+        if run.state is PayloadBlockState.RESERVED:
+            self._refuse_block(run, "R80", "the state 4 is reserved", "2.5.1.1")
+        if run.state not in OCCUPYING_STATES:
+            return
+        if run.file_offset == 0:
+            self._refuse_block(run, "R78", "the block is present but has no place", "2.5.1")
+        self._check_inside_file(run)
+        length = run.block_count * self._geometry.block_size
+        if not self._space.claim(run.file_offset // MIB, length // MIB):
+            owner, overlap = self._find_owner(run.file_offset, run.file_offset + length)
+            block = self._block_at(run, overlap)
+            self._refuse_overlap(f"payload block {block}", self._entry_place(block), owner, overlap)
+
+    def _check_inside_file(self, run: BlockRun) -> None:
+        """Every used byte of the blocks must be in the file (R111, R112)."""
+        block_size = self._geometry.block_size
+        last = run.block_count - 1
+        end = run.file_offset + last * block_size
+        end += self._geometry.used_block_size(run.first_block + last)
+        if end > self._size:
+            # The first block of the run that does not fit.
+            index = min(last, max(0, self._size - run.file_offset) // block_size)
+            block = run.first_block + index
+            place = run.file_offset + index * block_size
+            finding = Finding(
+                "R111",
+                f"payload block {block}",
+                f"lies beyond the end of the file, at {place:#x}",
+                "2.5.1",
+                self._entry_place(block),
+                found=f"a file of {self._size} bytes",
+                expected=f"at least {place + self._geometry.used_block_size(block)}",
+            )
+            raise TruncatedImageError(finding, hint=TRUNCATED_HINT)
+        if end > MAX_FILE_OFFSET:
+            self._refuse_block(run, "R78", "the block lies behind 256 TiB", "2.5.1")
+
+    def _check_sector_bitmap(self, chunk_index: int, entry: int, *, needed: bool) -> None:
+        """Check the sector bitmap entry of a differencing disk (R77, R78, R83, R84, R114)."""
+        name = f"sector bitmap block of chunk {chunk_index}"
+        where = self._bat.entry_file_offset(self._geometry.sector_bitmap_bat_index(chunk_index))
+        state, file_offset = entry & STATE_MASK, entry & FILE_OFFSET_MASK
+        found = f"{entry:#018x}"
+        if state != SectorBitmapBlockState.PRESENT:
+            if needed:
+                problem = "is not present, but a block of the chunk is partially present"
+                raise CorruptImageError(Finding("R83", name, problem, "2.5.1.2", where, found))
+            if state != SectorBitmapBlockState.NOT_PRESENT or entry & RESERVED_MASK:
+                problem = "has a reserved state or reserved bits; it is not needed"
+                self._findings.warn(Finding("R83", name, problem, "2.5.1.2", where, found))
+            return
+        if entry & RESERVED_MASK:
+            raise CorruptImageError(
+                Finding("R77", name, "reserved bits are set", "2.5.1", where, found)
+            )
+        if file_offset == 0:
+            problem = "is present but has no place"
+            raise CorruptImageError(Finding("R78", name, problem, "2.5.1", where, found))
+        if needed and file_offset + self._used_bitmap_size(chunk_index) > self._size:
+            problem = f"lies beyond the end of the file, at {file_offset:#x}"
+            finding = Finding("R114", name, problem, "2.5.1", where, f"a file of {self._size} bytes")
+            raise TruncatedImageError(finding, hint=TRUNCATED_HINT)
+        if file_offset < self._claimable and not self._space.claim(file_offset // MIB, 1):
+            end = file_offset + SECTOR_BITMAP_BLOCK_SIZE
+            self._refuse_overlap(name, where, *self._find_owner(file_offset, end))
+
+    def _used_bitmap_size(self, chunk_index: int) -> int:
+        """Bytes of a sector bitmap block that say something about the virtual disk."""
+        chunk_size = self._geometry.chunk_size
+        used = min(chunk_size, self._geometry.virtual_disk_size - chunk_index * chunk_size)
+        return -(-used // self._geometry.logical_sector_size // 8)
+
+    def _entry_place(self, block: int) -> int:
+        return self._bat.entry_file_offset(self._geometry.payload_bat_index(block))
+
+    def _refuse_block(self, run: BlockRun, rule: str, problem: str, spec: str) -> None:
+        name = f"BAT entry of payload block {run.first_block}"
+        where = self._entry_place(run.first_block)
+        raise CorruptImageError(Finding(rule, name, problem, spec, where, f"{run.entry:#018x}"))
+
+    def _refuse_overlap(self, name: str, where: int, owner: str, overlap: int) -> None:
+        problem = f"lies where {owner} lies, at {overlap:#x}"
+        raise CorruptImageError(Finding("R84", name, problem, "2.5.1", where))
+
+    def _block_at(self, run: BlockRun, file_offset: int) -> int:
+        return run.first_block + (file_offset - run.file_offset) // self._geometry.block_size
+
+    def _find_owner(self, start: int, end: int) -> tuple[str, int]:
+        """Name what was first to claim a piece of the file, and where the two overlap.
+
+        Walks everything again in the order of the claims, so what it meets first is the owner.
+        """
+        for region in self._regions.reserved:
+            if region.file_offset < end and start < region.end:
+                return f"the {region.name}", max(start, region.file_offset)
+        for chunk_index in range(self._geometry.chunk_count):
+            blocks = self._geometry.blocks_of_chunk(chunk_index)
+            for run in self._bat.iter_runs(blocks.start, blocks.stop):
+                run_end = run.file_offset + run.block_count * self._geometry.block_size
+                overlap = max(start, run.file_offset)
+                if run.state in OCCUPYING_STATES and overlap < min(end, run_end):
+                    return f"payload block {self._block_at(run, overlap)}", overlap
+            entry = self._bat.sector_bitmap_entry(chunk_index)
+            bitmap = entry & FILE_OFFSET_MASK
+            overlap = max(start, bitmap)
+            if entry & STATE_MASK == SectorBitmapBlockState.PRESENT and self._geometry.has_parent:
+                if overlap < min(end, bitmap + SECTOR_BITMAP_BLOCK_SIZE):
+                    break
+        return f"the sector bitmap block of chunk {chunk_index}", overlap

@@ -1,0 +1,91 @@
+"""The program: its commands, and what each failure becomes."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from vhdx2raw.cli import convert as convert_command
+from vhdx2raw.cli.interruption import Interrupted, catch_signals
+from vhdx2raw.cli.words import HELP_WIDTH, complain, complain_of_fault
+from vhdx2raw.errors import Vhdx2rawError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOST_FAILURE = 8
+INTERNAL_FAULT = 70
+
+DEFAULT_COMMAND = "convert"
+OWN_OPTIONS = ("--help", "--version")
+
+
+class _DefaultCommandGroup(TyperGroup):
+    """A group whose first word may be left out: `SRC DST` means `convert SRC DST`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in OWN_OPTIONS:
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_DefaultCommandGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": HELP_WIDTH},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the shape that Typer asks for
+    if wanted:
+        typer.echo(f"vhdx2raw {version('vhdx2raw')}")
+        raise typer.Exit
+
+
+@app.callback(epilog=convert_command.EXAMPLES)
+def _program(
+    *,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version),
+    ] = False,
+) -> None:
+    """Convert VHDX virtual disks to raw, sparse disk images.
+
+    `vhdx2raw SRC DST` is short for `vhdx2raw convert SRC DST`; for its options see
+    `vhdx2raw convert --help`. A file that is called like a command is written `./convert`.
+    """
+
+
+app.command(
+    DEFAULT_COMMAND, epilog=convert_command.EXAMPLES, no_args_is_help=True
+)(convert_command.convert)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on `arguments` (by default those of the process); return its exit code."""
+    try:
+        with catch_signals():
+            app(list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    except Vhdx2rawError as error:
+        complain(str(error), hint=error.hint)
+        return error.exit_code
+    except Interrupted as interruption:
+        complain(str(interruption))
+        return interruption.exit_code
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return HOST_FAILURE
+    except Exception:  # noqa: BLE001 - the last door: no traceback unless it is asked for
+        complain_of_fault()
+        return INTERNAL_FAULT
+    return 0

@@ -1,0 +1,71 @@
+"""SIGINT, SIGTERM and SIGHUP, turned into an exception at a place where nothing can be lost."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):  # noqa: N818 - no error, like KeyboardInterrupt
+    """The user or the system asked the program to end.
+
+    Attributes:
+        exit_code: 128 and the number of the signal, as shells have it.
+    """
+
+    def __init__(self, number: int) -> None:
+        """Word the signal."""
+        words = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        super().__init__(words)
+        self.exit_code = 128 + number
+
+
+class _State:
+    """What the handler knows: whether it may raise at once, and the signal that came."""
+
+    deferred = False
+    received: int | None = None
+
+
+def _handle(number: int, _frame: FrameType | None) -> None:
+    _State.received = number
+    if not _State.deferred:
+        raise_if_interrupted()
+
+
+def raise_if_interrupted() -> None:
+    """Raise `Interrupted` if a signal has come."""
+    if _State.received is not None:
+        raise Interrupted(_State.received)
+
+
+@contextmanager
+def catch_signals() -> Iterator[None]:
+    """Let the signals raise `Interrupted`."""
+    _State.received = None
+    previous = {number: signal.signal(number, _handle) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Let nothing but `raise_if_interrupted` raise, while an output is being made.
+
+    A signal that comes after its last call is too late: the output is complete.
+    """
+    _State.deferred = True
+    try:
+        yield
+    finally:
+        _State.deferred = False

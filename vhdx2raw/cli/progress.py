@@ -1,0 +1,69 @@
+"""Progress on stderr: a bar for people, lines of JSON for programs, or nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vhdx2raw.convert import ProgressCallback
+
+JSON_SECONDS = 0.5
+
+
+class ProgressMode(str, Enum):
+    """How progress is shown."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+    JSON = "json"
+
+
+@contextmanager
+def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
+    """Give a function that takes the bytes moved so far and the bytes to be moved."""
+    if mode is ProgressMode.JSON:
+        yield _JsonLines()
+    elif mode is ProgressMode.ALWAYS or (mode is ProgressMode.AUTO and sys.stderr.isatty()):
+        with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
+            yield _Bar(bar)
+    else:
+        yield lambda done, total: None
+
+
+class _Bar:
+    def __init__(self, bar: tqdm[None]) -> None:
+        self._bar = bar
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.refresh()
+
+
+class _JsonLines:
+    """At most two lines a second, and always one when everything is moved."""
+
+    def __init__(self) -> None:
+        self._last_time = float("-inf")
+        self._finished = False
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        finished = done == total
+        if self._finished or (now - self._last_time < JSON_SECONDS and not finished):
+            return
+        self._last_time, self._finished = now, finished
+        line = {"bytes-done": done, "bytes-total": total}
+        sys.stderr.write(f"{json.dumps(line)}\n")
+        sys.stderr.flush()

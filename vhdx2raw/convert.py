@@ -1,0 +1,201 @@
+"""The loop: every piece of the virtual disk is read, looked at and handed to the sink.
+
+Policy lives here, ability in the sink. Several threads take pieces from one plan, each with one
+buffer made once, so memory is bounded by the number of threads whatever the size of the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Condition, Thread
+
+from vhdx2raw.extents import ExtentKind, iter_extents
+from vhdx2raw.image import VhdxImage
+from vhdx2raw.pieces import Piece, iter_pieces
+from vhdx2raw.sinks import Sink
+from vhdx2raw.structures import KIB
+from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS, iter_runs
+
+PIECE_SIZE = 256 * KIB
+"""Bytes read and written at once: large enough to hide the cost of a call, small enough for the
+cache of a processor."""
+DEFAULT_SPARSE_SIZE = 4 * KIB
+MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
+MAX_WORKERS = 4
+"""More threads than this wait for each other instead of for the disks."""
+PROGRESS_SECONDS = 0.1
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with the bytes moved so far and the bytes to be moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionResult:
+    """What a conversion did, in bytes of the virtual disk.
+
+    Attributes:
+        virtual_disk_size: All of it.
+        data_bytes: Read from the image; the rest is stored nowhere and reads as zeros.
+        written_bytes: Handed to the sink; the rest are holes of the output.
+    """
+
+    virtual_disk_size: int
+    data_bytes: int
+    written_bytes: int
+
+
+def convert(
+    image: VhdxImage,
+    sink: Sink,
+    *,
+    sparse_size: int = DEFAULT_SPARSE_SIZE,
+    workers: int | None = None,
+    progress: ProgressCallback = lambda done, total: None,
+) -> ConversionResult:
+    """Write the virtual disk of `image` to `sink`, completely or not at all.
+
+    Args:
+        image: The disk.
+        sink: Where it goes; it is committed at the end, and aborted on any failure.
+        sparse_size: Stored zeros that fill this many bytes, aligned, become holes: a power of
+            two from 512 to `MAX_SPARSE_SIZE`. 0 writes everything, holes included.
+        workers: Threads that copy; by default as many as there are processors for this process.
+        progress: Called from this thread about ten times a second, once more when all bytes are
+            moved, and never after the output has appeared under its name. What it raises ends
+            the conversion.
+
+    Raises:
+        ImageError: The image turned out to be truncated.
+        OutputError: The output cannot be made.
+        OSError: The host could not read or write.
+    """
+    try:
+        copy = _Copy(image, sink, sparse_size)
+        if sink.sequential:
+            copy.run_here(progress)
+        else:
+            copy.run_in_threads(workers or default_workers(), progress)
+        sink.flush()
+        progress(copy.done_bytes, copy.total_bytes)
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+    return ConversionResult(image.virtual_disk_size, copy.data_bytes, copy.written_bytes)
+
+
+def default_workers() -> int:
+    """Return how many threads to copy with: the processors this process may use, up to a few."""
+    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def _stored_bytes(image: VhdxImage) -> int:
+    extents = iter_extents(image)
+    return sum(extent.length for extent in extents if extent.kind is ExtentKind.DATA)
+
+
+class _Copy:
+    """One run of the loop: the plan that the threads share, and what they did of it."""
+
+    def __init__(self, image: VhdxImage, sink: Sink, sparse_size: int) -> None:
+        self._sink = sink
+        self._sparse_size = sparse_size
+        self._piece_size = max(PIECE_SIZE, sparse_size)
+        self._writes_zeros = sparse_size == 0 or not sink.makes_holes
+        self._plan = iter_pieces(
+            iter_extents(image), self._piece_size, cut_zeros=self._writes_zeros
+        )
+        # Guards the plan, the counts and the fate of the run.
+        self._changed = Condition()
+        self._working = 0
+        self._stopping = False
+        self._failure: BaseException | None = None
+        self.total_bytes = image.virtual_disk_size if self._writes_zeros else _stored_bytes(image)
+        self.done_bytes = 0
+        self.data_bytes = 0
+        self.written_bytes = 0
+
+    def run_here(self, progress: ProgressCallback) -> None:
+        """Copy everything in this thread, in order."""
+        buffer = memoryview(bytearray(self._piece_size))
+        next_progress = 0.0
+        for piece in self._plan:
+            self._make(piece, buffer)
+            if time.monotonic() >= next_progress:
+                progress(self.done_bytes, self.total_bytes)
+                next_progress = time.monotonic() + PROGRESS_SECONDS
+
+    def run_in_threads(self, count: int, progress: ProgressCallback) -> None:
+        """Copy everything with `count` threads, and raise the first failure of any of them."""
+        threads = [Thread(target=self._work) for _ in range(count)]
+        self._working = count
+        try:
+            for thread in threads:
+                thread.start()
+            while self._working and not self._failure:
+                with self._changed:
+                    self._changed.wait(PROGRESS_SECONDS)
+                progress(self.done_bytes, self.total_bytes)
+        finally:
+            self._stopping = True
+            for thread in threads:
+                if thread.ident is not None:  # one that could not be started cannot be joined
+                    thread.join()
+        if self._failure:
+            raise self._failure
+
+    def _work(self) -> None:
+        """Take pieces until none is left or the run is over: what each thread does."""
+        buffer = memoryview(bytearray(self._piece_size))
+        failure: BaseException | None = None
+        try:
+            while piece := self._next_piece():
+                self._make(piece, buffer)
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
+            failure = error
+        with self._changed:
+            self._working -= 1
+            self._failure = self._failure or failure
+            self._stopping = self._stopping or failure is not None
+            self._changed.notify()
+
+    def _next_piece(self) -> Piece | None:
+        with self._changed:
+            return None if self._stopping else next(self._plan, None)
+
+    def _make(self, piece: Piece, buffer: memoryview) -> None:
+        """Bring one piece to the sink."""
+        if piece.data:
+            written = self._copy(piece, buffer[: piece.length])
+        elif self._writes_zeros:
+            self._sink.write(piece.virtual_offset, ZEROS[: piece.length])
+            written = piece.length
+        else:
+            self._sink.zero(piece.virtual_offset, piece.length)
+            written = 0
+        with self._changed:
+            self.done_bytes += piece.length if self._writes_zeros else piece.data_length
+            self.data_bytes += piece.data_length
+            self.written_bytes += written
+
+    def _copy(self, piece: Piece, buffer: memoryview) -> int:
+        """Read what is stored of a piece, write what of it is not zeros; return how much."""
+        if piece.data_length < piece.length:
+            buffer[:] = ZEROS[: piece.length]
+        for extent in piece.data:
+            start = extent.virtual_offset - piece.virtual_offset
+            extent.read_into(buffer[start : start + extent.length])
+        if self._writes_zeros:
+            self._sink.write(piece.virtual_offset, buffer)
+            return piece.length
+        written = 0
+        for is_zero, start, end in iter_runs(buffer, self._sparse_size):
+            if is_zero:
+                self._sink.zero(piece.virtual_offset + start, end - start)
+            else:
+                self._sink.write(piece.virtual_offset + start, buffer[start:end])
+                written += end - start
+        return written

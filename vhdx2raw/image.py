@@ -1,0 +1,128 @@
+"""One VHDX file, opened: the order in which its parts are read and believed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from types import TracebackType
+
+from vhdx2raw.allocation import Allocation, check_allocation
+from vhdx2raw.bat import Bat
+from vhdx2raw.errors import Finding, Findings, ImageError, UnsupportedImageError
+from vhdx2raw.geometry import Geometry
+from vhdx2raw.header import HeaderSection, read_header_section
+from vhdx2raw.metadata import Metadata, read_metadata
+from vhdx2raw.region import RegionTable, read_region_table
+from vhdx2raw.source import FileSource, Source
+
+
+@dataclass(frozen=True, slots=True)
+class VhdxImage:
+    """One opened and checked VHDX file. Close it, or use it as a context manager.
+
+    Attributes:
+        source: The bytes of the file, with the log replayed.
+        header_section: The file type identifier and the current header.
+        regions: Where the regions lie.
+        metadata: The known metadata items.
+        geometry: Sizes and counts that follow from the metadata.
+        bat: The block allocation table.
+        allocation: What the table says as a whole.
+        warnings: Rules that the file breaks without harm to its contents.
+    """
+
+    source: Source
+    header_section: HeaderSection
+    regions: RegionTable
+    metadata: Metadata
+    geometry: Geometry
+    bat: Bat
+    allocation: Allocation
+    warnings: tuple[Finding, ...]
+
+    @property
+    def virtual_disk_size(self) -> int:
+        """Bytes of the virtual disk."""
+        return self.geometry.virtual_disk_size
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self.source.close()
+
+    def __enter__(self) -> VhdxImage:
+        """Return the image itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+
+def open_image(path: str | os.PathLike[str]) -> VhdxImage:
+    """Open one VHDX file and check everything about it but the contents of its blocks.
+
+    Raises:
+        UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
+        CorruptImageError: The file breaks the specification or is truncated.
+        OSError: The host cannot open or read it.
+    """
+    source = FileSource(path)
+    try:
+        return _read_image(source)
+    except ImageError as error:
+        error.path = source.name
+        source.close()
+        raise
+    except BaseException:
+        source.close()
+        raise
+
+
+def _read_image(source: Source) -> VhdxImage:
+    findings = Findings()
+    # 1. What the log cannot change: the identifier and the current header.
+    header_section = read_header_section(source, findings)
+    # 2. The log, before anything that it may rewrite.
+    _refuse_dirty(header_section)
+    # 3. Where the regions lie.
+    regions = read_region_table(source, header_section, findings)
+    # 4. What the disk is.
+    metadata = read_metadata(source, regions.metadata, findings)
+    _refuse_child(metadata)
+    geometry = Geometry(
+        metadata.virtual_disk_size,
+        metadata.block_size,
+        metadata.logical_sector_size,
+        metadata.has_parent,
+    )
+    # 5. Where its blocks lie, and that they can lie there.
+    bat = Bat(source, regions.bat, geometry)
+    allocation = check_allocation(bat, regions, source.size, findings)
+    return VhdxImage(
+        source,
+        header_section,
+        regions,
+        metadata,
+        geometry,
+        bat,
+        allocation,
+        tuple(findings.warnings),
+    )
+
+
+def _refuse_dirty(section: HeaderSection) -> None:
+    if section.is_dirty:
+        problem = "holds updates that must be replayed, which this version cannot do"
+        found = f"log {section.header.log_guid}"
+        raise UnsupportedImageError(Finding("R14", "log", problem, "2.3.3", found=found))
+
+
+def _refuse_child(metadata: Metadata) -> None:
+    if metadata.has_parent:
+        problem = "the disk needs its parent, which this version cannot read"
+        raise UnsupportedImageError(Finding("R94", "Parent Locator", problem, "2.6.2.6"))

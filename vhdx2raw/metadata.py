@@ -1,0 +1,282 @@
+"""The metadata table and its known items as one validated value (MS-VHDX 2.6).
+
+Nothing in the metadata region has a checksum, so every value is held against its limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from uuid import UUID
+
+from vhdx2raw.errors import (
+    CorruptImageError,
+    Finding,
+    Findings,
+    TruncatedImageError,
+    UnsupportedImageError,
+)
+from vhdx2raw.region import Region
+from vhdx2raw.source import Source
+from vhdx2raw.structures import (
+    FILE_PARAMETERS,
+    INCOMPLETE_FILE,
+    LOGICAL_SECTOR_SIZE,
+    MAX_BLOCK_SIZE,
+    MAX_METADATA_ITEM_LENGTH,
+    MAX_TABLE_ENTRIES,
+    MAX_VIRTUAL_DISK_SIZE,
+    METADATA_SIGNATURE,
+    METADATA_TABLE_SIZE,
+    MIN_BLOCK_SIZE,
+    PARENT_LOCATOR,
+    PHYSICAL_SECTOR_SIZE,
+    SECTOR_SIZES,
+    VIRTUAL_DISK_ID,
+    VIRTUAL_DISK_SIZE,
+    FileParameters,
+    MetadataTableEntry,
+    MetadataTableHeader,
+)
+
+ITEM_NAMES = {
+    FILE_PARAMETERS: "File Parameters",
+    VIRTUAL_DISK_SIZE: "Virtual Disk Size",
+    VIRTUAL_DISK_ID: "Virtual Disk ID",
+    LOGICAL_SECTOR_SIZE: "Logical Sector Size",
+    PHYSICAL_SECTOR_SIZE: "Physical Sector Size",
+    PARENT_LOCATOR: "Parent Locator",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The known metadata items; that it exists is the proof that they were checked.
+
+    Attributes:
+        block_size: Bytes of a payload block.
+        leave_block_allocated: Set for a *fixed* disk; means nothing to a reader (R64).
+        has_parent: Whether the disk is differencing.
+        virtual_disk_size: Bytes of the virtual disk.
+        virtual_disk_id: Identity of the disk as the guest sees it, if it is recorded.
+        logical_sector_size: 512 or 4096 bytes.
+        physical_sector_size: Bytes; for display only.
+    """
+
+    block_size: int
+    leave_block_allocated: bool
+    has_parent: bool
+    virtual_disk_size: int
+    virtual_disk_id: UUID | None
+    logical_sector_size: int
+    physical_sector_size: int
+
+    @property
+    def disk_type(self) -> str:
+        """``dynamic``, ``fixed`` or ``differencing``; the format itself has no such field."""
+        if self.has_parent:
+            return "differencing"
+        return "fixed" if self.leave_block_allocated else "dynamic"
+
+
+class _Items:
+    """The system items of a metadata table, found by GUID and read on demand."""
+
+    def __init__(self, source: Source, region: Region, findings: Findings) -> None:
+        self._source = source
+        self._region = region
+        self._findings = findings
+        self._entries = self._read_table()
+
+    def _finding(self, rule: str, item: UUID, problem: str, spec: str, found: str = "") -> Finding:
+        name = f"metadata item {ITEM_NAMES.get(item, item)}"
+        entry = self._entries.get(item)
+        where = self._region.file_offset + entry.offset if entry else None
+        return Finding(rule, name, problem, spec, where, found)
+
+    def _read_table(self) -> dict[UUID, MetadataTableEntry]:
+        """Read and check the table (R54, R57 to R60); return the system items by their GUID."""
+        offset = self._region.file_offset
+        raw = self._source.pread(offset, METADATA_TABLE_SIZE)
+        header = MetadataTableHeader.unpack(raw)
+        if header.signature != METADATA_SIGNATURE:
+            problem = f"the signature {METADATA_SIGNATURE.decode()} is missing"
+            raise CorruptImageError(Finding("R54", "metadata table", problem, "2.6.1.1", offset))
+        if header.entry_count > MAX_TABLE_ENTRIES:
+            problem = f"it claims {header.entry_count} entries, at most {MAX_TABLE_ENTRIES} fit"
+            raise CorruptImageError(Finding("R54", "metadata table", problem, "2.6.1.1", offset))
+        if header.reserved or any(header.reserved2):
+            problem = "reserved fields are not zero"
+            self._findings.warn(Finding("R54", "metadata table", problem, "2.6.1.1", offset))
+        entries: dict[tuple[UUID, bool], MetadataTableEntry] = {}
+        for index in range(header.entry_count):
+            entry = MetadataTableEntry.unpack(raw, index)
+            where = offset + MetadataTableHeader.LAYOUT.size
+            where += index * MetadataTableEntry.LAYOUT.size
+            self._check_entry(entry, where)
+            key = (entry.item_id, entry.is_user)
+            if key in entries:
+                self._check_duplicate(entry, where)
+            entries.setdefault(key, entry)
+        self._check_disjoint(list(entries.values()))
+        return {item: entry for (item, is_user), entry in entries.items() if not is_user}
+
+    def _check_entry(self, entry: MetadataTableEntry, where: int) -> None:
+        known = entry.item_id in ITEM_NAMES and not entry.is_user
+        name = f"metadata item {ITEM_NAMES[entry.item_id] if known else entry.item_id}"
+        if entry.item_id == INCOMPLETE_FILE and not entry.is_user:
+            problem = "marks a file whose creation was never finished"
+            raise CorruptImageError(Finding("R58", name, problem, "", where))
+        if entry.is_required and not known:
+            problem = "the file requires this item, which this program does not know"
+            raise UnsupportedImageError(Finding("R58", name, problem, "2.6.1.2", where))
+        if entry.flags & MetadataTableEntry.RESERVED_FLAGS or entry.reserved2:
+            problem = "reserved bits or fields are not zero"
+            self._findings.warn(Finding("R60", name, problem, "2.6.1.2", where))
+        problem = self._range_problem(entry)
+        if problem and not known:
+            self._findings.warn(Finding("R55", name, f"{problem}; ignored", "2.6.1.2", where))
+
+    def _check_duplicate(self, entry: MetadataTableEntry, where: int) -> None:
+        problem = "is listed twice"
+        if entry.item_id in ITEM_NAMES and not entry.is_user:
+            name = f"metadata item {ITEM_NAMES[entry.item_id]}"
+            raise CorruptImageError(Finding("R57", name, problem, "2.6.1.2", where))
+        name = f"metadata item {entry.item_id}"
+        self._findings.warn(Finding("R57", name, problem, "2.6.1.2", where))
+
+    def _check_disjoint(self, entries: list[MetadataTableEntry]) -> None:
+        """Warn of items that share bytes: each still has a certain value (R57)."""
+        stored = sorted((entry.offset, entry.length) for entry in entries if entry.length)
+        for (offset, length), (next_offset, _) in pairwise(stored):
+            if offset + length > next_offset:
+                where = self._region.file_offset + next_offset
+                problem = "two items share bytes"
+                self._findings.warn(Finding("R57", "metadata region", problem, "2.6.1.2", where))
+
+    def _range_problem(self, entry: MetadataTableEntry) -> str:
+        """Say what is wrong with the place of an item in the region (R55)."""
+        if entry.length > MAX_METADATA_ITEM_LENGTH:
+            return f"its length of {entry.length} bytes is above 1 MiB"
+        if entry.length and entry.offset < METADATA_TABLE_SIZE:
+            return f"its offset {entry.offset:#x} lies inside the metadata table"
+        if entry.offset + entry.length > self._region.length:
+            return f"its end {entry.offset + entry.length:#x} lies behind the metadata region"
+        return ""
+
+    def __contains__(self, item: UUID) -> bool:
+        return item in self._entries
+
+    def read(self, item: UUID, length: int, spec: str) -> bytes:
+        """Read the leading `length` bytes of a needed item (R55, R61, R62)."""
+        if item not in self._entries:
+            raise CorruptImageError(self._finding("R61", item, "is missing", spec))
+        entry = self._entries[item]
+        problem = self._range_problem(entry)
+        if problem:
+            raise CorruptImageError(self._finding("R55", item, problem, "2.6.1.2"))
+        sizes = f"is {entry.length} bytes long instead of {length}"
+        if entry.length < length:
+            raise CorruptImageError(self._finding("R62", item, sizes, spec))
+        if entry.length > length:
+            self._findings.warn(self._finding("R62", item, sizes, spec))
+        return self._source.pread(self._region.file_offset + entry.offset, length)
+
+    def read_optional(self, item: UUID, length: int, spec: str) -> bytes | None:
+        """Read an item that is needed for display only; its absence is a warning (R61)."""
+        try:
+            return self.read(item, length, spec)
+        except TruncatedImageError:
+            self._findings.warn(self._finding("R61", item, "lies beyond the end of the file", spec))
+        except CorruptImageError as error:
+            self._findings.warn(error.finding)
+        return None
+
+    def read_integer(self, item: UUID, length: int, spec: str) -> int:
+        """Read a needed item that is one integer."""
+        return int.from_bytes(self.read(item, length, spec), "little")
+
+    def refuse(self, rule: str, item: UUID, problem: str, spec: str, found: str) -> None:
+        """Raise for a value that breaks its limits."""
+        raise CorruptImageError(self._finding(rule, item, problem, spec, found))
+
+    def warn(self, rule: str, item: UUID, problem: str, spec: str, found: str = "") -> None:
+        """Keep a warning about an item."""
+        self._findings.warn(self._finding(rule, item, problem, spec, found))
+
+
+def read_metadata(source: Source, region: Region, findings: Findings) -> Metadata:
+    """Read and check the known metadata items (R54 to R70, R94).
+
+    Raises:
+        UnsupportedImageError: A required item is unknown.
+        CorruptImageError: A needed item is missing or has an impossible value.
+    """
+    items = _Items(source, region, findings)
+    parameters = _read_file_parameters(items)
+    logical_sector_size = items.read_integer(LOGICAL_SECTOR_SIZE, 4, "2.6.2.4")
+    if logical_sector_size not in SECTOR_SIZES:
+        problem = "is neither 512 nor 4096 bytes"
+        items.refuse("R67", LOGICAL_SECTOR_SIZE, problem, "2.6.2.4", str(logical_sector_size))
+    has_parent = bool(parameters.flags & FileParameters.HAS_PARENT)
+    _check_locator_presence(items, has_parent)
+    return Metadata(
+        block_size=parameters.block_size,
+        leave_block_allocated=bool(parameters.flags & FileParameters.LEAVE_BLOCK_ALLOCATED),
+        has_parent=has_parent,
+        virtual_disk_size=_read_virtual_disk_size(items, logical_sector_size),
+        virtual_disk_id=_read_virtual_disk_id(items),
+        logical_sector_size=logical_sector_size,
+        physical_sector_size=_read_physical_sector_size(items, logical_sector_size),
+    )
+
+
+def _read_file_parameters(items: _Items) -> FileParameters:
+    raw = items.read(FILE_PARAMETERS, FileParameters.LAYOUT.size, "2.6.2.1")
+    parameters = FileParameters.unpack(raw)
+    size = parameters.block_size
+    if not MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE or size.bit_count() != 1:
+        problem = "the block size is not a power of two from 1 MiB to 256 MiB"
+        items.refuse("R63", FILE_PARAMETERS, problem, "2.6.2.1", f"{size} bytes")
+    if parameters.flags & FileParameters.RESERVED_FLAGS:
+        problem = "reserved flags are set"
+        items.warn("R65", FILE_PARAMETERS, problem, "2.6.2.1", f"{parameters.flags:#x}")
+    return parameters
+
+
+def _read_virtual_disk_size(items: _Items, logical_sector_size: int) -> int:
+    size = items.read_integer(VIRTUAL_DISK_SIZE, 8, "2.6.2.2")
+    problem = ""
+    if size == 0:
+        problem = "the disk has no sector at all"
+    elif size > MAX_VIRTUAL_DISK_SIZE:
+        problem = "the disk is larger than 64 TiB"
+    elif size % logical_sector_size:
+        problem = f"is not a multiple of the logical sector size of {logical_sector_size} bytes"
+    if problem:
+        items.refuse("R66", VIRTUAL_DISK_SIZE, problem, "2.6.2.2", f"{size} bytes")
+    return size
+
+
+def _read_virtual_disk_id(items: _Items) -> UUID | None:
+    raw = items.read_optional(VIRTUAL_DISK_ID, 16, "2.6.2.3")
+    return UUID(bytes_le=raw) if raw else None
+
+
+def _read_physical_sector_size(items: _Items, logical_sector_size: int) -> int:
+    raw = items.read_optional(PHYSICAL_SECTOR_SIZE, 4, "2.6.2.5")
+    if raw is None:
+        return logical_sector_size
+    size = int.from_bytes(raw, "little")
+    if size not in SECTOR_SIZES:
+        items.warn("R68", PHYSICAL_SECTOR_SIZE, "is neither 512 nor 4096 bytes", "2.6.2.5", str(size))
+    return size
+
+
+def _check_locator_presence(items: _Items, has_parent: bool) -> None:
+    """A differencing disk has a parent locator, no other disk has one (R94)."""
+    if has_parent and PARENT_LOCATOR not in items:
+        items.refuse("R94", PARENT_LOCATOR, "a differencing disk needs one", "2.6.2.6", "none")
+    if not has_parent and PARENT_LOCATOR in items:
+        problem = "the disk is not differencing; its parent locator is ignored"
+        items.warn("R94", PARENT_LOCATOR, problem, "2.6.2.6")

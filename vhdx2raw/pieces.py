@@ -1,0 +1,68 @@
+"""The virtual disk cut into units of work: extents in, pieces out. Integers only.
+
+Pieces begin at multiples of a fixed size, whatever the extents are. So writes are aligned and few
+even where a differencing disk changes its source every sector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from vhdx2raw.extents import Extent, ExtentKind
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A range of the virtual disk to be made in one go.
+
+    Attributes:
+        virtual_offset: Where it begins, in bytes.
+        length: In bytes; no more than the size of pieces, except where long zeros stay whole.
+        data: The DATA extents in it, in order. What lies between them is zeros.
+    """
+
+    virtual_offset: int
+    length: int
+    data: tuple[Extent, ...]
+
+    @property
+    def data_length(self) -> int:
+        """Bytes to be read."""
+        return sum(extent.length for extent in self.data)
+
+
+def iter_pieces(
+    extents: Iterable[Extent], piece_size: int, *, cut_zeros: bool = False
+) -> Iterator[Piece]:
+    """Cut a disk, tiled by `extents` from offset 0 on, at multiples of `piece_size` bytes.
+
+    Long zeros stay one piece, unless `cut_zeros` is set.
+    """
+    start = end = 0
+    data: list[Extent] = []
+    for extent in extents:
+        while end < extent.virtual_end:
+            begin = end
+            end = min((begin // piece_size + 1) * piece_size, extent.virtual_end)
+            if extent.kind is ExtentKind.DATA:
+                data.append(_clip(extent, begin, end))
+            elif not data and not cut_zeros:
+                # Nothing but zeros so far: go on to the last cut that lies in this extent.
+                end = max(end, extent.virtual_end // piece_size * piece_size)
+            if end % piece_size == 0:
+                yield Piece(start, end - start, tuple(data))
+                start = end
+                data.clear()
+    if start < end:
+        yield Piece(start, end - start, tuple(data))
+
+
+def _clip(extent: Extent, begin: int, end: int) -> Extent:
+    """Return the part of a DATA extent between two offsets in the virtual disk."""
+    return replace(
+        extent,
+        virtual_offset=begin,
+        length=end - begin,
+        file_offset=extent.file_offset + begin - extent.virtual_offset,
+    )

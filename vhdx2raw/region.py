@@ -1,0 +1,202 @@
+"""The region table: which copy is good, and where the regions lie (MS-VHDX 2.2.3).
+
+Reads through the replayed log, which may rewrite both copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from uuid import UUID
+
+from vhdx2raw.errors import CorruptImageError, Finding, Findings, UnsupportedImageError
+from vhdx2raw.header import HeaderSection, read_copy
+from vhdx2raw.source import Source
+from vhdx2raw.structures import (
+    BAT_REGION,
+    HEADER_OFFSETS,
+    HEADER_SECTION_SIZE,
+    MAX_TABLE_ENTRIES,
+    METADATA_REGION,
+    REGION_TABLE_OFFSETS,
+    REGION_TABLE_SIGNATURE,
+    REGION_TABLE_SIZE,
+    STRUCTURE_ALIGNMENT,
+    RegionTableEntry,
+    RegionTableHeader,
+)
+
+REQUIRED_FLAG = 1
+KNOWN_REGIONS = {BAT_REGION: "BAT region", METADATA_REGION: "metadata region"}
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A piece of the file that belongs to one purpose.
+
+    Attributes:
+        name: For messages.
+        file_offset: Where it begins, in bytes.
+        length: In bytes.
+    """
+
+    name: str
+    file_offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """File offset just behind the region."""
+        return self.file_offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class RegionTable:
+    """Where the regions lie.
+
+    Attributes:
+        bat: The block allocation table.
+        metadata: The metadata region.
+        reserved: Every piece of the file that no block may touch, by file offset: the header
+            section, the log, the two known regions and any optional one. They are disjoint.
+    """
+
+    bat: Region
+    metadata: Region
+    reserved: tuple[Region, ...]
+
+
+def read_region_table(source: Source, section: HeaderSection, findings: Findings) -> RegionTable:
+    """Choose the region table and find the known regions (R42 to R53).
+
+    Raises:
+        UnsupportedImageError: A required region is unknown.
+        CorruptImageError: No table is valid, a known region is missing, lies where it may not,
+            or overlaps another one.
+    """
+    number, raw = _choose_table(source, findings)
+    known: dict[UUID, Region] = {}
+    optional: list[Region] = []
+    seen: set[UUID] = set()
+    for entry, file_offset in _iter_entries(raw, REGION_TABLE_OFFSETS[number - 1]):
+        if entry.guid in seen:
+            problem = f"region {entry.guid} is listed twice"
+            finding = Finding("R46", f"region table {number}", problem, "2.2.3.2", file_offset)
+            raise CorruptImageError(finding)
+        seen.add(entry.guid)
+        if entry.guid in KNOWN_REGIONS:
+            known[entry.guid] = _check_known(entry, file_offset)
+        else:
+            optional += _check_unknown(entry, file_offset, findings)
+    for guid, name in KNOWN_REGIONS.items():
+        if guid not in known:
+            finding = Finding("R49", f"region table {number}", f"no {name} is listed", "2.2.3")
+            raise CorruptImageError(finding)
+    reserved = [Region("header section", 0, HEADER_SECTION_SIZE), *known.values(), *optional]
+    reserved += _log_region(source, section, findings)
+    reserved.sort(key=lambda region: region.file_offset)
+    _check_disjoint(reserved)
+    return RegionTable(known[BAT_REGION], known[METADATA_REGION], tuple(reserved))
+
+
+def _choose_table(source: Source, findings: Findings) -> tuple[int, bytes]:
+    """Return the number and the bytes of the table to use: the first valid one (R42 to R44)."""
+    valid: dict[int, bytes] = {}
+    invalid: list[Finding] = []
+    for number, file_offset in enumerate(REGION_TABLE_OFFSETS, 1):
+        raw, problem = read_copy(source, file_offset, REGION_TABLE_SIZE, REGION_TABLE_SIGNATURE)
+        if not problem:
+            count = RegionTableHeader.unpack(raw).entry_count
+            if count > MAX_TABLE_ENTRIES:
+                problem = f"it claims {count} entries, at most {MAX_TABLE_ENTRIES} fit"
+        if problem:
+            name = f"region table {number}"
+            invalid.append(Finding("R42", name, problem, "2.2.3.1", file_offset))
+        else:
+            valid[number] = raw
+    if not valid:
+        problem = f"none is valid; {invalid[0]}; {invalid[1]}"
+        raise CorruptImageError(Finding("R43", "region tables", problem, "2.2.3"))
+    for finding in invalid:
+        findings.warn(finding)
+    if len(set(valid.values())) > 1:
+        problem = "both are valid but they differ; the first one is used"
+        findings.warn(Finding("R44", "region tables", problem, "2.2.3"))
+    return min(valid.items())
+
+
+def _iter_entries(raw: bytes, table_offset: int) -> Iterator[tuple[RegionTableEntry, int]]:
+    """Yield each entry of a table and where it lies in the file."""
+    for index in range(RegionTableHeader.unpack(raw).entry_count):
+        place = RegionTableHeader.LAYOUT.size + index * RegionTableEntry.LAYOUT.size
+        yield RegionTableEntry.unpack(raw, index), table_offset + place
+
+
+def _placement_problem(entry: RegionTableEntry) -> str:
+    """Say what is wrong with the place of a region (R47); nothing if it is right."""
+    if entry.file_offset % STRUCTURE_ALIGNMENT or entry.length % STRUCTURE_ALIGNMENT:
+        return "its place is not a multiple of 1 MiB"
+    if entry.file_offset < HEADER_SECTION_SIZE:
+        return "it lies inside the header section"
+    if entry.length == 0:
+        return "its length is zero"
+    return ""
+
+
+def _check_known(entry: RegionTableEntry, file_offset: int) -> Region:
+    """Return the region of a known entry. Its Required field is not worth a check (R50)."""
+    name = KNOWN_REGIONS[entry.guid]
+    problem = _placement_problem(entry)
+    if problem:
+        found = f"file offset {entry.file_offset:#x}, length {entry.length:#x}"
+        raise CorruptImageError(Finding("R47", name, problem, "2.2.3.2", file_offset, found))
+    return Region(name, entry.file_offset, entry.length)
+
+
+def _check_unknown(
+    entry: RegionTableEntry, file_offset: int, findings: Findings
+) -> Iterator[Region]:
+    """Yield the place of an optional region as occupied (R45), or refuse a required one (R48)."""
+    name = f"region {entry.guid}"
+    if entry.required & REQUIRED_FLAG:
+        problem = "the file requires this region, which this program does not know"
+        raise UnsupportedImageError(Finding("R48", name, problem, "2.2.3.2", file_offset))
+    if entry.required:
+        problem = "reserved bits of the Required field are set"
+        found = f"{entry.required:#x}"
+        findings.warn(Finding("R50", name, problem, "2.2.3.2", file_offset, found))
+    problem = _placement_problem(entry)
+    if problem:
+        findings.warn(Finding("R47", name, f"{problem}; ignored", "2.2.3.2", file_offset))
+    else:
+        yield Region(name, entry.file_offset, entry.length)
+
+
+def _log_region(source: Source, section: HeaderSection, findings: Findings) -> Iterator[Region]:
+    """Yield the place of the log as occupied.
+
+    In a clean file the fields mean nothing to a reader (R13), so an odd place is no more than a
+    warning, and occupies nothing.
+    """
+    log = Region("log", section.header.log_offset, section.header.log_length)
+    aligned = not (log.file_offset % STRUCTURE_ALIGNMENT or log.length % STRUCTURE_ALIGNMENT)
+    if section.is_dirty or (
+        aligned and log.file_offset >= HEADER_SECTION_SIZE and log.end <= source.size
+    ):
+        yield log
+    elif log.length:
+        found = f"file offset {log.file_offset:#x}, length {log.length:#x}"
+        where = HEADER_OFFSETS[section.header_number - 1]
+        problem = "the empty log has an impossible place, which is ignored"
+        findings.warn(Finding("R13", "log", problem, "2.2.2", where, found))
+
+
+def _check_disjoint(regions: list[Region]) -> None:
+    """Refuse regions, sorted by file offset, that overlap (R51)."""
+    for first, second in pairwise(regions):
+        if first.end > second.file_offset:
+            problem = f"overlaps the {second.name} at file offset {second.file_offset:#x}"
+            found = f"it ends at {first.end:#x}"
+            finding = Finding("R51", first.name, problem, "2.2.3.2", first.file_offset, found)
+            raise CorruptImageError(finding)

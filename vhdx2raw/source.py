@@ -1,0 +1,147 @@
+"""Exact positioned reads of one file, opened read-only. A short read is an error.
+
+A `Source` is all that the rooms after this one know of a file. It answers from any thread, since
+no read moves a shared position.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Protocol
+
+from vhdx2raw.errors import Finding, TruncatedImageError, UnsupportedImageError
+
+KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+)
+"""What is no file to read at any offset, by the test of `stat` that tells."""
+
+
+class Source(Protocol):
+    """Where the bytes of one VHDX file come from.
+
+    Attributes:
+        name: The file as the user named it, for messages.
+        size: Bytes that can be read.
+        identity: Device and inode, the same for every name of the same file.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def identity(self) -> tuple[int, int]: ...
+
+    def pread(self, file_offset: int, length: int) -> bytes:
+        """Read exactly `length` bytes, or raise `TruncatedImageError` or `OSError`."""
+        ...
+
+    def pread_into(self, file_offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` exactly, or raise `TruncatedImageError` or `OSError`."""
+        ...
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        ...
+
+
+class FileSource:
+    """A file of the host, never opened for writing (rule R5)."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open `path` for positioned reads.
+
+        Opening never blocks, whatever `path` is.
+
+        Raises:
+            UnsupportedImageError: `path` is a directory, a FIFO or something else that cannot
+                be read at any offset.
+            OSError: The host cannot open it.
+        """
+        self._name = os.fspath(path)
+        # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        self._descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(self._descriptor)
+            self._identity = (status.st_dev, status.st_ino)
+            self._require_random_access(status.st_mode)
+            # Not st_size: a block device has none.
+            self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        except BaseException:
+            self.close()
+            raise
+
+    def _require_random_access(self, mode: int) -> None:
+        for is_kind, kind in KINDS:
+            if is_kind(mode):
+                raise UnsupportedImageError(
+                    Finding("R1", "file", f"is {kind}, not a VHDX file"), path=self._name
+                )
+
+    @property
+    def name(self) -> str:
+        """The file as the user named it."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file when it was opened."""
+        return self._size
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the opened file."""
+        return self._identity
+
+    def pread(self, file_offset: int, length: int) -> bytes:
+        """Read exactly `length` bytes at `file_offset`."""
+        self._require_inside(file_offset, length)
+        data = os.pread(self._descriptor, length, file_offset)
+        if len(data) == length:
+            return data
+        buffer = bytearray(length)
+        self.pread_into(file_offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def pread_into(self, file_offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` exactly from `file_offset` on."""
+        self._require_inside(file_offset, len(buffer))
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._descriptor, [buffer[done:]], file_offset + done)
+            if count == 0:
+                raise self._truncated(file_offset, len(buffer), file_offset + done)
+            done += count
+
+    def _require_inside(self, file_offset: int, length: int) -> None:
+        # Before the call: an offset of 2^63 or more is an OverflowError to the operating system.
+        if file_offset + length > self._size:
+            raise self._truncated(file_offset, length, self._size)
+
+    def _truncated(self, file_offset: int, length: int, end: int) -> TruncatedImageError:
+        finding = Finding(
+            "R3",
+            "file",
+            f"ends too early: {length} bytes are needed here",
+            file_offset=file_offset,
+            found=f"end of file at {end:#x}",
+        )
+        hint = "the copy of this file is incomplete; fetch it again, or restore it from a backup"
+        return TruncatedImageError(finding, path=self._name, hint=hint)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):  # nothing was written, so nothing can be lost
+                os.close(descriptor)
