@@ -14,6 +14,7 @@ A disk passes these rooms, in this order; each imports only from rooms before it
     bat            the block allocation table, as runs of like blocks
     allocation     the table held against the file
     image          the order of opening one file
+    chain          a disk as a child and its parents
     extents        what every range of the virtual disk is: data or zeros
     pieces         the disk cut into units of work
     sinks          how raw output is made
@@ -24,6 +25,7 @@ The format is described in Microsoft's open specification MS-VHDX; section numbe
 package are those of its revision 8.0, and rules R1, R2, ... are listed in docs/format-rules.md.
 """
 
+from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.convert import ConversionResult, ProgressCallback, convert
 from vhdx2raw.errors import (
     CorruptImageError,
@@ -39,6 +41,7 @@ from vhdx2raw.image import VhdxImage, open_image
 from vhdx2raw.sinks import NullSink, Sink, SparseFileSink, StreamSink
 
 __all__ = [
+    "Chain",
     "ConversionResult",
     "CorruptImageError",
     "Extent",
@@ -57,5 +60,6 @@ __all__ = [
     "VhdxImage",
     "convert",
     "iter_extents",
+    "open_chain",
     "open_image",
 ]

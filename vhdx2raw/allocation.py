@@ -64,7 +64,7 @@ def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findin
 
 
 def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -> None:
-    """The region must hold the table, save for a last entry that nobody needs (R52, R74)."""
+    """Check that the region holds the table, save for a last entry that nobody needs (R52, R74)."""
     geometry = bat.geometry
     needed = geometry.bat_entry_count * BAT_ENTRY_SIZE
     last_block = geometry.payload_bat_index(geometry.payload_block_count - 1)
@@ -191,7 +191,9 @@ class _Walk:
             raise CorruptImageError(Finding("R78", name, problem, "2.5.1", where, found))
         if needed and file_offset + self._used_bitmap_size(chunk_index) > self._size:
             problem = f"lies beyond the end of the file, at {file_offset:#x}"
-            finding = Finding("R114", name, problem, "2.5.1", where, f"a file of {self._size} bytes")
+            finding = Finding(
+                "R114", name, problem, "2.5.1", where, f"a file of {self._size} bytes"
+            )
             raise TruncatedImageError(finding, hint=TRUNCATED_HINT)
         if file_offset < self._claimable and not self._space.claim(file_offset // MIB, 1):
             end = file_offset + SECTOR_BITMAP_BLOCK_SIZE
@@ -233,10 +235,11 @@ class _Walk:
                 overlap = max(start, run.file_offset)
                 if run.state in OCCUPYING_STATES and overlap < min(end, run_end):
                     return f"payload block {self._block_at(run, overlap)}", overlap
-            entry = self._bat.sector_bitmap_entry(chunk_index)
-            bitmap = entry & FILE_OFFSET_MASK
-            overlap = max(start, bitmap)
-            if entry & STATE_MASK == SectorBitmapBlockState.PRESENT and self._geometry.has_parent:
-                if overlap < min(end, bitmap + SECTOR_BITMAP_BLOCK_SIZE):
+            if self._geometry.has_parent:
+                entry = self._bat.sector_bitmap_entry(chunk_index)
+                bitmap = entry & FILE_OFFSET_MASK
+                overlap = max(start, bitmap)
+                taken = entry & STATE_MASK == SectorBitmapBlockState.PRESENT
+                if taken and overlap < min(end, bitmap + SECTOR_BITMAP_BLOCK_SIZE):
                     break
         return f"the sector bitmap block of chunk {chunk_index}", overlap

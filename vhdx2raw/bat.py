@@ -138,7 +138,7 @@ def _iter_runs_of_chunk(
 ) -> Iterator[BlockRun]:
     """Yield the runs of some entries of one chunk, the first of them for `first_block`."""
     count = len(entries)
-    if entries == array("Q", entries[:1]) * count and entries[0] & STATE_MASK < 6:
+    if entries == entries[:1] * count and entries[0] & STATE_MASK not in OCCUPYING_STATES:
         yield BlockRun(first_block, count, entries[0])  # most chunks of most disks
         return
     start = 0

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Thread
 
+from vhdx2raw.chain import Chain
 from vhdx2raw.extents import ExtentKind, iter_extents
-from vhdx2raw.image import VhdxImage
 from vhdx2raw.pieces import Piece, iter_pieces
 from vhdx2raw.sinks import Sink
 from vhdx2raw.structures import KIB
@@ -48,17 +48,17 @@ class ConversionResult:
 
 
 def convert(
-    image: VhdxImage,
+    chain: Chain,
     sink: Sink,
     *,
     sparse_size: int = DEFAULT_SPARSE_SIZE,
     workers: int | None = None,
-    progress: ProgressCallback = lambda done, total: None,
+    progress: ProgressCallback = lambda _done, _total: None,
 ) -> ConversionResult:
-    """Write the virtual disk of `image` to `sink`, completely or not at all.
+    """Write the virtual disk of `chain` to `sink`, completely or not at all.
 
     Args:
-        image: The disk.
+        chain: The disk.
         sink: Where it goes; it is committed at the end, and aborted on any failure.
         sparse_size: Stored zeros that fill this many bytes, aligned, become holes: a power of
             two from 512 to `MAX_SPARSE_SIZE`. 0 writes everything, holes included.
@@ -73,7 +73,7 @@ def convert(
         OSError: The host could not read or write.
     """
     try:
-        copy = _Copy(image, sink, sparse_size)
+        copy = _Copy(chain, sink, sparse_size)
         if sink.sequential:
             copy.run_here(progress)
         else:
@@ -84,7 +84,7 @@ def convert(
     except BaseException:
         sink.abort()
         raise
-    return ConversionResult(image.virtual_disk_size, copy.data_bytes, copy.written_bytes)
+    return ConversionResult(chain.virtual_disk_size, copy.data_bytes, copy.written_bytes)
 
 
 def default_workers() -> int:
@@ -92,28 +92,28 @@ def default_workers() -> int:
     return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
 
 
-def _stored_bytes(image: VhdxImage) -> int:
-    extents = iter_extents(image)
+def _stored_bytes(chain: Chain) -> int:
+    extents = iter_extents(chain)
     return sum(extent.length for extent in extents if extent.kind is ExtentKind.DATA)
 
 
 class _Copy:
     """One run of the loop: the plan that the threads share, and what they did of it."""
 
-    def __init__(self, image: VhdxImage, sink: Sink, sparse_size: int) -> None:
+    def __init__(self, chain: Chain, sink: Sink, sparse_size: int) -> None:
         self._sink = sink
         self._sparse_size = sparse_size
         self._piece_size = max(PIECE_SIZE, sparse_size)
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
         self._plan = iter_pieces(
-            iter_extents(image), self._piece_size, cut_zeros=self._writes_zeros
+            iter_extents(chain), self._piece_size, cut_zeros=self._writes_zeros
         )
         # Guards the plan, the counts and the fate of the run.
         self._changed = Condition()
         self._working = 0
         self._stopping = False
         self._failure: BaseException | None = None
-        self.total_bytes = image.virtual_disk_size if self._writes_zeros else _stored_bytes(image)
+        self.total_bytes = chain.virtual_disk_size if self._writes_zeros else _stored_bytes(chain)
         self.done_bytes = 0
         self.data_bytes = 0
         self.written_bytes = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from vhdx2raw.bat import BlockRun
+from vhdx2raw.chain import Chain
 from vhdx2raw.image import VhdxImage
 from vhdx2raw.structures import PayloadBlockState
 
@@ -55,36 +55,64 @@ class Extent:
         """Tell whether this extent and the one before it could be one."""
         if self.kind is not before.kind or self.image is not before.image:
             return False
-        return self.kind is ExtentKind.ZERO or self.file_offset == before.file_offset + before.length
+        return (
+            self.kind is ExtentKind.ZERO or self.file_offset == before.file_offset + before.length
+        )
 
 
-def iter_extents(image: VhdxImage) -> Iterator[Extent]:
-    """Yield the extents of the virtual disk: in order, without gaps, none that could be merged."""
+def iter_extents(
+    chain: Chain, virtual_offset: int = 0, length: int | None = None
+) -> Iterator[Extent]:
+    """Yield the extents that tile a range of the virtual disk, by default all of it.
+
+    They come in order and without gaps, and no two neighbours could be one.
+
+    Args:
+        chain: The disk.
+        virtual_offset: Where the range begins, in bytes.
+        length: Bytes of the range; what lies behind the end of the disk is left out.
+    """
+    end = chain.virtual_disk_size
+    if length is not None:
+        end = min(end, virtual_offset + length)
     pending: Extent | None = None
-    for extent in _iter_blocks(image):
-        if pending is None:
-            pending = extent
-        elif extent.continues(pending):
-            length = pending.length + extent.length
-            pending = Extent(
-                pending.kind, pending.virtual_offset, length, pending.image, pending.file_offset
-            )
-        else:
+    for extent in _iter_layer(chain.images, virtual_offset, end):
+        if pending is not None and extent.continues(pending):
+            pending = replace(pending, length=pending.length + extent.length)
+            continue
+        if pending is not None:
             yield pending
-            pending = extent
+        pending = extent
     if pending is not None:
         yield pending
 
 
-def _iter_blocks(image: VhdxImage) -> Iterator[Extent]:
-    """Yield an extent for each run of blocks."""
-    for run in image.bat.iter_runs(0, image.geometry.payload_block_count):
-        virtual_offset = run.first_block * image.geometry.block_size
-        virtual_end = min(run.end_block * image.geometry.block_size, image.virtual_disk_size)
-        length = virtual_end - virtual_offset
+def _iter_layer(images: tuple[VhdxImage, ...], start: int, end: int) -> Iterator[Extent]:
+    """Yield what the first of `images`, and through it those behind it, show from start to end.
+
+    Behind the root lie zeros, so that no one asks whether there is a parent. What an image does
+    not reach is hidden behind its end, even where a deeper one has it (R107).
+    """
+    if start >= end:
+        return
+    if not images:
+        yield Extent(ExtentKind.ZERO, start, end - start)
+        return
+    image = images[0]
+    geometry = image.geometry
+    own_end = min(end, geometry.virtual_disk_size)
+    first_block, end_block = start // geometry.block_size, -(-own_end // geometry.block_size)
+    for run in image.bat.iter_runs(first_block, end_block):
+        run_start = run.first_block * geometry.block_size
+        begin = max(start, run_start)
+        stop = min(own_end, run.end_block * geometry.block_size)
         match run.state:
-            # Without a parent, a partially present block is all here (R81).
             case PayloadBlockState.FULLY_PRESENT | PayloadBlockState.PARTIALLY_PRESENT:
-                yield Extent(ExtentKind.DATA, virtual_offset, length, image, run.file_offset)
+                file_offset = run.file_offset + begin - run_start
+                yield Extent(ExtentKind.DATA, begin, stop - begin, image, file_offset)
+            case PayloadBlockState.NOT_PRESENT:
+                yield from _iter_layer(images[1:], begin, stop)
             case _:
-                yield Extent(ExtentKind.ZERO, virtual_offset, length)
+                # Also in a child these are zeros, and never what the parent has (R86, R87).
+                yield Extent(ExtentKind.ZERO, begin, stop - begin)
+    yield from _iter_layer((), max(start, own_end), end)

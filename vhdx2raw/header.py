@@ -17,19 +17,22 @@ from vhdx2raw.errors import (
 )
 from vhdx2raw.source import Source
 from vhdx2raw.structures import (
+    BOOT_SIGNATURE,
     FILE_IDENTIFIER_SIZE,
     FILE_SIGNATURE,
     FOREIGN_SIGNATURES,
     HEADER_OFFSETS,
     HEADER_SIGNATURE,
     HEADER_SIZE,
-    VHD_FOOTER_SIGNATURE,
     VHD_FOOTER_SIZE,
+    VHD_SIGNATURE,
     ZERO_GUID,
     FileTypeIdentifier,
     Header,
     checksum,
 )
+
+INCOMPLETE_HINT = "the copy of this file is incomplete; fetch it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +90,18 @@ def _check_signature(source: Source) -> None:
 
 
 def _name_foreign_format(source: Source, start: bytes) -> tuple[str, str]:
-    if source.size == 0:
-        return "empty", "the copy of this file is incomplete; fetch it again"
+    """Return what the file is and what to do about it."""
+    if not start:
+        return "empty", INCOMPLETE_HINT
     if start.startswith(FILE_SIGNATURE):
-        return f"only {source.size} bytes long", "the copy of this file is incomplete; fetch it again"
+        return f"only {source.size} bytes long", INCOMPLETE_HINT
+    footer = source.pread(max(0, source.size - VHD_FOOTER_SIZE), min(source.size, VHD_FOOTER_SIZE))
     for signature, kind, hint in FOREIGN_SIGNATURES:
-        if start.startswith(signature):
+        if start.startswith(signature) or (signature == VHD_SIGNATURE and signature in footer):
             return kind, hint
-    if source.size >= VHD_FOOTER_SIZE:
-        footer = source.pread(source.size - VHD_FOOTER_SIZE, VHD_FOOTER_SIZE)
-        if VHD_FOOTER_SIGNATURE in footer:
-            return FOREIGN_SIGNATURES[0][1:]
     if source.name.lower().endswith(".vhds"):
         return "a VHD Set (.vhds)", "its data lies in the .avhdx file beside it; convert that one"
-    if start[510:512] == b"\x55\xaa":
+    if start[510:512] == BOOT_SIGNATURE:
         return "a disk with a boot sector", "it seems to be a raw image already"
     return "something else", f"a VHDX begins with the text {FILE_SIGNATURE.decode()}"
 
@@ -122,7 +123,7 @@ def _choose_header(source: Source, findings: Findings) -> tuple[Header, int]:
         )
     for finding in invalid:
         findings.warn(finding)
-    if len(valid) == 2 and valid[0][0].sequence_number == valid[1][0].sequence_number:
+    if len({header.sequence_number for header, _, _ in valid}) < len(valid):
         _check_identical(valid[0][2], valid[1][2])
     # max() keeps the first of equals, and equal sequence numbers mean equal headers here.
     header, number, _ = max(valid, key=lambda candidate: candidate[0].sequence_number)

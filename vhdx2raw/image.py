@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from vhdx2raw.allocation import Allocation, check_allocation
 from vhdx2raw.bat import Bat
@@ -14,6 +15,9 @@ from vhdx2raw.header import HeaderSection, read_header_section
 from vhdx2raw.metadata import Metadata, read_metadata
 from vhdx2raw.region import RegionTable, read_region_table
 from vhdx2raw.source import FileSource, Source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class VhdxImage:
         """Close the file; a second call does nothing."""
         self.source.close()
 
-    def __enter__(self) -> VhdxImage:
+    def __enter__(self) -> Self:
         """Return the image itself."""
         return self
 
@@ -93,7 +97,6 @@ def _read_image(source: Source) -> VhdxImage:
     regions = read_region_table(source, header_section, findings)
     # 4. What the disk is.
     metadata = read_metadata(source, regions.metadata, findings)
-    _refuse_child(metadata)
     geometry = Geometry(
         metadata.virtual_disk_size,
         metadata.block_size,
@@ -120,9 +123,3 @@ def _refuse_dirty(section: HeaderSection) -> None:
         problem = "holds updates that must be replayed, which this version cannot do"
         found = f"log {section.header.log_guid}"
         raise UnsupportedImageError(Finding("R14", "log", problem, "2.3.3", found=found))
-
-
-def _refuse_child(metadata: Metadata) -> None:
-    if metadata.has_parent:
-        problem = "the disk needs its parent, which this version cannot read"
-        raise UnsupportedImageError(Finding("R94", "Parent Locator", problem, "2.6.2.6"))

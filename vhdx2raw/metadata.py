@@ -219,7 +219,7 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
         problem = "is neither 512 nor 4096 bytes"
         items.refuse("R67", LOGICAL_SECTOR_SIZE, problem, "2.6.2.4", str(logical_sector_size))
     has_parent = bool(parameters.flags & FileParameters.HAS_PARENT)
-    _check_locator_presence(items, has_parent)
+    _check_locator_presence(items, has_parent=has_parent)
     return Metadata(
         block_size=parameters.block_size,
         leave_block_allocated=bool(parameters.flags & FileParameters.LEAVE_BLOCK_ALLOCATED),
@@ -269,12 +269,14 @@ def _read_physical_sector_size(items: _Items, logical_sector_size: int) -> int:
         return logical_sector_size
     size = int.from_bytes(raw, "little")
     if size not in SECTOR_SIZES:
-        items.warn("R68", PHYSICAL_SECTOR_SIZE, "is neither 512 nor 4096 bytes", "2.6.2.5", str(size))
+        items.warn(
+            "R68", PHYSICAL_SECTOR_SIZE, "is neither 512 nor 4096 bytes", "2.6.2.5", str(size)
+        )
     return size
 
 
-def _check_locator_presence(items: _Items, has_parent: bool) -> None:
-    """A differencing disk has a parent locator, no other disk has one (R94)."""
+def _check_locator_presence(items: _Items, *, has_parent: bool) -> None:
+    """Check that a differencing disk has a parent locator, and no other disk one (R94)."""
     if has_parent and PARENT_LOCATOR not in items:
         items.refuse("R94", PARENT_LOCATOR, "a differencing disk needs one", "2.6.2.6", "none")
     if not has_parent and PARENT_LOCATOR in items:

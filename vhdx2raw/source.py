@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -24,22 +23,22 @@ KINDS = (
 
 
 class Source(Protocol):
-    """Where the bytes of one VHDX file come from.
-
-    Attributes:
-        name: The file as the user named it, for messages.
-        size: Bytes that can be read.
-        identity: Device and inode, the same for every name of the same file.
-    """
+    """Where the bytes of one VHDX file come from."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The file as the user named it, for messages."""
+        ...
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes that can be read."""
+        ...
 
     @property
-    def identity(self) -> tuple[int, int]: ...
+    def identity(self) -> tuple[int, int]:
+        """Device and inode, the same for every name of the same file."""
+        ...
 
     def pread(self, file_offset: int, length: int) -> bytes:
         """Read exactly `length` bytes, or raise `TruncatedImageError` or `OSError`."""

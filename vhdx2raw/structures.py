@@ -74,8 +74,9 @@ RESERVED_MASK: Final = 0xFFFF8
 FILE_OFFSET_MASK: Final = 0xFFFF_FFFF_FFF0_0000
 """FileOffsetMB starts at bit 20, so the masked entry *is* the offset in bytes (2.5.1)."""
 
+VHD_SIGNATURE: Final = b"conectix"
 FOREIGN_SIGNATURES: Final = (
-    (b"conectix", "a legacy VHD image", "convert it to VHDX first, or use a tool that reads VHD"),
+    (VHD_SIGNATURE, "a legacy VHD image", "convert it to VHDX first, or use a tool that reads VHD"),
     (b"QFI\xfb", "a qcow2 image", "use qemu-img"),
     (b"KDMV", "a VMDK image", "use qemu-img"),
     (b"COWD", "a VMDK image", "use qemu-img"),
@@ -88,7 +89,9 @@ FOREIGN_SIGNATURES: Final = (
 )
 """What a file that is no VHDX may begin with, what that is, and what to do about it."""
 VHD_FOOTER_SIZE: Final = 512
-VHD_FOOTER_SIGNATURE: Final = b"conectix"
+"""Where at the end of a legacy VHD its signature stands; a fixed one has it nowhere else."""
+BOOT_SIGNATURE: Final = b"\x55\xaa"
+"""The last two bytes of the first sector of a disk with an MBR or of many file systems."""
 
 
 class PayloadBlockState(IntEnum):

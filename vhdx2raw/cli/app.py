@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -27,7 +27,7 @@ OWN_OPTIONS = ("--help", "--version")
 class _DefaultCommandGroup(TyperGroup):
     """A group whose first word may be left out: `SRC DST` means `convert SRC DST`."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         if args and args[0] not in self.commands and args[0] not in OWN_OPTIONS:
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -52,7 +52,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the shape that Typer
 @app.callback(epilog=convert_command.EXAMPLES)
 def _program(
     *,
-    version: Annotated[  # noqa: ARG001 - its callback does the work
+    version: Annotated[
         bool,
         typer.Option("--version", help="Show the version and exit.", callback=_print_version),
     ] = False,
@@ -64,9 +64,9 @@ def _program(
     """
 
 
-app.command(
-    DEFAULT_COMMAND, epilog=convert_command.EXAMPLES, no_args_is_help=True
-)(convert_command.convert)
+app.command(DEFAULT_COMMAND, epilog=convert_command.EXAMPLES, no_args_is_help=True)(
+    convert_command.convert
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

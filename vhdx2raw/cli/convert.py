@@ -6,15 +6,16 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.cli.interruption import deferred, raise_if_interrupted
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.words import format_size, parse_size, say
-from vhdx2raw.convert import MAX_SPARSE_SIZE, ConversionResult, convert as convert_image
-from vhdx2raw.image import VhdxImage, open_image
+from vhdx2raw.convert import MAX_SPARSE_SIZE, ConversionResult
+from vhdx2raw.convert import convert as convert_chain
 from vhdx2raw.sinks import NullSink, Sink, SparseFileSink, StreamSink
 
 EXAMPLES = """\b
@@ -90,13 +91,13 @@ def convert(
     elif quiet and progress is ProgressMode.AUTO:
         progress = ProgressMode.NEVER
     started = time.monotonic()
-    with open_image(source) as image:
-        result = _run(image, destination, force=force, sparse_size=sparse_size, mode=progress)
+    with open_chain(source) as chain:
+        result = _run(chain, destination, force=force, sparse_size=sparse_size, mode=progress)
     seconds = time.monotonic() - started
     if verbose or (sys.stderr.isatty() and not quiet):
-        _tell(image, destination, result, seconds)
+        _tell(chain, destination, result, seconds)
     if as_json:
-        print(json.dumps(_summary(image, destination, result, seconds), indent=2))  # noqa: T201
+        print(json.dumps(_summary(chain, destination, result, seconds), indent=2))  # noqa: T201
 
 
 def _check_usage(
@@ -115,60 +116,67 @@ def _check_usage(
 
 
 def _run(
-    image: VhdxImage, destination: str, *, force: bool, sparse_size: int, mode: ProgressMode
+    chain: Chain, destination: str, *, force: bool, sparse_size: int, mode: ProgressMode
 ) -> ConversionResult:
     if destination == STANDARD_STREAM:
         # Nothing to clean up, and a pipe that nobody reads must not hold up a signal.
         with show_progress(mode) as show:
-            sink = StreamSink(sys.stdout.buffer, inputs=[image.source.identity])
-            return convert_image(image, sink, sparse_size=sparse_size, progress=show)
+            sink = StreamSink(sys.stdout.buffer, inputs=chain.identities)
+            return convert_chain(chain, sink, sparse_size=sparse_size, progress=show)
     with deferred(), show_progress(mode) as show:
 
         def show_unless_interrupted(done: int, total: int) -> None:
             raise_if_interrupted()
             show(done, total)
 
-        return convert_image(
-            image,
-            _open_sink(image, destination, force=force),
+        return convert_chain(
+            chain,
+            _open_sink(chain, destination, force=force),
             sparse_size=sparse_size,
             progress=show_unless_interrupted,
         )
 
 
-def _open_sink(image: VhdxImage, destination: str, *, force: bool) -> Sink:
+def _open_sink(chain: Chain, destination: str, *, force: bool) -> Sink:
     if destination == NULL_OUTPUT:
         return NullSink()
     return SparseFileSink(
-        destination, image.virtual_disk_size, replace=force, inputs=[image.source.identity]
+        destination, chain.virtual_disk_size, replace=force, inputs=chain.identities
     )
 
 
-def _tell(image: VhdxImage, destination: str, result: ConversionResult, seconds: float) -> None:
-    for warning in image.warnings:
-        say(f"vhdx2raw: {image.source.name}: warning: {warning}")
+def _tell(chain: Chain, destination: str, result: ConversionResult, seconds: float) -> None:
+    for image in chain.images:
+        for warning in image.warnings:
+            say(f"vhdx2raw: {image.source.name}: warning: {warning}")
     say(
-        f"vhdx2raw: {image.source.name}: {format_size(result.virtual_disk_size)}"
-        f" {image.metadata.disk_type} disk, {format_size(result.data_bytes)} of it stored;"
+        f"vhdx2raw: {chain.child.source.name}: {format_size(result.virtual_disk_size)}"
+        f" {chain.child.metadata.disk_type} disk, {format_size(result.data_bytes)} of it stored;"
         f" {format_size(result.written_bytes)} written to {destination} in {seconds:.1f} s"
     )
 
 
 def _summary(
-    image: VhdxImage, destination: str, result: ConversionResult, seconds: float
+    chain: Chain, destination: str, result: ConversionResult, seconds: float
 ) -> dict[str, object]:
     """Build what `--json` prints, with the keys of qemu-img where they mean the same."""
     summary: dict[str, object] = {
-        "filename": image.source.name,
+        "filename": chain.child.source.name,
         "destination": destination,
         "format": "raw",
         "virtual-size": result.virtual_disk_size,
         "data-size": result.data_bytes,
         "written-size": result.written_bytes,
-        "logical-sector-size": image.metadata.logical_sector_size,
+        "logical-sector-size": chain.child.metadata.logical_sector_size,
         "duration-seconds": round(seconds, 3),
         "warnings": [
-            {"rule": warning.rule, "spec": warning.spec, "message": str(warning)}
+            {
+                "filename": image.source.name,
+                "rule": warning.rule,
+                "spec": warning.spec,
+                "message": str(warning),
+            }
+            for image in chain.images
             for warning in image.warnings
         ],
     }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(BaseException):  # noqa: N818 - no error, like KeyboardInterrupt
+class Interrupted(BaseException):
     """The user or the system asked the program to end.
 
     Attributes:
@@ -22,7 +22,9 @@ class Interrupted(BaseException):  # noqa: N818 - no error, like KeyboardInterru
 
     def __init__(self, number: int) -> None:
         """Word the signal."""
-        words = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        words = (
+            "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        )
         super().__init__(words)
         self.exit_code = 128 + number
 

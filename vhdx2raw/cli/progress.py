@@ -34,10 +34,10 @@ def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
     if mode is ProgressMode.JSON:
         yield _JsonLines()
     elif mode is ProgressMode.ALWAYS or (mode is ProgressMode.AUTO and sys.stderr.isatty()):
-        with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
+        with tqdm[None](unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
             yield _Bar(bar)
     else:
-        yield lambda done, total: None
+        yield lambda _done, _total: None
 
 
 class _Bar:
