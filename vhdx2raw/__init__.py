@@ -8,7 +8,11 @@ A disk passes these rooms, in this order; each imports only from rooms before it
     space          which MiB of a file are in use
     zeros          which parts of a buffer are zero
     source         exact positioned reads of one file
+    overlay        replayed sectors laid over a source
+    foreign        what a file is that is no VHDX
     header         is it a VHDX, and which header is current
+    log_entry      the entries of a log, each one sound
+    log            the active sequence, turned into an overlay
     region         which region table is good, and where the regions lie
     metadata       the known metadata items as one checked value
     bat            the block allocation table, as runs of like blocks

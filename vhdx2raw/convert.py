@@ -17,7 +17,7 @@ from vhdx2raw.extents import ExtentKind, iter_extents
 from vhdx2raw.pieces import Piece, iter_pieces
 from vhdx2raw.sinks import Sink
 from vhdx2raw.structures import KIB
-from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS, iter_runs
+from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS, fill_zeros, iter_runs
 
 PIECE_SIZE = 256 * KIB
 """Bytes read and written at once: large enough to hide the cost of a call, small enough for the
@@ -184,7 +184,7 @@ class _Copy:
     def _copy(self, piece: Piece, buffer: memoryview) -> int:
         """Read what is stored of a piece, write what of it is not zeros; return how much."""
         if piece.data_length < piece.length:
-            buffer[:] = ZEROS[: piece.length]
+            fill_zeros(buffer)
         for extent in piece.data:
             start = extent.virtual_offset - piece.virtual_offset
             extent.read_into(buffer[start : start + extent.length])

@@ -15,24 +15,19 @@ from vhdx2raw.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
+from vhdx2raw.foreign import name_foreign_format
 from vhdx2raw.source import Source
 from vhdx2raw.structures import (
-    BOOT_SIGNATURE,
     FILE_IDENTIFIER_SIZE,
     FILE_SIGNATURE,
-    FOREIGN_SIGNATURES,
     HEADER_OFFSETS,
     HEADER_SIGNATURE,
     HEADER_SIZE,
-    VHD_FOOTER_SIZE,
-    VHD_SIGNATURE,
     ZERO_GUID,
     FileTypeIdentifier,
     Header,
     checksum,
 )
-
-INCOMPLETE_HINT = "the copy of this file is incomplete; fetch it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +80,8 @@ def _check_signature(source: Source) -> None:
     start = source.pread(0, min(source.size, FILE_IDENTIFIER_SIZE))
     if start.startswith(FILE_SIGNATURE) and len(start) == FILE_IDENTIFIER_SIZE:
         return
-    kind, hint = _name_foreign_format(source, start)
+    kind, hint = name_foreign_format(source, start)
     raise UnsupportedImageError(Finding("R1", "file", f"is {kind}, not a VHDX", "2.2.1"), hint=hint)
-
-
-def _name_foreign_format(source: Source, start: bytes) -> tuple[str, str]:
-    """Return what the file is and what to do about it."""
-    if not start:
-        return "empty", INCOMPLETE_HINT
-    if start.startswith(FILE_SIGNATURE):
-        return f"only {source.size} bytes long", INCOMPLETE_HINT
-    footer = source.pread(max(0, source.size - VHD_FOOTER_SIZE), min(source.size, VHD_FOOTER_SIZE))
-    for signature, kind, hint in FOREIGN_SIGNATURES:
-        if start.startswith(signature) or (signature == VHD_SIGNATURE and signature in footer):
-            return kind, hint
-    if source.name.lower().endswith(".vhds"):
-        return "a VHD Set (.vhds)", "its data lies in the .avhdx file beside it; convert that one"
-    if start[510:512] == BOOT_SIGNATURE:
-        return "a disk with a boot sector", "it seems to be a raw image already"
-    return "something else", f"a VHDX begins with the text {FILE_SIGNATURE.decode()}"
 
 
 def _choose_header(source: Source, findings: Findings) -> tuple[Header, int]:

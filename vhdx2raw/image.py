@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from vhdx2raw.allocation import Allocation, check_allocation
 from vhdx2raw.bat import Bat
-from vhdx2raw.errors import Finding, Findings, ImageError, UnsupportedImageError
+from vhdx2raw.errors import Finding, Findings, ImageError
 from vhdx2raw.geometry import Geometry
 from vhdx2raw.header import HeaderSection, read_header_section
+from vhdx2raw.log import LogPolicy, LogReport, replay_log
 from vhdx2raw.metadata import Metadata, read_metadata
 from vhdx2raw.region import RegionTable, read_region_table
 from vhdx2raw.source import FileSource, Source
@@ -26,6 +27,7 @@ class VhdxImage:
 
     Attributes:
         source: The bytes of the file, with the log replayed.
+        log: What was done with the log.
         header_section: The file type identifier and the current header.
         regions: Where the regions lie.
         metadata: The known metadata items.
@@ -36,6 +38,7 @@ class VhdxImage:
     """
 
     source: Source
+    log: LogReport
     header_section: HeaderSection
     regions: RegionTable
     metadata: Metadata
@@ -67,8 +70,12 @@ class VhdxImage:
         self.close()
 
 
-def open_image(path: str | os.PathLike[str]) -> VhdxImage:
+def open_image(path: str | os.PathLike[str], log_policy: LogPolicy = LogPolicy.REPLAY) -> VhdxImage:
     """Open one VHDX file and check everything about it but the contents of its blocks.
+
+    Args:
+        path: The file, which is only ever read.
+        log_policy: What to do if its log holds updates.
 
     Raises:
         UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
@@ -77,7 +84,7 @@ def open_image(path: str | os.PathLike[str]) -> VhdxImage:
     """
     source = FileSource(path)
     try:
-        return _read_image(source)
+        return _read_image(source, log_policy)
     except ImageError as error:
         error.path = source.name
         source.close()
@@ -87,12 +94,12 @@ def open_image(path: str | os.PathLike[str]) -> VhdxImage:
         raise
 
 
-def _read_image(source: Source) -> VhdxImage:
+def _read_image(source: Source, log_policy: LogPolicy) -> VhdxImage:
     findings = Findings()
     # 1. What the log cannot change: the identifier and the current header.
     header_section = read_header_section(source, findings)
     # 2. The log, before anything that it may rewrite.
-    _refuse_dirty(header_section)
+    source, log = replay_log(source, header_section, log_policy, findings)
     # 3. Where the regions lie.
     regions = read_region_table(source, header_section, findings)
     # 4. What the disk is.
@@ -108,6 +115,7 @@ def _read_image(source: Source) -> VhdxImage:
     allocation = check_allocation(bat, regions, source.size, findings)
     return VhdxImage(
         source,
+        log,
         header_section,
         regions,
         metadata,
@@ -116,10 +124,3 @@ def _read_image(source: Source) -> VhdxImage:
         allocation,
         tuple(findings.warnings),
     )
-
-
-def _refuse_dirty(section: HeaderSection) -> None:
-    if section.is_dirty:
-        problem = "holds updates that must be replayed, which this version cannot do"
-        found = f"log {section.header.log_guid}"
-        raise UnsupportedImageError(Finding("R14", "log", problem, "2.3.3", found=found))

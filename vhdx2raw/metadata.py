@@ -110,9 +110,9 @@ class _Items:
             self._findings.warn(Finding("R54", "metadata table", problem, "2.6.1.1", offset))
         entries: dict[tuple[UUID, bool], MetadataTableEntry] = {}
         for index in range(header.entry_count):
-            entry = MetadataTableEntry.unpack(raw, index)
-            where = offset + MetadataTableHeader.LAYOUT.size
-            where += index * MetadataTableEntry.LAYOUT.size
+            place = MetadataTableHeader.LAYOUT.size + index * MetadataTableEntry.LAYOUT.size
+            entry = MetadataTableEntry.unpack(raw, place)
+            where = offset + place
             self._check_entry(entry, where)
             key = (entry.item_id, entry.is_user)
             if key in entries:

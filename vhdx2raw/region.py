@@ -130,7 +130,7 @@ def _iter_entries(raw: bytes, table_offset: int) -> Iterator[tuple[RegionTableEn
     """Yield each entry of a table and where it lies in the file."""
     for index in range(RegionTableHeader.unpack(raw).entry_count):
         place = RegionTableHeader.LAYOUT.size + index * RegionTableEntry.LAYOUT.size
-        yield RegionTableEntry.unpack(raw, index), table_offset + place
+        yield RegionTableEntry.unpack(raw, place), table_offset + place
 
 
 def _placement_problem(entry: RegionTableEntry) -> str:
@@ -176,19 +176,17 @@ def _check_unknown(
 def _log_region(source: Source, section: HeaderSection, findings: Findings) -> Iterator[Region]:
     """Yield the place of the log as occupied.
 
-    In a clean file the fields mean nothing to a reader (R13), so an odd place is no more than a
-    warning, and occupies nothing.
+    Only a replayed log is certain to have a possible place. The fields of any other one mean
+    nothing to a reader (R13), so an odd place is no more than a warning, and occupies nothing.
     """
     log = Region("log", section.header.log_offset, section.header.log_length)
     aligned = not (log.file_offset % STRUCTURE_ALIGNMENT or log.length % STRUCTURE_ALIGNMENT)
-    if section.is_dirty or (
-        aligned and log.file_offset >= HEADER_SECTION_SIZE and log.end <= source.size
-    ):
+    if aligned and log.file_offset >= HEADER_SECTION_SIZE and log.end <= source.size:
         yield log
     elif log.length:
         found = f"file offset {log.file_offset:#x}, length {log.length:#x}"
         where = HEADER_OFFSETS[section.header_number - 1]
-        problem = "the empty log has an impossible place, which is ignored"
+        problem = "the unused log has an impossible place, which is ignored"
         findings.warn(Finding("R13", "log", problem, "2.2.2", where, found))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -46,6 +47,10 @@ class Source(Protocol):
 
     def pread_into(self, file_offset: int, buffer: memoryview) -> None:
         """Fill `buffer` exactly, or raise `TruncatedImageError` or `OSError`."""
+        ...
+
+    def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (file offset, length) of the parts of a range that stand in the file as such."""
         ...
 
     def close(self) -> None:
@@ -119,24 +124,17 @@ class FileSource:
         while done < len(buffer):
             count = os.preadv(self._descriptor, [buffer[done:]], file_offset + done)
             if count == 0:
-                raise self._truncated(file_offset, len(buffer), file_offset + done)
+                raise truncated(self._name, file_offset, len(buffer), file_offset + done)
             done += count
+
+    def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield the whole range: nothing is laid over the file."""
+        yield file_offset, length
 
     def _require_inside(self, file_offset: int, length: int) -> None:
         # Before the call: an offset of 2^63 or more is an OverflowError to the operating system.
         if file_offset + length > self._size:
-            raise self._truncated(file_offset, length, self._size)
-
-    def _truncated(self, file_offset: int, length: int, end: int) -> TruncatedImageError:
-        finding = Finding(
-            "R3",
-            "file",
-            f"ends too early: {length} bytes are needed here",
-            file_offset=file_offset,
-            found=f"end of file at {end:#x}",
-        )
-        hint = "the copy of this file is incomplete; fetch it again, or restore it from a backup"
-        return TruncatedImageError(finding, path=self._name, hint=hint)
+            raise truncated(self._name, file_offset, length, self._size)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -144,3 +142,16 @@ class FileSource:
         if descriptor >= 0:
             with suppress(OSError):  # nothing was written, so nothing can be lost
                 os.close(descriptor)
+
+
+def truncated(name: str, file_offset: int, length: int, end: int) -> TruncatedImageError:
+    """Return the error for a read of `length` bytes that meets the end of a file at `end`."""
+    finding = Finding(
+        "R3",
+        "file",
+        f"ends too early: {length} bytes are needed here",
+        file_offset=file_offset,
+        found=f"end of file at {end:#x}",
+    )
+    hint = "the copy of this file is incomplete; fetch it again, or restore it from a backup"
+    return TruncatedImageError(finding, path=name, hint=hint)

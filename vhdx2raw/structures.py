@@ -10,10 +10,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 from uuid import UUID
 
 from crc32c import crc32c
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
@@ -24,6 +27,7 @@ TIB: Final = 1 << 40
 FILE_SIGNATURE: Final = b"vhdxfile"
 HEADER_SIGNATURE: Final = b"head"
 REGION_TABLE_SIGNATURE: Final = b"regi"
+LOG_ENTRY_SIGNATURE: Final = b"loge"
 METADATA_SIGNATURE: Final = b"metadata"
 
 FILE_IDENTIFIER_SIZE: Final = 520
@@ -37,6 +41,7 @@ STRUCTURE_ALIGNMENT: Final = MIB
 
 # --- GUIDs --------------------------------------------------------------------------------------
 
+GUID_SIZE: Final = 16
 ZERO_GUID: Final = UUID(int=0)
 
 BAT_REGION: Final = UUID("2DC27766-F623-4200-9D64-115E9BFD4A08")
@@ -48,6 +53,7 @@ VIRTUAL_DISK_ID: Final = UUID("BECA12AB-B2E6-4523-93EF-C309E000C746")
 LOGICAL_SECTOR_SIZE: Final = UUID("8141BF1D-A96F-4709-BA47-F233A8FAAB5F")
 PHYSICAL_SECTOR_SIZE: Final = UUID("CDA348C7-445D-4471-9CC9-E9885251C556")
 PARENT_LOCATOR: Final = UUID("A8D35F2D-B30B-454D-ABF7-D3D84834AB0C")
+VHDX_PARENT_LOCATOR: Final = UUID("B04AEFB7-D19E-4A81-B789-25B8E9445913")
 INCOMPLETE_FILE: Final = UUID("71CC85F0-1B69-4E28-9558-C3BF83AE75D3")
 """Not in MS-VHDX: Microsoft's open parser knows it as the mark of a file still being made."""
 
@@ -60,6 +66,10 @@ MIN_BLOCK_SIZE: Final = MIB
 MAX_BLOCK_SIZE: Final = 256 * MIB
 MAX_VIRTUAL_DISK_SIZE: Final = 64 * TIB
 SECTOR_SIZES: Final = (512, 4096)
+MAX_LOG_LENGTH: Final = 1 << 30
+"""Ours: the specification gives no bound, and real logs have a few MiB."""
+MAX_LOG_DESCRIPTORS: Final = 1 << 18
+"""Ours: as many as there are sectors in the longest log."""
 MAX_FILE_OFFSET: Final = 256 * TIB
 """Ours, not the specification's: where a block may end. Four times the largest disk leaves room
 for every table and for any fragmentation, and it bounds the map of the space in use."""
@@ -73,25 +83,6 @@ STATE_MASK: Final = 0x7
 RESERVED_MASK: Final = 0xFFFF8
 FILE_OFFSET_MASK: Final = 0xFFFF_FFFF_FFF0_0000
 """FileOffsetMB starts at bit 20, so the masked entry *is* the offset in bytes (2.5.1)."""
-
-VHD_SIGNATURE: Final = b"conectix"
-FOREIGN_SIGNATURES: Final = (
-    (VHD_SIGNATURE, "a legacy VHD image", "convert it to VHDX first, or use a tool that reads VHD"),
-    (b"QFI\xfb", "a qcow2 image", "use qemu-img"),
-    (b"KDMV", "a VMDK image", "use qemu-img"),
-    (b"COWD", "a VMDK image", "use qemu-img"),
-    (b"\x1f\x8b", "a gzip archive", "decompress it first"),
-    (b"BZh", "a bzip2 archive", "decompress it first"),
-    (b"\xfd7zXZ\x00", "an xz archive", "decompress it first"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive", "decompress it first"),
-    (b"PK\x03\x04", "a zip archive", "unpack it first"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first"),
-)
-"""What a file that is no VHDX may begin with, what that is, and what to do about it."""
-VHD_FOOTER_SIZE: Final = 512
-"""Where at the end of a legacy VHD its signature stands; a fixed one has it nowhere else."""
-BOOT_SIGNATURE: Final = b"\x55\xaa"
-"""The last two bytes of the first sector of a disk with an MBR or of many file systems."""
 
 
 class PayloadBlockState(IntEnum):
@@ -119,6 +110,23 @@ def checksum(structure: bytes) -> int:
     return crc32c(structure[8:], crc32c(bytes(4), crc32c(structure[:4])))
 
 
+class Structure:
+    """Base of the layouts: unpacks the fields in their order, 16 bytes being a GUID."""
+
+    __slots__ = ()
+    LAYOUT: ClassVar[struct.Struct]
+
+    @classmethod
+    def unpack(cls, data: bytes, offset: int = 0) -> Self:
+        """Unpack the structure that begins at `offset` of `data`."""
+        fields = cls.LAYOUT.unpack_from(data, offset)
+        return cls(*(_guid_or_plain(field) for field in fields))
+
+
+def _guid_or_plain(field: object) -> object:
+    return UUID(bytes_le=field) if isinstance(field, bytes) and len(field) == GUID_SIZE else field
+
+
 @dataclass(frozen=True, slots=True)
 class FileTypeIdentifier:
     """The first structure of the file (2.2.1).
@@ -142,7 +150,7 @@ class FileTypeIdentifier:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Header(Structure):
     """One of the two headers (2.2.2)."""
 
     LAYOUT: ClassVar = struct.Struct("<4sIQ16s16s16sHHIQ")
@@ -158,16 +166,9 @@ class Header:
     log_length: int
     log_offset: int
 
-    @classmethod
-    def unpack(cls, data: bytes) -> Header:
-        """Unpack the first 80 of the 4096 bytes of a header."""
-        fields = cls.LAYOUT.unpack_from(data)
-        guids = (UUID(bytes_le=raw) for raw in fields[3:6])
-        return cls(*fields[:3], *guids, *fields[6:])
-
 
 @dataclass(frozen=True, slots=True)
-class RegionTableHeader:
+class RegionTableHeader(Structure):
     """The head of a region table (2.2.3.1)."""
 
     LAYOUT: ClassVar = struct.Struct("<4sIII")
@@ -177,14 +178,9 @@ class RegionTableHeader:
     entry_count: int
     reserved: int
 
-    @classmethod
-    def unpack(cls, data: bytes) -> RegionTableHeader:
-        """Unpack the first 16 bytes of a region table."""
-        return cls(*cls.LAYOUT.unpack_from(data))
-
 
 @dataclass(frozen=True, slots=True)
-class RegionTableEntry:
+class RegionTableEntry(Structure):
     """One region (2.2.3.2). Bit 0 of `required` is the flag, its other bits are reserved."""
 
     LAYOUT: ClassVar = struct.Struct("<16sQII")
@@ -194,16 +190,9 @@ class RegionTableEntry:
     length: int
     required: int
 
-    @classmethod
-    def unpack(cls, table: bytes, index: int) -> RegionTableEntry:
-        """Unpack entry `index` of a whole region table."""
-        start = RegionTableHeader.LAYOUT.size + index * cls.LAYOUT.size
-        guid, *rest = cls.LAYOUT.unpack_from(table, start)
-        return cls(UUID(bytes_le=guid), *rest)
-
 
 @dataclass(frozen=True, slots=True)
-class MetadataTableHeader:
+class MetadataTableHeader(Structure):
     """The head of the metadata table (2.6.1.1)."""
 
     LAYOUT: ClassVar = struct.Struct("<8sHH20s")
@@ -213,14 +202,9 @@ class MetadataTableHeader:
     entry_count: int
     reserved2: bytes
 
-    @classmethod
-    def unpack(cls, data: bytes) -> MetadataTableHeader:
-        """Unpack the first 32 bytes of the metadata region."""
-        return cls(*cls.LAYOUT.unpack_from(data))
-
 
 @dataclass(frozen=True, slots=True)
-class MetadataTableEntry:
+class MetadataTableEntry(Structure):
     """One metadata item: what it is and where in the metadata region it lies (2.6.1.2)."""
 
     LAYOUT: ClassVar = struct.Struct("<16sIIII")
@@ -244,16 +228,9 @@ class MetadataTableEntry:
         """Whether a reader that does not know the item must refuse the file."""
         return bool(self.flags & self.IS_REQUIRED)
 
-    @classmethod
-    def unpack(cls, table: bytes, index: int) -> MetadataTableEntry:
-        """Unpack entry `index` of a whole metadata table."""
-        start = MetadataTableHeader.LAYOUT.size + index * cls.LAYOUT.size
-        item_id, *rest = cls.LAYOUT.unpack_from(table, start)
-        return cls(UUID(bytes_le=item_id), *rest)
-
 
 @dataclass(frozen=True, slots=True)
-class FileParameters:
+class FileParameters(Structure):
     """The File Parameters item (2.6.2.1)."""
 
     LAYOUT: ClassVar = struct.Struct("<II")
@@ -264,7 +241,56 @@ class FileParameters:
     block_size: int
     flags: int
 
-    @classmethod
-    def unpack(cls, data: bytes) -> FileParameters:
-        """Unpack the 8 bytes of the item."""
-        return cls(*cls.LAYOUT.unpack_from(data))
+
+@dataclass(frozen=True, slots=True)
+class LogEntryHeader(Structure):
+    """The head of a log entry (2.3.1.1)."""
+
+    LAYOUT: ClassVar = struct.Struct("<4sIIIQII16sQQ")
+
+    signature: bytes
+    checksum: int
+    entry_length: int
+    tail: int
+    sequence_number: int
+    descriptor_count: int
+    reserved: int
+    log_guid: UUID
+    flushed_file_offset: int
+    last_file_offset: int
+
+
+LOG_DESCRIPTOR: Final = struct.Struct("<4s4s8sQQ")
+"""A zero or data descriptor (2.3.1.2, 2.3.1.3), which differ in the second and third field:
+signature; trailing bytes, or reserved; leading bytes, or the length of the zeros; file offset;
+sequence number. No dataclass: a log can hold a million of them."""
+ZERO_DESCRIPTOR_SIGNATURE: Final = b"zero"
+DATA_DESCRIPTOR_SIGNATURE: Final = b"desc"
+DATA_SECTOR_SIGNATURE: Final = b"data"
+LOG_SECTOR_SIZE: Final = 4 * KIB
+LEADING_SIZE: Final = 8
+TRAILING_SIZE: Final = 4
+"""What of a data sector the log needs for itself (2.3.1.4), and keeps in the descriptor."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLocatorHeader(Structure):
+    """The head of the Parent Locator item (2.6.2.6.1)."""
+
+    LAYOUT: ClassVar = struct.Struct("<16sHH")
+
+    locator_type: UUID
+    reserved: int
+    key_value_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ParentLocatorEntry(Structure):
+    """One key and its value (2.6.2.6.2): offsets in the item, lengths in bytes."""
+
+    LAYOUT: ClassVar = struct.Struct("<IIHH")
+
+    key_offset: int
+    value_offset: int
+    key_length: int
+    value_length: int

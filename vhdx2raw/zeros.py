@@ -25,6 +25,13 @@ def is_zero(buffer: memoryview) -> bool:
 _ZERO_BYTES: Final = bytes(MAX_BUFFER_SIZE)
 
 
+def fill_zeros(buffer: memoryview) -> None:
+    """Make every byte of `buffer`, of any length, zero."""
+    for start in range(0, len(buffer), MAX_BUFFER_SIZE):
+        piece = buffer[start : start + MAX_BUFFER_SIZE]
+        piece[:] = ZEROS[: len(piece)]
+
+
 def iter_runs(buffer: memoryview, granule: int) -> Iterator[tuple[bool, int, int]]:
     """Yield (is zero, start, end) for the runs that tile `buffer`, in bytes.
 

@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
@@ -34,14 +34,15 @@ def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
     if mode is ProgressMode.JSON:
         yield _JsonLines()
     elif mode is ProgressMode.ALWAYS or (mode is ProgressMode.AUTO and sys.stderr.isatty()):
-        with tqdm[None](unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
+        bar: tqdm[NoReturn]
+        with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
             yield _Bar(bar)
     else:
         yield lambda _done, _total: None
 
 
 class _Bar:
-    def __init__(self, bar: tqdm[None]) -> None:
+    def __init__(self, bar: tqdm[NoReturn]) -> None:
         self._bar = bar
 
     def __call__(self, done: int, total: int) -> None:

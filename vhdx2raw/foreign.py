@@ -1,0 +1,45 @@
+"""What a file is that is no VHDX, by the signatures of what people mistake for one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vhdx2raw.source import Source
+from vhdx2raw.structures import FILE_SIGNATURE
+
+VHD_SIGNATURE: Final = b"conectix"
+FOREIGN_SIGNATURES: Final = (
+    (VHD_SIGNATURE, "a legacy VHD image", "convert it to VHDX first, or use a tool that reads VHD"),
+    (b"QFI\xfb", "a qcow2 image", "use qemu-img"),
+    (b"KDMV", "a VMDK image", "use qemu-img"),
+    (b"COWD", "a VMDK image", "use qemu-img"),
+    (b"\x1f\x8b", "a gzip archive", "decompress it first"),
+    (b"BZh", "a bzip2 archive", "decompress it first"),
+    (b"\xfd7zXZ\x00", "an xz archive", "decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive", "decompress it first"),
+    (b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first"),
+)
+"""What a file that is no VHDX may begin with, what that is, and what to do about it."""
+VHD_FOOTER_SIZE: Final = 512
+"""Where at the end of a legacy VHD its signature stands; a fixed one has it nowhere else."""
+BOOT_SIGNATURE: Final = b"\x55\xaa"
+"""The last two bytes of the first sector of a disk with an MBR or of many file systems."""
+INCOMPLETE_HINT: Final = "the copy of this file is incomplete; fetch it again"
+
+
+def name_foreign_format(source: Source, start: bytes) -> tuple[str, str]:
+    """Return what the file is and what to do about it."""
+    if not start:
+        return "empty", INCOMPLETE_HINT
+    if start.startswith(FILE_SIGNATURE):
+        return f"only {source.size} bytes long", INCOMPLETE_HINT
+    footer = source.pread(max(0, source.size - VHD_FOOTER_SIZE), min(source.size, VHD_FOOTER_SIZE))
+    for signature, kind, hint in FOREIGN_SIGNATURES:
+        if start.startswith(signature) or (signature == VHD_SIGNATURE and signature in footer):
+            return kind, hint
+    if source.name.lower().endswith(".vhds"):
+        return "a VHD Set (.vhds)", "its data lies in the .avhdx file beside it; convert that one"
+    if start[510:512] == BOOT_SIGNATURE:
+        return "a disk with a boot sector", "it seems to be a raw image already"
+    return "something else", f"a VHDX begins with the text {FILE_SIGNATURE.decode()}"
