@@ -5,6 +5,7 @@ A disk passes these rooms, in this order; each imports only from rooms before it
     errors         the names of failure, their facts and their exit codes
     structures     every on-disk layout, signature, GUID and limit: bytes to fields
     geometry       the arithmetic of sectors, blocks, chunks and BAT indexes
+    sector_bitmap  bits to runs of sectors
     space          which MiB of a file are in use
     zeros          which parts of a buffer are zero
     source         exact positioned reads of one file
@@ -14,10 +15,12 @@ A disk passes these rooms, in this order; each imports only from rooms before it
     log_entry      the entries of a log, each one sound
     log            the active sequence, turned into an overlay
     region         which region table is good, and where the regions lie
+    locator        which parent a differencing disk needs
     metadata       the known metadata items as one checked value
     bat            the block allocation table, as runs of like blocks
     allocation     the table held against the file
     image          the order of opening one file
+    parents        where a parent may lie
     chain          a disk as a child and its parents
     extents        what every range of the virtual disk is: data or zeros
     pieces         the disk cut into units of work
@@ -36,12 +39,17 @@ from vhdx2raw.errors import (
     Finding,
     ImageError,
     OutputError,
+    ParentCycleError,
+    ParentError,
+    ParentMismatchError,
+    ParentNotFoundError,
     TruncatedImageError,
     UnsupportedImageError,
     Vhdx2rawError,
 )
 from vhdx2raw.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.image import VhdxImage, open_image
+from vhdx2raw.log import LogPolicy
 from vhdx2raw.sinks import NullSink, Sink, SparseFileSink, StreamSink
 
 __all__ = [
@@ -52,8 +60,13 @@ __all__ = [
     "ExtentKind",
     "Finding",
     "ImageError",
+    "LogPolicy",
     "NullSink",
     "OutputError",
+    "ParentCycleError",
+    "ParentError",
+    "ParentMismatchError",
+    "ParentNotFoundError",
     "ProgressCallback",
     "Sink",
     "SparseFileSink",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from vhdx2raw.bat import OCCUPYING_STATES, Bat, BlockRun
 from vhdx2raw.errors import CorruptImageError, Finding, Findings, TruncatedImageError
+from vhdx2raw.geometry import ceil_div
 from vhdx2raw.region import Region, RegionTable
 from vhdx2raw.space import SpaceMap
 from vhdx2raw.structures import (
@@ -203,7 +204,7 @@ class _Walk:
         """Bytes of a sector bitmap block that say something about the virtual disk."""
         chunk_size = self._geometry.chunk_size
         used = min(chunk_size, self._geometry.virtual_disk_size - chunk_index * chunk_size)
-        return -(-used // self._geometry.logical_sector_size // 8)
+        return ceil_div(used, self._geometry.logical_sector_size * 8)
 
     def _entry_place(self, block: int) -> int:
         return self._bat.entry_file_offset(self._geometry.payload_bat_index(block))

@@ -5,6 +5,10 @@
         UnsupportedImageError   4   not a VHDX, or valid but not for us
         CorruptImageError       5   the file breaks the specification
           TruncatedImageError   5   it ends before something that it promises
+      ParentError               6   a parent cannot be used
+        ParentNotFoundError     6   it is nowhere, or where it may not be
+        ParentMismatchError     6   it is not the version that the child was made from
+        ParentCycleError        6   it is a file of the chain already
       OutputError               7   the raw output cannot be made
 
 Everything this package raises on its own account is below `Vhdx2rawError`. An `OSError` of the
@@ -102,6 +106,24 @@ class CorruptImageError(ImageError):
 
 class TruncatedImageError(CorruptImageError):
     """The file ends before something that it promises."""
+
+
+class ParentError(Vhdx2rawError):
+    """A differencing disk cannot be read, because its parent cannot be used."""
+
+    exit_code = 6
+
+
+class ParentNotFoundError(ParentError):
+    """The parent is in none of the places where it may be."""
+
+
+class ParentMismatchError(ParentError):
+    """The parent is not the version that the child was made from, or has other sectors."""
+
+
+class ParentCycleError(ParentError):
+    """The parent is the child itself, or another file of the chain."""
 
 
 class OutputError(Vhdx2rawError):

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from vhdx2raw.bat import BlockRun
 from vhdx2raw.chain import Chain
+from vhdx2raw.geometry import ceil_div
 from vhdx2raw.image import VhdxImage
-from vhdx2raw.structures import PayloadBlockState
+from vhdx2raw.sector_bitmap import iter_runs
+from vhdx2raw.structures import FILE_OFFSET_MASK, PayloadBlockState
 
 
 class ExtentKind(Enum):
@@ -93,20 +96,24 @@ def _iter_layer(images: tuple[VhdxImage, ...], start: int, end: int) -> Iterator
     Behind the root lie zeros, so that no one asks whether there is a parent. What an image does
     not reach is hidden behind its end, even where a deeper one has it (R107).
     """
-    if start >= end:
-        return
-    if not images:
-        yield Extent(ExtentKind.ZERO, start, end - start)
-        return
+    own_end = min(end, images[0].virtual_disk_size) if images else start
+    if start < own_end:
+        yield from _iter_blocks(images, start, own_end)
+    if max(start, own_end) < end:
+        yield Extent(ExtentKind.ZERO, max(start, own_end), end - max(start, own_end))
+
+
+def _iter_blocks(images: tuple[VhdxImage, ...], start: int, end: int) -> Iterator[Extent]:
+    """Yield what the blocks of the first of `images` say about a range inside of it."""
     image = images[0]
-    geometry = image.geometry
-    own_end = min(end, geometry.virtual_disk_size)
-    first_block, end_block = start // geometry.block_size, -(-own_end // geometry.block_size)
-    for run in image.bat.iter_runs(first_block, end_block):
-        run_start = run.first_block * geometry.block_size
-        begin = max(start, run_start)
-        stop = min(own_end, run.end_block * geometry.block_size)
+    block_size = image.geometry.block_size
+    for run in image.bat.iter_runs(start // block_size, ceil_div(end, block_size)):
+        run_start = run.first_block * block_size
+        begin, stop = max(start, run_start), min(end, run.end_block * block_size)
         match run.state:
+            case PayloadBlockState.PARTIALLY_PRESENT if image.metadata.has_parent:
+                yield from _iter_partial(images, run, begin, stop)
+            # Without a parent, a partially present block is all here (R81).
             case PayloadBlockState.FULLY_PRESENT | PayloadBlockState.PARTIALLY_PRESENT:
                 file_offset = run.file_offset + begin - run_start
                 yield Extent(ExtentKind.DATA, begin, stop - begin, image, file_offset)
@@ -115,4 +122,31 @@ def _iter_layer(images: tuple[VhdxImage, ...], start: int, end: int) -> Iterator
             case _:
                 # Also in a child these are zeros, and never what the parent has (R86, R87).
                 yield Extent(ExtentKind.ZERO, begin, stop - begin)
-    yield from _iter_layer((), max(start, own_end), end)
+
+
+def _iter_partial(
+    images: tuple[VhdxImage, ...], blocks: BlockRun, start: int, end: int
+) -> Iterator[Extent]:
+    """Yield what partially present blocks of one chunk show: per sector, theirs or the parent's.
+
+    The data lies at its natural place in the block; what the parent has is left out (R89, R90).
+    """
+    image = images[0]
+    geometry = image.geometry
+    chunk_index = blocks.first_block // geometry.chunk_ratio
+    chunk_start = chunk_index * geometry.chunk_size
+    sector_size = geometry.logical_sector_size
+    first_sector = (start - chunk_start) // sector_size
+    end_sector = ceil_div(end - chunk_start, sector_size)
+    bitmap_place = image.bat.sector_bitmap_entry(chunk_index) & FILE_OFFSET_MASK
+    first_byte, end_byte = first_sector // 8, ceil_div(end_sector, 8)
+    bitmap = image.source.pread(bitmap_place + first_byte, end_byte - first_byte)
+    file_offset = blocks.file_offset - blocks.first_block * geometry.block_size
+    position = chunk_start + first_sector * sector_size
+    for present, count in iter_runs(bitmap, first_sector % 8, end_sector - first_sector):
+        begin, position = max(start, position), position + count * sector_size
+        stop = min(end, position)
+        if present:
+            yield Extent(ExtentKind.DATA, begin, stop - begin, image, file_offset + begin)
+        else:
+            yield from _iter_layer(images[1:], begin, stop)

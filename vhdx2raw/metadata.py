@@ -61,6 +61,7 @@ class Metadata:
         virtual_disk_id: Identity of the disk as the guest sees it, if it is recorded.
         logical_sector_size: 512 or 4096 bytes.
         physical_sector_size: Bytes; for display only.
+        parent_locator: The Parent Locator item of a differencing disk, not interpreted.
     """
 
     block_size: int
@@ -70,6 +71,7 @@ class Metadata:
     virtual_disk_id: UUID | None
     logical_sector_size: int
     physical_sector_size: int
+    parent_locator: bytes | None
 
     @property
     def disk_type(self) -> str:
@@ -182,6 +184,11 @@ class _Items:
             self._findings.warn(self._finding("R62", item, sizes, spec))
         return self._source.pread(self._region.file_offset + entry.offset, length)
 
+    def read_whole(self, item: UUID, spec: str) -> bytes:
+        """Read a needed item of any length."""
+        entry = self._entries.get(item)
+        return self.read(item, entry.length if entry else 0, spec)
+
     def read_optional(self, item: UUID, length: int, spec: str) -> bytes | None:
         """Read an item that is needed for display only; its absence is a warning (R61)."""
         try:
@@ -219,7 +226,6 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
         problem = "is neither 512 nor 4096 bytes"
         items.refuse("R67", LOGICAL_SECTOR_SIZE, problem, "2.6.2.4", str(logical_sector_size))
     has_parent = bool(parameters.flags & FileParameters.HAS_PARENT)
-    _check_locator_presence(items, has_parent=has_parent)
     return Metadata(
         block_size=parameters.block_size,
         leave_block_allocated=bool(parameters.flags & FileParameters.LEAVE_BLOCK_ALLOCATED),
@@ -228,6 +234,7 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
         virtual_disk_id=_read_virtual_disk_id(items),
         logical_sector_size=logical_sector_size,
         physical_sector_size=_read_physical_sector_size(items, logical_sector_size),
+        parent_locator=_read_parent_locator(items, has_parent=has_parent),
     )
 
 
@@ -275,10 +282,13 @@ def _read_physical_sector_size(items: _Items, logical_sector_size: int) -> int:
     return size
 
 
-def _check_locator_presence(items: _Items, *, has_parent: bool) -> None:
-    """Check that a differencing disk has a parent locator, and no other disk one (R94)."""
-    if has_parent and PARENT_LOCATOR not in items:
-        items.refuse("R94", PARENT_LOCATOR, "a differencing disk needs one", "2.6.2.6", "none")
-    if not has_parent and PARENT_LOCATOR in items:
+def _read_parent_locator(items: _Items, *, has_parent: bool) -> bytes | None:
+    """Read the item that a differencing disk has, and no other disk (R94)."""
+    if has_parent:
+        if PARENT_LOCATOR not in items:
+            items.refuse("R94", PARENT_LOCATOR, "a differencing disk needs one", "2.6.2.6", "none")
+        return items.read_whole(PARENT_LOCATOR, "2.6.2.6")
+    if PARENT_LOCATOR in items:
         problem = "the disk is not differencing; its parent locator is ignored"
         items.warn("R94", PARENT_LOCATOR, problem, "2.6.2.6")
+    return None

@@ -62,6 +62,8 @@ INCOMPLETE_FILE: Final = UUID("71CC85F0-1B69-4E28-9558-C3BF83AE75D3")
 MAX_TABLE_ENTRIES: Final = 2047
 """Of the region table (2.2.3.1) and of the metadata table (2.6.1.1)."""
 MAX_METADATA_ITEM_LENGTH: Final = MIB
+MAX_LOCATOR_ENTRIES: Final = 256
+"""Ours: real locators have five."""
 MIN_BLOCK_SIZE: Final = MIB
 MAX_BLOCK_SIZE: Final = 256 * MIB
 MAX_VIRTUAL_DISK_SIZE: Final = 64 * TIB

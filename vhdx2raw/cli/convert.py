@@ -16,6 +16,7 @@ from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.words import format_size, parse_size, say
 from vhdx2raw.convert import MAX_SPARSE_SIZE, ConversionResult
 from vhdx2raw.convert import convert as convert_chain
+from vhdx2raw.log import LogPolicy
 from vhdx2raw.sinks import NullSink, Sink, SparseFileSink, StreamSink
 
 EXAMPLES = """\b
@@ -24,6 +25,8 @@ Examples:
   vhdx2raw --force disk.vhdx disk.img     replace disk.img if it exists
   vhdx2raw -S 0 disk.vhdx disk.img        write and allocate every byte
   vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
+  vhdx2raw --parent base.vhdx snap.avhdx disk.img
+                                          flatten a checkpoint onto its parent
   vhdx2raw --json disk.vhdx disk.img      tell a script what was done
 """
 STANDARD_STREAM = "-"
@@ -52,6 +55,31 @@ Destination = Annotated[
         f" '{NULL_OUTPUT}' writes nothing.",
     ),
 ]
+Parents = Annotated[
+    list[str],
+    typer.Option(
+        "--parent",
+        metavar="FILE",
+        help="The parent of a differencing disk; repeat it for the parent's parent.",
+    ),
+]
+ParentDirs = Annotated[
+    list[str],
+    typer.Option("--parent-dir", metavar="DIR", help="Look for parents in DIR as well."),
+]
+AllowMismatch = Annotated[
+    bool,
+    typer.Option(
+        "--allow-parent-mismatch",
+        help="Use a parent that is not the version that the child was made from.",
+    ),
+]
+NoReplay = Annotated[
+    bool, typer.Option("--no-replay", help="Refuse a disk with updates in its log.")
+]
+IgnoreLog = Annotated[
+    bool, typer.Option("--ignore-log", help="Read a disk as it is without the updates in its log.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace DST if it exists.")]
 SparseSize = Annotated[
     int,
@@ -78,6 +106,11 @@ def convert(
     *,
     force: Force = False,
     sparse_size: SparseSize = "4k",  # type: ignore[assignment]  # parsed like what a user types
+    parents: Parents = [],  # noqa: B006 - Typer makes a new list
+    parent_dirs: ParentDirs = [],  # noqa: B006
+    allow_parent_mismatch: AllowMismatch = False,
+    no_replay: NoReplay = False,
+    ignore_log: IgnoreLog = False,
     progress: Progress = ProgressMode.AUTO,
     short_progress: ShortProgress = False,
     quiet: Quiet = False,
@@ -91,7 +124,13 @@ def convert(
     elif quiet and progress is ProgressMode.AUTO:
         progress = ProgressMode.NEVER
     started = time.monotonic()
-    with open_chain(source) as chain:
+    with open_chain(
+        source,
+        parents=parents,
+        parent_dirs=parent_dirs,
+        allow_parent_mismatch=allow_parent_mismatch,
+        log_policy=_log_policy(no_replay=no_replay, ignore_log=ignore_log),
+    ) as chain:
         result = _run(chain, destination, force=force, sparse_size=sparse_size, mode=progress)
     seconds = time.monotonic() - started
     if verbose or (sys.stderr.isatty() and not quiet):
@@ -113,6 +152,14 @@ def _check_usage(
         raise typer.BadParameter("standard output cannot take both the disk and --json")
     if sys.stdout.isatty():
         raise typer.BadParameter("standard output is a terminal; redirect it to a file or a pipe")
+
+
+def _log_policy(*, no_replay: bool, ignore_log: bool) -> LogPolicy:
+    if no_replay and ignore_log:
+        raise typer.BadParameter("--no-replay and --ignore-log contradict each other")
+    if no_replay:
+        return LogPolicy.REFUSE
+    return LogPolicy.IGNORE if ignore_log else LogPolicy.REPLAY
 
 
 def _run(
@@ -146,9 +193,8 @@ def _open_sink(chain: Chain, destination: str, *, force: bool) -> Sink:
 
 
 def _tell(chain: Chain, destination: str, result: ConversionResult, seconds: float) -> None:
-    for image in chain.images:
-        for warning in image.warnings:
-            say(f"vhdx2raw: {image.source.name}: warning: {warning}")
+    for name, warning in chain.warnings:
+        say(f"vhdx2raw: {name}: warning: {warning}")
     say(
         f"vhdx2raw: {chain.child.source.name}: {format_size(result.virtual_disk_size)}"
         f" {chain.child.metadata.disk_type} disk, {format_size(result.data_bytes)} of it stored;"
@@ -167,17 +213,23 @@ def _summary(
         "virtual-size": result.virtual_disk_size,
         "data-size": result.data_bytes,
         "written-size": result.written_bytes,
+        "chain": [
+            {
+                "filename": image.source.name,
+                "log": {"state": image.log.state.value, "entries": image.log.entry_count},
+            }
+            for image in chain.images
+        ],
         "logical-sector-size": chain.child.metadata.logical_sector_size,
         "duration-seconds": round(seconds, 3),
         "warnings": [
             {
-                "filename": image.source.name,
+                "filename": name,
                 "rule": warning.rule,
                 "spec": warning.spec,
                 "message": str(warning),
             }
-            for image in chain.images
-            for warning in image.warnings
+            for name, warning in chain.warnings
         ],
     }
     if destination != NULL_OUTPUT:
