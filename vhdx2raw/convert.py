@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Condition, Thread
 
 from vhdx2raw.chain import Chain
-from vhdx2raw.extents import ExtentKind, iter_extents
+from vhdx2raw.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.pieces import Piece, iter_pieces
-from vhdx2raw.sinks import Sink
+from vhdx2raw.sinks import CLONE_ALIGNMENT, Sink
 from vhdx2raw.structures import KIB
 from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS, fill_zeros, iter_runs
 
@@ -38,12 +38,14 @@ class ConversionResult:
 
     Attributes:
         virtual_disk_size: All of it.
-        data_bytes: Read from the image; the rest is stored nowhere and reads as zeros.
-        written_bytes: Handed to the sink; the rest are holes of the output.
+        data_bytes: Stored in the images; the rest is stored nowhere and reads as zeros.
+        cloned_bytes: Of these, not copied, but shared between the images and the output.
+        written_bytes: Handed to the sink; what is neither cloned nor written are holes.
     """
 
     virtual_disk_size: int
     data_bytes: int
+    cloned_bytes: int
     written_bytes: int
 
 
@@ -53,6 +55,8 @@ def convert(
     *,
     sparse_size: int = DEFAULT_SPARSE_SIZE,
     workers: int | None = None,
+    clone: bool = True,
+    sync: bool = True,
     progress: ProgressCallback = lambda _done, _total: None,
 ) -> ConversionResult:
     """Write the virtual disk of `chain` to `sink`, completely or not at all.
@@ -63,6 +67,9 @@ def convert(
         sparse_size: Stored zeros that fill this many bytes, aligned, become holes: a power of
             two from 512 to `MAX_SPARSE_SIZE`. 0 writes everything, holes included.
         workers: Threads that copy; by default as many as there are processors for this process.
+        clone: Whether the output may share storage with the images, where the host can do that.
+            Then zeros that are stored in the images stay stored. Not with `sparse_size` 0.
+        sync: Whether to wait until the output is on stable storage before it appears.
         progress: Called from this thread about ten times a second, once more when all bytes are
             moved, and never after the output has appeared under its name. What it raises ends
             the conversion.
@@ -73,18 +80,21 @@ def convert(
         OSError: The host could not read or write.
     """
     try:
-        copy = _Copy(chain, sink, sparse_size)
+        copy = _Copy(chain, sink, sparse_size, clone=clone)
         if sink.sequential:
             copy.run_here(progress)
         else:
             copy.run_in_threads(workers or default_workers(), progress)
-        sink.flush()
+        if sync:
+            sink.flush()
         progress(copy.done_bytes, copy.total_bytes)
         sink.commit()
     except BaseException:
         sink.abort()
         raise
-    return ConversionResult(chain.virtual_disk_size, copy.data_bytes, copy.written_bytes)
+    return ConversionResult(
+        chain.virtual_disk_size, copy.data_bytes, copy.cloned_bytes, copy.written_bytes
+    )
 
 
 def default_workers() -> int:
@@ -100,14 +110,15 @@ def _stored_bytes(chain: Chain) -> int:
 class _Copy:
     """One run of the loop: the plan that the threads share, and what they did of it."""
 
-    def __init__(self, chain: Chain, sink: Sink, sparse_size: int) -> None:
+    def __init__(self, chain: Chain, sink: Sink, sparse_size: int, *, clone: bool) -> None:
         self._sink = sink
         self._sparse_size = sparse_size
         self._piece_size = max(PIECE_SIZE, sparse_size)
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
-        self._plan = iter_pieces(
-            iter_extents(chain), self._piece_size, cut_zeros=self._writes_zeros
-        )
+        extents = iter_extents(chain)
+        if clone and not self._writes_zeros:
+            extents = self._iter_after_cloning(extents)
+        self._plan = iter_pieces(extents, self._piece_size, cut_zeros=self._writes_zeros)
         # Guards the plan, the counts and the fate of the run.
         self._changed = Condition()
         self._working = 0
@@ -116,6 +127,7 @@ class _Copy:
         self.total_bytes = chain.virtual_disk_size if self._writes_zeros else _stored_bytes(chain)
         self.done_bytes = 0
         self.data_bytes = 0
+        self.cloned_bytes = 0
         self.written_bytes = 0
 
     def run_here(self, progress: ProgressCallback) -> None:
@@ -165,6 +177,24 @@ class _Copy:
     def _next_piece(self) -> Piece | None:
         with self._changed:
             return None if self._stopping else next(self._plan, None)
+
+    def _iter_after_cloning(self, extents: Iterator[Extent]) -> Iterator[Extent]:
+        """Clone what can be cloned of each extent, and yield what is left of it."""
+        for extent in extents:
+            done = extent.virtual_offset
+            for virtual_offset, file_offset, length in extent.iter_in_file(CLONE_ALIGNMENT):
+                descriptor = extent.source.descriptor
+                if not self._sink.clone(virtual_offset, descriptor, file_offset, length):
+                    break
+                if done < virtual_offset:
+                    yield extent.cut(done, virtual_offset)
+                done = virtual_offset + length
+                # Called with the plan, and so with its lock, held.
+                self.done_bytes += length
+                self.data_bytes += length
+                self.cloned_bytes += length
+            if done < extent.virtual_end:
+                yield extent.cut(done, extent.virtual_end)
 
     def _make(self, piece: Piece, buffer: memoryview) -> None:
         """Bring one piece to the sink."""

@@ -11,6 +11,7 @@ from vhdx2raw.chain import Chain
 from vhdx2raw.geometry import ceil_div
 from vhdx2raw.image import VhdxImage
 from vhdx2raw.sector_bitmap import iter_runs
+from vhdx2raw.source import Source
 from vhdx2raw.structures import FILE_OFFSET_MASK, PayloadBlockState
 
 
@@ -44,6 +45,12 @@ class Extent:
         """Offset in the virtual disk just behind the extent."""
         return self.virtual_offset + self.length
 
+    @property
+    def source(self) -> Source:
+        """The file that stores the data."""
+        assert self.image is not None, "zeros are stored nowhere"
+        return self.image.source
+
     def read_into(self, buffer: memoryview) -> None:
         """Fill `buffer`, which is as long as the extent, with the stored data.
 
@@ -51,8 +58,30 @@ class Extent:
             TruncatedImageError: The file has become shorter since it was opened.
             OSError: The host could not read.
         """
-        assert self.image is not None, "zeros are stored nowhere"
-        self.image.source.pread_into(self.file_offset, buffer)
+        self.source.pread_into(self.file_offset, buffer)
+
+    def cut(self, virtual_offset: int, virtual_end: int) -> Extent:
+        """Return the part of the extent between two offsets in the virtual disk."""
+        skipped = virtual_offset - self.virtual_offset if self.kind is ExtentKind.DATA else 0
+        return replace(
+            self,
+            virtual_offset=virtual_offset,
+            length=virtual_end - virtual_offset,
+            file_offset=self.file_offset + skipped,
+        )
+
+    def iter_in_file(self, alignment: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (virtual offset, file offset, length) of what lies in the file as it is read.
+
+        All three are multiples of `alignment` bytes; nothing is yielded for what a log changed.
+        """
+        if self.kind is ExtentKind.ZERO or (self.file_offset - self.virtual_offset) % alignment:
+            return
+        for file_offset, length in self.source.iter_in_file(self.file_offset, self.length):
+            start = ceil_div(file_offset, alignment) * alignment
+            end = (file_offset + length) // alignment * alignment
+            if start < end:
+                yield self.virtual_offset + start - self.file_offset, start, end - start
 
     def continues(self, before: Extent) -> bool:
         """Tell whether this extent and the one before it could be one."""

@@ -82,6 +82,11 @@ class OverlaySource:
         """Device and inode of the file."""
         return self._source.identity
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for the kernel, which knows nothing of the updates."""
+        return self._source.descriptor
+
     def pread(self, file_offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `file_offset`."""
         buffer = bytearray(length)

@@ -7,7 +7,7 @@ even where a differencing disk changes its source every sector.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from vhdx2raw.extents import Extent, ExtentKind
 
@@ -35,18 +35,23 @@ class Piece:
 def iter_pieces(
     extents: Iterable[Extent], piece_size: int, *, cut_zeros: bool = False
 ) -> Iterator[Piece]:
-    """Cut a disk, tiled by `extents` from offset 0 on, at multiples of `piece_size` bytes.
+    """Cut a disk at multiples of `piece_size` bytes; what `extents` leave out is left out.
 
     Long zeros stay one piece, unless `cut_zeros` is set.
     """
     start = end = 0
     data: list[Extent] = []
     for extent in extents:
+        if extent.virtual_offset > end:
+            if start < end:
+                yield Piece(start, end - start, tuple(data))
+            start = end = extent.virtual_offset
+            data.clear()
         while end < extent.virtual_end:
             begin = end
             end = min((begin // piece_size + 1) * piece_size, extent.virtual_end)
             if extent.kind is ExtentKind.DATA:
-                data.append(_clip(extent, begin, end))
+                data.append(extent.cut(begin, end))
             elif not data and not cut_zeros:
                 # Nothing but zeros so far: go on to the last cut that lies in this extent.
                 end = max(end, extent.virtual_end // piece_size * piece_size)
@@ -56,13 +61,3 @@ def iter_pieces(
                 data.clear()
     if start < end:
         yield Piece(start, end - start, tuple(data))
-
-
-def _clip(extent: Extent, begin: int, end: int) -> Extent:
-    """Return the part of a DATA extent between two offsets in the virtual disk."""
-    return replace(
-        extent,
-        virtual_offset=begin,
-        length=end - begin,
-        file_offset=extent.file_offset + begin - extent.virtual_offset,
-    )

@@ -49,6 +49,11 @@ class Source(Protocol):
         """Fill `buffer` exactly, or raise `TruncatedImageError` or `OSError`."""
         ...
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for the kernel; only ranges of `iter_in_file` may be taken from it."""
+        ...
+
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield (file offset, length) of the parts of a range that stand in the file as such."""
         ...
@@ -106,6 +111,11 @@ class FileSource:
     def identity(self) -> tuple[int, int]:
         """Device and inode of the opened file."""
         return self._identity
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, for the kernel."""
+        return self._descriptor
 
     def pread(self, file_offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `file_offset`."""

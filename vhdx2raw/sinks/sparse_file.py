@@ -1,69 +1,23 @@
-"""How raw output is made: a sparse file, a stream, or nothing at all.
-
-A sink says what it can do, and the loop in `convert` decides what to do about it.
-"""
+"""A sparse regular file that appears under its name complete, or not at all."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 import stat
+import struct
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 from vhdx2raw.errors import OutputError
+from vhdx2raw.sinks.base import EXISTS, EXISTS_HINT, IS_INPUT, IS_INPUT_HINT, Identity, worded
 
-IS_INPUT = "is the input itself"
-IS_INPUT_HINT = "choose another name for the output"
-EXISTS = "exists already"
-EXISTS_HINT = "choose another name, or use --force to replace it"
-
-NO_OUTPUT_HINTS = {
-    errno.ENOSPC: "make room, or write to another place",
-    errno.EDQUOT: "make room, or write to another place",
-    errno.EFBIG: "this file system cannot hold a file of this length; write to another one",
-    errno.ENOENT: "the folder does not exist; make it first",
-    errno.ENOTDIR: "a part of the path is not a folder",
-    errno.EISDIR: "choose the name of a file",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EPIPE: "the program that reads the output has ended",
-}
-"""Failures of the host that mean that the output cannot be made here, and what to do."""
-
-Identity = tuple[int, int]
-"""Device and inode."""
-
-
-class Sink(Protocol):
-    """Where a raw disk goes. After `commit` or `abort` nothing else is called."""
-
-    sequential: bool
-    """Whether ranges must come in order, without gaps, from one thread."""
-    makes_holes: bool
-    """Whether `zero` can be called at all."""
-
-    def write(self, virtual_offset: int, data: memoryview) -> None:
-        """Put all of `data` at its place."""
-        ...
-
-    def zero(self, virtual_offset: int, length: int) -> None:
-        """Make a range read as zeros without writing them."""
-        ...
-
-    def flush(self) -> None:
-        """Bring everything to stable storage."""
-        ...
-
-    def commit(self) -> None:
-        """Make the output appear under its name."""
-        ...
-
-    def abort(self) -> None:
-        """Leave nothing behind. Does nothing after `commit`."""
-        ...
+FICLONERANGE = 0x4020940D
+CLONE_RANGE = struct.Struct("=qQQQ")
+"""The request of ioctl_ficlonerange(2): source, its offset, length, offset in the destination."""
 
 
 class SparseFileSink:
@@ -94,6 +48,7 @@ class SparseFileSink:
         """
         self._name = os.fspath(path)
         self._replace = replace
+        self._can_clone = True
         # A link is followed, so that the file it names is replaced and not the link itself.
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
         self._check_target(inputs)
@@ -106,7 +61,7 @@ class SparseFileSink:
             os.ftruncate(self._descriptor, size)
         except BaseException as error:
             self.abort()
-            raise _worded(error, self._name) from error
+            raise worded(error, self._name) from error
 
     def _check_target(self, inputs: Collection[Identity]) -> None:
         """Refuse early what `commit` would refuse after all the work."""
@@ -116,7 +71,7 @@ class SparseFileSink:
             exists = os.path.lexists(self._path)
             status = self._path.stat() if self._path.exists() else None
         except OSError as error:
-            raise _worded(error, self._name) from error
+            raise worded(error, self._name) from error
         if status and (status.st_dev, status.st_ino) in inputs:
             raise OutputError(IS_INPUT, path=self._name, hint=IS_INPUT_HINT)
         if status and stat.S_ISDIR(status.st_mode):
@@ -134,17 +89,29 @@ class SparseFileSink:
                 virtual_offset += count
                 data = data[count:]
         except OSError as error:
-            raise _worded(error, self._name) from error
+            raise worded(error, self._name) from error
 
     def zero(self, virtual_offset: int, length: int) -> None:
         """Do nothing: what is not written is a hole."""
+
+    def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
+        """Share storage where the file system can; a refusal is remembered."""
+        if self._can_clone:
+            request = CLONE_RANGE.pack(descriptor, file_offset, length, virtual_offset)
+            try:
+                fcntl.ioctl(self._descriptor, FICLONERANGE, request)
+            except OSError:
+                # Another file system, or one that cannot share. Whatever else it may be, a real
+                # failure of the host will be met again by the copy.
+                self._can_clone = False
+        return self._can_clone
 
     def flush(self) -> None:
         """Bring the temporary file to stable storage."""
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            raise _worded(error, self._name) from error
+            raise worded(error, self._name) from error
 
     def commit(self) -> None:
         """Move the temporary file to its final name, which is replaced only if that was asked."""
@@ -154,7 +121,7 @@ class SparseFileSink:
             else:
                 self._move_without_replacing()
         except OSError as error:
-            raise _worded(error, self._name) from error
+            raise worded(error, self._name) from error
         os.close(self._descriptor)
         self._descriptor = -1
         self._sync_folder()
@@ -188,83 +155,3 @@ class SparseFileSink:
             os.close(self._descriptor)
             self._descriptor = -1
             self._temporary.unlink(missing_ok=True)
-
-
-class StreamSink:
-    """A pipe or an open file that takes the whole disk from its first byte to its last."""
-
-    sequential = True
-    makes_holes = False
-
-    def __init__(self, stream: BinaryIO, *, inputs: Collection[Identity] = ()) -> None:
-        """Write to `stream`, whose file descriptor is used directly.
-
-        Raises:
-            OutputError: The stream is one of `inputs`, the files that are read.
-        """
-        self._name = "standard output"
-        self._descriptor = stream.fileno()
-        self._position = 0
-        status = os.fstat(self._descriptor)
-        if (status.st_dev, status.st_ino) in inputs:
-            raise OutputError(IS_INPUT, path=self._name, hint=IS_INPUT_HINT)
-
-    def write(self, virtual_offset: int, data: memoryview) -> None:
-        """Send all of `data`, which must follow what was sent before."""
-        assert virtual_offset == self._position, "a stream cannot seek"
-        self._position += len(data)
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError as error:
-            raise _worded(error, self._name) from error
-
-    def zero(self, virtual_offset: int, length: int) -> None:
-        """Refuse: a stream has no holes."""
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """Do nothing: a pipe has no stable storage, and nothing is buffered here."""
-
-    def commit(self) -> None:
-        """Do nothing: what was sent cannot be named."""
-
-    def abort(self) -> None:
-        """Do nothing: what was sent cannot be called back."""
-
-
-class NullSink:
-    """Takes everything and keeps nothing: the way to measure the reading side."""
-
-    sequential = False
-    makes_holes = True
-
-    def write(self, virtual_offset: int, data: memoryview) -> None:
-        """Forget `data`."""
-
-    def zero(self, virtual_offset: int, length: int) -> None:
-        """Forget the range."""
-
-    def flush(self) -> None:
-        """Do nothing."""
-
-    def commit(self) -> None:
-        """Do nothing."""
-
-    def abort(self) -> None:
-        """Do nothing."""
-
-
-def _worded(error: BaseException, name: str) -> BaseException:
-    """Return the failure of the host as an `OutputError` if the output cannot be made here.
-
-    Any other failure is passed on, an `OSError` with the name of the output.
-    """
-    if not isinstance(error, OSError):
-        return error
-    if error.errno == errno.EEXIST:
-        return OutputError(EXISTS, path=name, hint=EXISTS_HINT)
-    if error.errno in NO_OUTPUT_HINTS:
-        hint = NO_OUTPUT_HINTS[error.errno]
-        return OutputError(f"cannot be written: {error.strerror}", path=name, hint=hint)
-    return OSError(error.errno, error.strerror, name)

@@ -1,0 +1,91 @@
+"""The words of the command line that take a value: each option once, for every command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vhdx2raw.cli.progress import ProgressMode
+from vhdx2raw.cli.words import parse_size
+from vhdx2raw.convert import MAX_SPARSE_SIZE
+
+STANDARD_STREAM = "-"
+NULL_OUTPUT = "null:"
+MIN_SPARSE_SIZE = 512
+
+
+def _parse_sparse_size(text: str) -> int:
+    try:
+        size = parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if size and not (MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1):
+        raise typer.BadParameter("give 0, or a power of two from 512 to 1M")
+    return size
+
+
+Source = Annotated[
+    str, typer.Argument(metavar="SRC", help="The VHDX file; it is never written to.")
+]
+Destination = Annotated[
+    str,
+    typer.Argument(
+        metavar="DST",
+        help=f"The raw image; '{STANDARD_STREAM}' is standard output,"
+        f" '{NULL_OUTPUT}' writes nothing.",
+    ),
+]
+Parents = Annotated[
+    list[str],
+    typer.Option(
+        "--parent",
+        metavar="FILE",
+        help="The parent of a differencing disk; repeat it for the parent's parent.",
+    ),
+]
+ParentDirs = Annotated[
+    list[str],
+    typer.Option("--parent-dir", metavar="DIR", help="Look for parents in DIR as well."),
+]
+AllowParentMismatch = Annotated[
+    bool,
+    typer.Option(
+        "--allow-parent-mismatch",
+        help="Use a parent that is not the version that the child was made from.",
+    ),
+]
+NoReplay = Annotated[
+    bool, typer.Option("--no-replay", help="Refuse a disk with updates in its log.")
+]
+IgnoreLog = Annotated[
+    bool, typer.Option("--ignore-log", help="Read a disk as it is without the updates in its log.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace DST if it exists.")]
+SparseSize = Annotated[
+    int,
+    typer.Option(
+        "-S",
+        "--sparse-size",
+        metavar="SIZE",
+        parser=_parse_sparse_size,
+        help="Make holes of stored zeros that fill SIZE bytes; 0 writes and allocates everything.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=64, help="Copy with this many threads.", show_default=""),
+]
+NoClone = Annotated[
+    bool, typer.Option("--no-clone", help="Copy even where the file system could share blocks.")
+]
+NoSync = Annotated[
+    bool, typer.Option("--no-sync", help="Do not wait until DST is on stable storage.")
+]
+Progress = Annotated[
+    ProgressMode, typer.Option("--progress", help="How to show progress on stderr.")
+]
+ShortProgress = Annotated[bool, typer.Option("-p", help="The same as --progress always.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was found and done.")]
+Json = Annotated[bool, typer.Option("--json", help="Write a summary to stdout as JSON.")]

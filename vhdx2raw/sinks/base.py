@@ -1,0 +1,82 @@
+"""What every sink can be asked, and how its failures are worded."""
+
+from __future__ import annotations
+
+import errno
+from typing import Protocol
+
+from vhdx2raw.errors import OutputError
+
+IS_INPUT = "is the input itself"
+IS_INPUT_HINT = "choose another name for the output"
+EXISTS = "exists already"
+EXISTS_HINT = "choose another name, or use --force to replace it"
+
+NO_OUTPUT_HINTS = {
+    errno.ENOSPC: "make room, or write to another place",
+    errno.EDQUOT: "make room, or write to another place",
+    errno.EFBIG: "this file system cannot hold a file of this length; write to another one",
+    errno.ENOENT: "the folder does not exist; make it first",
+    errno.ENOTDIR: "a part of the path is not a folder",
+    errno.EISDIR: "choose the name of a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EPIPE: "the program that reads the output has ended",
+}
+"""Failures of the host that mean that the output cannot be made here, and what to do."""
+
+CLONE_ALIGNMENT = 4096
+"""Bytes; the block size of the file systems that share storage."""
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+class Sink(Protocol):
+    """Where a raw disk goes. After `commit` or `abort` nothing else is called."""
+
+    sequential: bool
+    """Whether ranges must come in order, without gaps, from one thread."""
+    makes_holes: bool
+    """Whether `zero` can be called at all."""
+
+    def write(self, virtual_offset: int, data: memoryview) -> None:
+        """Put all of `data` at its place."""
+        ...
+
+    def zero(self, virtual_offset: int, length: int) -> None:
+        """Make a range read as zeros without writing them."""
+        ...
+
+    def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
+        """Let a range share its storage with an open file; False if that cannot be done here.
+
+        All three numbers are multiples of `CLONE_ALIGNMENT` bytes.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Bring everything to stable storage."""
+        ...
+
+    def commit(self) -> None:
+        """Make the output appear under its name."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind. Does nothing after `commit`."""
+        ...
+
+
+def worded(error: BaseException, name: str) -> BaseException:
+    """Return the failure of the host as an `OutputError` if the output cannot be made here.
+
+    Any other failure is passed on, an `OSError` with the name of the output.
+    """
+    if not isinstance(error, OSError):
+        return error
+    if error.errno == errno.EEXIST:
+        return OutputError(EXISTS, path=name, hint=EXISTS_HINT)
+    if error.errno in NO_OUTPUT_HINTS:
+        hint = NO_OUTPUT_HINTS[error.errno]
+        return OutputError(f"cannot be written: {error.strerror}", path=name, hint=hint)
+    return OSError(error.errno, error.strerror, name)

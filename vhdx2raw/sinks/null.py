@@ -1,0 +1,29 @@
+"""No output at all."""
+
+from __future__ import annotations
+
+
+class NullSink:
+    """Takes everything and keeps nothing: the way to measure the reading side."""
+
+    sequential = False
+    makes_holes = True
+
+    def write(self, virtual_offset: int, data: memoryview) -> None:
+        """Forget `data`."""
+
+    def zero(self, virtual_offset: int, length: int) -> None:
+        """Forget the range."""
+
+    def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
+        """Refuse, so that the data is read."""
+        return False
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def commit(self) -> None:
+        """Do nothing."""
+
+    def abort(self) -> None:
+        """Do nothing."""

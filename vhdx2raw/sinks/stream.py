@@ -1,0 +1,57 @@
+"""A pipe, or whatever standard output is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import BinaryIO
+
+from vhdx2raw.errors import OutputError
+from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, Identity, worded
+
+
+class StreamSink:
+    """A pipe or an open file that takes the whole disk from its first byte to its last."""
+
+    sequential = True
+    makes_holes = False
+
+    def __init__(self, stream: BinaryIO, *, inputs: Collection[Identity] = ()) -> None:
+        """Write to `stream`, whose file descriptor is used directly.
+
+        Raises:
+            OutputError: The stream is one of `inputs`, the files that are read.
+        """
+        self._name = "standard output"
+        self._descriptor = stream.fileno()
+        self._position = 0
+        status = os.fstat(self._descriptor)
+        if (status.st_dev, status.st_ino) in inputs:
+            raise OutputError(IS_INPUT, path=self._name, hint=IS_INPUT_HINT)
+
+    def write(self, virtual_offset: int, data: memoryview) -> None:
+        """Send all of `data`, which must follow what was sent before."""
+        assert virtual_offset == self._position, "a stream cannot seek"
+        self._position += len(data)
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            raise worded(error, self._name) from error
+
+    def zero(self, virtual_offset: int, length: int) -> None:
+        """Refuse: a stream has no holes."""
+        raise NotImplementedError
+
+    def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
+        """Refuse: a stream has no storage."""
+        return False
+
+    def flush(self) -> None:
+        """Do nothing: a pipe has no stable storage, and nothing is buffered here."""
+
+    def commit(self) -> None:
+        """Do nothing: what was sent cannot be named."""
+
+    def abort(self) -> None:
+        """Do nothing: what was sent cannot be called back."""
