@@ -1,0 +1,1 @@
+"""Speed and memory, as ratios against other programs in one run: ``python -m benchmarks``."""

@@ -1,0 +1,162 @@
+"""Make the workloads, run everything in turn, print a table and write JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.measure import Command, Result, measure
+from benchmarks.workloads import MEMORY_FIGURE, WALL_FIGURE, WORKLOADS, Target, Workload, mounted
+from tests.imagebuilder import GIB, MIB
+
+PROGRAM = [str(Path(sys.executable).parent / "vhdx2raw")]
+UNSYNCED = "vhdx2raw --no-sync"
+SYNCED = "vhdx2raw"
+START_UP = "start-up"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A target and what was measured."""
+
+    name: str
+    value: float
+    limit: float
+
+    def __str__(self) -> str:
+        """Word it as a row of a table."""
+        verdict = "reached" if self.value <= self.limit else "**missed**"
+        return f"| {self.name} | {self.value:.3g} | {self.limit:g} | {verdict} |"
+
+
+def main() -> None:
+    """Parse the options and run."""
+    names = [*WORKLOADS, START_UP]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--size", type=int, default=1024, help="MiB of the full disks (1024)")
+    parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
+    parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
+    parser.add_argument("--only", action="append", choices=names, help="run this one; repeat it")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    options = parser.parse_args()
+    print(f"{machine()}; full disks of {options.size} MiB, {options.rounds} rounds\n")
+    print("| workload | command | wall s | CPU s | peak MiB | wall of ours / this |")
+    print("|---|---|---|---|---|---|")
+    figures: list[dict[str, object]] = []
+    judgements: list[Judgement] = []
+    for name in options.only or names:
+        results = run(name, options.size * MIB, options.rounds, options.folder)
+        figures += report(name, results)
+        targets = [Target("import typer", 2)] if name == START_UP else WORKLOADS[name].targets
+        judgements += judge(name, targets, results)
+    print("\n| target | measured | at most | |\n|---|---|---|---|")
+    print("\n".join(map(str, judgements)))
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "figures": figures}, indent=2))
+
+
+def machine() -> str:
+    """Describe where this runs."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 30
+    cpus = len(os.sched_getaffinity(0))
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"Linux {platform.release()}, {cpus} CPUs, {memory} GiB, {python}"
+
+
+def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
+    """Make one workload, measure it and remove it; no result where it cannot be made."""
+    if name == START_UP:
+        typer = [sys.executable, "-c", "import typer"]
+        own = Command("vhdx2raw --version", [*PROGRAM, "--version"])
+        return measure([own, Command("import typer", typer)], rounds)
+    workload = WORKLOADS[name]
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder)
+        work: Path | None = Path(stack.enter_context(temporary))
+        if workload.file_system and work:
+            work = stack.enter_context(mounted(work, workload.file_system, 4 * size + GIB))
+        if work is None:
+            print(f"| {name} | skipped: needs root and mkfs.{workload.file_system} | | | | |")
+            return []
+        # In a process of its own: a child begins with the memory of its parent, so a parent that
+        # has grown would be measured with every command.
+        maker = multiprocessing.Process(target=workload.make, args=(work, size))
+        maker.start()
+        maker.join()
+        if maker.exitcode:
+            raise RuntimeError(f"the workload {name} could not be made")
+        return measure(commands_for(workload, work), rounds)
+
+
+def commands_for(workload: Workload, folder: Path) -> list[Command]:
+    """List the programs that convert this workload, ours first."""
+    output = (workload.output or folder) / "output.img"
+    source, target = str(folder / workload.source), str(output)
+    sync = ["sync", target]
+    commands = [
+        Command(UNSYNCED, [*PROGRAM, "--no-sync", source, target], output),
+        Command(SYNCED, [*PROGRAM, source, target], output),
+    ]
+    if "qemu" in workload.readers and shutil.which("qemu-img"):
+        qemu = ["qemu-img", "convert", "-O", "raw", source, target]
+        parallel = [*qemu[:-2], "-W", "-m", "16", source, target]
+        commands.append(Command("qemu-img", qemu, output))
+        commands.append(Command("qemu-img -W -m 16", parallel, output))
+        if workload.compare_synced:
+            commands.append(Command("qemu-img + sync", qemu, output, sync))
+    if workload.plain:
+        plain = str(folder / workload.plain)
+        copy = ["cp", "--sparse=never", "--reflink=never", plain, target]
+        commands.append(Command("cp", copy, output))
+        if workload.compare_synced:
+            commands.append(Command("cp + sync", copy, output, sync))
+    if "7z" in workload.readers and shutil.which("7zz"):
+        commands.append(Command("7zz to /dev/null", ["7zz", "x", "-so", source]))
+    return commands
+
+
+def report(name: str, results: list[Result]) -> list[dict[str, object]]:
+    """Print the rows of one workload and return them as figures."""
+    figures: list[dict[str, object]] = []
+    for result in results:
+        # What waits for the disk is compared with what waits for the disk.
+        own = results[1 if result.command.then else 0]
+        ratio = own.wall / result.wall
+        print(
+            f"| {name} | {result.command.name} | {result.wall:.3f} | {result.cpu:.3f}"
+            f" | {result.peak_kib / 1024:.0f} | {ratio:.2f} |",
+            flush=True,
+        )
+        runs = [asdict(run) for run in result.runs]
+        figures.append({"workload": name, "command": result.command.name, "runs": runs})
+    return figures
+
+
+def judge(name: str, targets: list[Target], results: list[Result]) -> list[Judgement]:
+    """Hold the results against the targets."""
+    walls = {result.command.name: result.wall for result in results}
+    judgements: list[Judgement] = []
+    for target in targets if results else []:
+        if target.figure == MEMORY_FIGURE:
+            value = max(result.peak_kib for result in results[:2]) / 1024
+        elif target.figure == WALL_FIGURE:
+            value = walls[SYNCED]
+        elif target.figure in walls:
+            value = results[0].wall / walls[target.figure]
+        else:
+            raise RuntimeError(f"{name}: {target.figure} is not installed")
+        judgements.append(Judgement(f"{name}: {target.figure}", value, target.limit))
+    return judgements
+
+
+if __name__ == "__main__":
+    main()
