@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from vhdx2raw.cli import convert as convert_command
 from vhdx2raw.cli.interruption import Interrupted, catch_signals
-from vhdx2raw.cli.words import HELP_WIDTH, complain, complain_of_fault
+from vhdx2raw.cli.words import complain, complain_of_fault
 from vhdx2raw.errors import Vhdx2rawError
 
 if TYPE_CHECKING:
@@ -20,36 +19,56 @@ if TYPE_CHECKING:
 HOST_FAILURE = 8
 INTERNAL_FAULT = 70
 
+COMMANDS = ("convert",)
+"""The names of the commands, each that of its module."""
 DEFAULT_COMMAND = "convert"
 OWN_OPTIONS = ("--help", "--version")
+EXAMPLES = """\b
+Examples:
+  vhdx2raw disk.vhdx disk.img     convert, with holes for what is empty
+  vhdx2raw convert --help         options and more examples
+"""
 
 
-class _DefaultCommandGroup(TyperGroup):
-    """A group whose first word may be left out: `SRC DST` means `convert SRC DST`."""
+class _Commands(TyperGroup):
+    """The commands, each loaded when it is needed; the first word may be left out.
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
-        if args and args[0] not in self.commands and args[0] not in OWN_OPTIONS:
+    `SRC DST` means `convert SRC DST`.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's own
+        if args and args[0] not in COMMANDS and args[0] not in OWN_OPTIONS:
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"vhdx2raw.cli.{cmd_name}")
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name, epilog=module.EXAMPLES, no_args_is_help=True)(module.run)
+        return typer.main.get_command(single)
+
 
 app = typer.Typer(
-    cls=_DefaultCommandGroup,
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    context_settings={"max_content_width": HELP_WIDTH},
 )
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the shape that Typer asks for
     if wanted:
-        typer.echo(f"vhdx2raw {version('vhdx2raw')}")
+        typer.echo(f"vhdx2raw {metadata.version('vhdx2raw')}")
         raise typer.Exit
 
 
-@app.callback(epilog=convert_command.EXAMPLES)
+@app.callback(epilog=EXAMPLES)
 def _program(
     *,
     version: Annotated[
@@ -62,11 +81,6 @@ def _program(
     `vhdx2raw SRC DST` is short for `vhdx2raw convert SRC DST`; for its options see
     `vhdx2raw convert --help`. A file that is called like a command is written `./convert`.
     """
-
-
-app.command(DEFAULT_COMMAND, epilog=convert_command.EXAMPLES, no_args_is_help=True)(
-    convert_command.convert
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,8 +16,7 @@ from vhdx2raw.cli.interruption import deferred, raise_if_interrupted
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.words import format_size, say
-from vhdx2raw.convert import ConversionResult, ProgressCallback
-from vhdx2raw.convert import convert as convert_chain
+from vhdx2raw.convert import ConversionResult, ProgressCallback, convert
 from vhdx2raw.log import LogPolicy
 from vhdx2raw.sinks import NullSink, Sink, SparseFileSink, StreamSink
 
@@ -33,7 +32,7 @@ Examples:
 """
 
 
-def convert(
+def run(
     source: options.Source,
     destination: options.Destination,
     *,
@@ -137,7 +136,7 @@ class _Job:
         )
 
     def _convert(self, chain: Chain, sink: Sink, show: ProgressCallback) -> ConversionResult:
-        return convert_chain(
+        return convert(
             chain,
             sink,
             sparse_size=self.sparse_size,

@@ -74,7 +74,7 @@ SparseSize = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=64, help="Copy with this many threads.", show_default=""),
+    typer.Option("--workers", min=1, max=64, help="Copy with this many threads.", show_default=False),
 ]
 NoClone = Annotated[
     bool, typer.Option("--no-clone", help="Copy even where the file system could share blocks.")

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
-from tqdm import tqdm
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tqdm import tqdm
 
     from vhdx2raw.convert import ProgressCallback
 
@@ -34,6 +34,8 @@ def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
     if mode is ProgressMode.JSON:
         yield _JsonLines()
     elif mode is ProgressMode.ALWAYS or (mode is ProgressMode.AUTO and sys.stderr.isatty()):
+        from tqdm import tqdm  # noqa: PLC0415 - most runs draw no bar
+
         bar: tqdm[NoReturn]
         with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
             yield _Bar(bar)

@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 
-HELP_WIDTH = 100
 UNITS = "kMGTPE"
 
 
