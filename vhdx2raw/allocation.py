@@ -10,7 +10,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from vhdx2raw.bat import OCCUPYING_STATES, Bat, BlockRun
-from vhdx2raw.errors import CorruptImageError, Finding, Findings, TruncatedImageError
+from vhdx2raw.errors import (
+    TRUNCATED_HINT,
+    CorruptImageError,
+    Finding,
+    Findings,
+    TruncatedImageError,
+)
 from vhdx2raw.geometry import ceil_div
 from vhdx2raw.region import Region, RegionTable
 from vhdx2raw.space import SpaceMap
@@ -24,11 +30,6 @@ from vhdx2raw.structures import (
     STATE_MASK,
     PayloadBlockState,
     SectorBitmapBlockState,
-)
-
-TRUNCATED_HINT = (
-    "the file was cut off, perhaps by an interrupted copy or a full disk;"
-    " fetch it again, or restore it from a backup"
 )
 
 
@@ -77,6 +78,10 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
     if region.length < needed:
         problem = "lacks the last entry, of a sector bitmap"
         findings.warn(Finding("R74", region.name, problem, "2.5", region.file_offset, *facts))
+    if region.file_offset + min(needed, region.length) > size:
+        problem = "the table goes on behind the end of the file"
+        finding = Finding("R52", region.name, problem, "2.2.3.2", region.file_offset)
+        raise TruncatedImageError(finding, hint=TRUNCATED_HINT)
     if region.end > size:
         problem = "ends behind the end of the file"
         findings.warn(Finding("R52", region.name, problem, "2.2.3.2", region.file_offset))
@@ -100,15 +105,16 @@ class _Walk:
 
     def check_chunk(self, chunk_index: int) -> None:
         """Check the entries of one chunk."""
-        partial = False
+        partial_end = 0  # behind the last partially present block, which needs the sector bitmap
         blocks = self._geometry.blocks_of_chunk(chunk_index)
         for run in self._bat.iter_runs(blocks.start, blocks.stop):
             self._check_run(run)
             self.block_counts[run.state] += run.block_count
-            partial |= run.state is PayloadBlockState.PARTIALLY_PRESENT
+            if run.state is PayloadBlockState.PARTIALLY_PRESENT:
+                partial_end = run.end_block
         entry = self._bat.sector_bitmap_entry(chunk_index)
         if self._geometry.has_parent:
-            self._check_sector_bitmap(chunk_index, entry, needed=partial)
+            self._check_sector_bitmap(chunk_index, entry, partial_end)
         elif entry:
             self._stray_bitmap_entries += 1
 
@@ -116,18 +122,18 @@ class _Walk:
         """Give one warning for each oddity, however many entries have it."""
         counts = self.block_counts
         if count := counts[PayloadBlockState.UNMAPPED_V095]:
-            problem = "blocks in state 5, the UNMAPPED of draft 0.95, which read as zeros"
-            self._findings.warn(Finding("R80", "BAT", f"{count} {problem}", "2.5.1.1"))
+            problem = "blocks in state 5, the UNMAPPED of draft 0.95, read as zeros"
+            self._findings.warn(Finding("R80", "BAT", problem, "2.5.1.1", found=str(count)))
         count = counts[PayloadBlockState.PARTIALLY_PRESENT]
         if count and not self._geometry.has_parent:
-            problem = "blocks are partially present without a parent, which read as fully present"
-            self._findings.warn(Finding("R81", "BAT", f"{count} {problem}", "2.5.1.1"))
+            problem = "blocks that are partially present, without a parent, read as fully present"
+            self._findings.warn(Finding("R81", "BAT", problem, "2.5.1.1", found=str(count)))
         if count := self._stray_bitmap_entries:
             problem = (
-                "sector bitmap entries in a disk without a parent are not zero;"
+                "sector bitmap entries of a disk without a parent are not zero;"
                 " typical of old versions of QEMU and mkimg: verify the result"
             )
-            self._findings.warn(Finding("R82", "BAT", f"{count} {problem}", "2.5.1.2"))
+            self._findings.warn(Finding("R82", "BAT", problem, "2.5.1.2", found=str(count)))
 
     def _check_run(self, run: BlockRun) -> None:
         if run.entry & RESERVED_MASK:
@@ -143,7 +149,7 @@ class _Walk:
         if not self._space.claim(run.file_offset // MIB, length // MIB):
             owner, overlap = self._find_owner(run.file_offset, run.file_offset + length)
             block = self._block_at(run, overlap)
-            self._refuse_overlap(f"payload block {block}", self._entry_place(block), owner, overlap)
+            self._refuse_overlap(_payload_name(block), self._entry_place(block), owner, overlap)
 
     def _check_inside_file(self, run: BlockRun) -> None:
         """Every used byte of the blocks must be in the file (R111, R112)."""
@@ -158,8 +164,8 @@ class _Walk:
             place = run.file_offset + index * block_size
             finding = Finding(
                 "R111",
-                f"payload block {block}",
-                f"lies beyond the end of the file, at {place:#x}",
+                _payload_name(block),
+                f"the block lies beyond the end of the file, at {place:#x}",
                 "2.5.1",
                 self._entry_place(block),
                 found=f"a file of {self._size} bytes",
@@ -169,18 +175,18 @@ class _Walk:
         if end > MAX_FILE_OFFSET:
             self._refuse_block(run, "R78", "the block lies behind 256 TiB", "2.5.1")
 
-    def _check_sector_bitmap(self, chunk_index: int, entry: int, *, needed: bool) -> None:
+    def _check_sector_bitmap(self, chunk_index: int, entry: int, partial_end: int) -> None:
         """Check the sector bitmap entry of a differencing disk (R77, R78, R83, R84, R114)."""
-        name = f"sector bitmap block of chunk {chunk_index}"
+        name = f"BAT entry of the sector bitmap block of chunk {chunk_index}"
         where = self._bat.entry_file_offset(self._geometry.sector_bitmap_bat_index(chunk_index))
         state, file_offset = entry & STATE_MASK, entry & FILE_OFFSET_MASK
         found = f"{entry:#018x}"
         if state != SectorBitmapBlockState.PRESENT:
-            if needed:
-                problem = "is not present, but a block of the chunk is partially present"
+            if partial_end:
+                problem = "it is not present, but a block of the chunk is partially present"
                 raise CorruptImageError(Finding("R83", name, problem, "2.5.1.2", where, found))
             if state != SectorBitmapBlockState.NOT_PRESENT or entry & RESERVED_MASK:
-                problem = "has a reserved state or reserved bits; it is not needed"
+                problem = "a reserved state or reserved bits, but it is not needed"
                 self._findings.warn(Finding("R83", name, problem, "2.5.1.2", where, found))
             return
         if entry & RESERVED_MASK:
@@ -188,10 +194,11 @@ class _Walk:
                 Finding("R77", name, "reserved bits are set", "2.5.1", where, found)
             )
         if file_offset == 0:
-            problem = "is present but has no place"
+            problem = "the block is present but has no place"
             raise CorruptImageError(Finding("R78", name, problem, "2.5.1", where, found))
-        if needed and file_offset + self._used_bitmap_size(chunk_index) > self._size:
-            problem = f"lies beyond the end of the file, at {file_offset:#x}"
+        needed_size = self._needed_bitmap_size(chunk_index, partial_end)
+        if partial_end and file_offset + needed_size > self._size:
+            problem = f"the block lies beyond the end of the file, at {file_offset:#x}"
             finding = Finding(
                 "R114", name, problem, "2.5.1", where, f"a file of {self._size} bytes"
             )
@@ -200,22 +207,23 @@ class _Walk:
             end = file_offset + SECTOR_BITMAP_BLOCK_SIZE
             self._refuse_overlap(name, where, *self._find_owner(file_offset, end))
 
-    def _used_bitmap_size(self, chunk_index: int) -> int:
-        """Bytes of a sector bitmap block that say something about the virtual disk."""
-        chunk_size = self._geometry.chunk_size
-        used = min(chunk_size, self._geometry.virtual_disk_size - chunk_index * chunk_size)
-        return ceil_div(used, self._geometry.logical_sector_size * 8)
+    def _needed_bitmap_size(self, chunk_index: int, partial_end: int) -> int:
+        """Bytes of a sector bitmap block up to the last sector that it must tell about."""
+        geometry = self._geometry
+        end = min(partial_end * geometry.block_size, geometry.virtual_disk_size)
+        used = end - chunk_index * geometry.chunk_size
+        return ceil_div(used, geometry.logical_sector_size * 8)
 
     def _entry_place(self, block: int) -> int:
         return self._bat.entry_file_offset(self._geometry.payload_bat_index(block))
 
     def _refuse_block(self, run: BlockRun, rule: str, problem: str, spec: str) -> None:
-        name = f"BAT entry of payload block {run.first_block}"
+        name = _payload_name(run.first_block)
         where = self._entry_place(run.first_block)
         raise CorruptImageError(Finding(rule, name, problem, spec, where, f"{run.entry:#018x}"))
 
     def _refuse_overlap(self, name: str, where: int, owner: str, overlap: int) -> None:
-        problem = f"lies where {owner} lies, at {overlap:#x}"
+        problem = f"the block lies where {owner} lies, at {overlap:#x}"
         raise CorruptImageError(Finding("R84", name, problem, "2.5.1", where))
 
     def _block_at(self, run: BlockRun, file_offset: int) -> int:
@@ -236,11 +244,14 @@ class _Walk:
                 overlap = max(start, run.file_offset)
                 if run.state in OCCUPYING_STATES and overlap < min(end, run_end):
                     return f"payload block {self._block_at(run, overlap)}", overlap
-            if self._geometry.has_parent:
-                entry = self._bat.sector_bitmap_entry(chunk_index)
-                bitmap = entry & FILE_OFFSET_MASK
-                overlap = max(start, bitmap)
-                taken = entry & STATE_MASK == SectorBitmapBlockState.PRESENT
-                if taken and overlap < min(end, bitmap + SECTOR_BITMAP_BLOCK_SIZE):
-                    break
-        return f"the sector bitmap block of chunk {chunk_index}", overlap
+            entry = self._bat.sector_bitmap_entry(chunk_index) if self._geometry.has_parent else 0
+            bitmap = entry & FILE_OFFSET_MASK
+            overlap = max(start, bitmap)
+            taken = entry & STATE_MASK == SectorBitmapBlockState.PRESENT
+            if taken and overlap < min(end, bitmap + SECTOR_BITMAP_BLOCK_SIZE):
+                return f"the sector bitmap block of chunk {chunk_index}", overlap
+        raise AssertionError("what was taken has an owner")
+
+
+def _payload_name(block: int) -> str:
+    return f"BAT entry of payload block {block}"

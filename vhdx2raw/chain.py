@@ -70,6 +70,11 @@ class Chain:
         """Device and inode of every file that is read."""
         return tuple(image.source.identity for image in self.images)
 
+    def close(self) -> None:
+        """Close every file; a second call does nothing."""
+        for image in self.images:
+            image.close()
+
 
 @contextmanager
 def open_chain(

@@ -23,6 +23,7 @@ PIECE_SIZE = 256 * KIB
 """Bytes read and written at once: large enough to hide the cost of a call, small enough for the
 cache of a processor."""
 DEFAULT_SPARSE_SIZE = 4 * KIB
+MIN_SPARSE_SIZE = 512
 MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
 MAX_WORKERS = 4
 """More threads than this wait for each other instead of for the disks."""
@@ -65,7 +66,7 @@ def convert(
         chain: The disk.
         sink: Where it goes; it is committed at the end, and aborted on any failure.
         sparse_size: Stored zeros that fill this many bytes, aligned, become holes: a power of
-            two from 512 to `MAX_SPARSE_SIZE`. 0 writes everything, holes included.
+            two from `MIN_SPARSE_SIZE` to `MAX_SPARSE_SIZE`. 0 writes everything, holes included.
         workers: Threads that copy; by default as many as there are processors for this process.
         clone: Whether the output may share storage with the images, where the host can do that.
             Then zeros that are stored in the images stay stored. Not with `sparse_size` 0.
@@ -78,7 +79,14 @@ def convert(
         ImageError: The image turned out to be truncated.
         OutputError: The output cannot be made.
         OSError: The host could not read or write.
+        ValueError: A number is out of its range.
     """
+    if sparse_size and not (
+        MIN_SPARSE_SIZE <= sparse_size <= MAX_SPARSE_SIZE and sparse_size.bit_count() == 1
+    ):
+        raise ValueError(f"sparse_size {sparse_size} is neither 0 nor a power of two in its range")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
     try:
         copy = _Copy(chain, sink, sparse_size, clone=clone)
         if sink.sequential:
@@ -147,9 +155,7 @@ class _Copy:
         try:
             for thread in threads:
                 thread.start()
-            while self._working and not self._failure:
-                with self._changed:
-                    self._changed.wait(PROGRESS_SECONDS)
+            while self._is_running():
                 progress(self.done_bytes, self.total_bytes)
         finally:
             self._stopping = True
@@ -158,6 +164,13 @@ class _Copy:
                     thread.join()
         if self._failure:
             raise self._failure
+
+    def _is_running(self) -> bool:
+        """Wait a little, and tell whether there still is something to wait for."""
+        with self._changed:
+            if self._working and not self._failure:
+                self._changed.wait(PROGRESS_SECONDS)
+            return self._working > 0 and not self._failure
 
     def _work(self) -> None:
         """Take pieces until none is left or the run is over: what each thread does."""

@@ -23,6 +23,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+TRUNCATED_HINT = (
+    "the file was cut off, perhaps by an interrupted copy or a full disk;"
+    " fetch it again, or restore it from a backup"
+)
+"""What to do about every file that ends too early."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

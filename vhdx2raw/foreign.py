@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from vhdx2raw.errors import TRUNCATED_HINT
 from vhdx2raw.source import Source
 from vhdx2raw.structures import FILE_SIGNATURE
 
@@ -25,15 +26,14 @@ VHD_FOOTER_SIZE: Final = 512
 """Where at the end of a legacy VHD its signature stands; a fixed one has it nowhere else."""
 BOOT_SIGNATURE: Final = b"\x55\xaa"
 """The last two bytes of the first sector of a disk with an MBR or of many file systems."""
-INCOMPLETE_HINT: Final = "the copy of this file is incomplete; fetch it again"
 
 
 def name_foreign_format(source: Source, start: bytes) -> tuple[str, str]:
     """Return what the file is and what to do about it."""
     if not start:
-        return "empty", INCOMPLETE_HINT
+        return "empty", TRUNCATED_HINT
     if start.startswith(FILE_SIGNATURE):
-        return f"only {source.size} bytes long", INCOMPLETE_HINT
+        return f"only {source.size} bytes long", TRUNCATED_HINT
     footer = source.pread(max(0, source.size - VHD_FOOTER_SIZE), min(source.size, VHD_FOOTER_SIZE))
     for signature, kind, hint in FOREIGN_SIGNATURES:
         if start.startswith(signature) or (signature == VHD_SIGNATURE and signature in footer):

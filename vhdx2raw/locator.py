@@ -83,7 +83,7 @@ def _read_entries(item: bytes, findings: Findings) -> dict[str, str]:
     for index in range(count):
         place = size + index * ParentLocatorEntry.LAYOUT.size
         entry = ParentLocatorEntry.unpack(item, place)
-        key = _read_key(item, entry)
+        key = _read_key(item, entry, findings)
         value = _read_value(item, entry, findings)
         if entries.setdefault(key, value) != value:
             raise _corrupt("R97", f"the key {key} has two different values", "2.6.2.6.2")
@@ -97,10 +97,10 @@ def _slice(item: bytes, offset: int, length: int) -> bytes:
     return item[offset : offset + length]
 
 
-def _read_key(item: bytes, entry: ParentLocatorEntry) -> str:
+def _read_key(item: bytes, entry: ParentLocatorEntry, findings: Findings) -> str:
     raw = _slice(item, entry.key_offset, entry.key_length)
     try:
-        return raw.decode("utf-16-le").rstrip("\0")
+        return _without_nul("key", raw.decode("utf-16-le"), findings)
     except UnicodeDecodeError:
         raise _corrupt("R97", "a key is no valid text", "2.6.2.6.2", raw.hex()) from None
 
@@ -108,11 +108,14 @@ def _read_key(item: bytes, entry: ParentLocatorEntry) -> str:
 def _read_value(item: bytes, entry: ParentLocatorEntry, findings: Findings) -> str:
     raw = _slice(item, entry.value_offset, entry.value_length)
     # Windows file names may hold unpaired surrogates.
-    value = raw.decode("utf-16-le", errors="surrogatepass")
-    if value.endswith("\0"):
-        problem = "a value ends with NUL characters, which are ignored"
+    return _without_nul("value", raw.decode("utf-16-le", errors="surrogatepass"), findings)
+
+
+def _without_nul(kind: str, text: str, findings: Findings) -> str:
+    if text.endswith("\0"):
+        problem = f"a {kind} ends with NUL characters, which are ignored"
         findings.warn(Finding("R97", SECTION, problem, "2.6.2.6.2"))
-    return value.rstrip("\0")
+    return text.rstrip("\0")
 
 
 def _read_guid(key: str, text: str, findings: Findings) -> UUID:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from vhdx2raw.errors import (
+    TRUNCATED_HINT,
     CorruptImageError,
     Finding,
     Findings,
@@ -99,7 +100,7 @@ def replay_log(
                 found=f"{source.size} bytes",
                 expected=f"at least {head.flushed_file_offset}",
             ),
-            hint="the copy of this file is incomplete; fetch it again",
+            hint=TRUNCATED_HINT,
         )
     updates = Updates()
     reader = LogReader(source, section.header)

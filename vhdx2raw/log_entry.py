@@ -81,21 +81,20 @@ class LogReader:
         """
         for start in range(0, self._length, MIB):
             raw = self._source.pread(self._offset + start, MIB)
-            place = raw.find(LOG_ENTRY_SIGNATURE)
-            while place >= 0:
-                if place % LOG_SECTOR_SIZE == 0:
-                    header = LogEntryHeader.unpack(raw, place)
-                    if self._is_plausible(header) and self._is_sound(start + place, header):
-                        yield LogEntry(
-                            start + place,
-                            header.entry_length,
-                            header.tail,
-                            header.sequence_number,
-                            header.descriptor_count,
-                            header.flushed_file_offset,
-                            header.last_file_offset,
-                        )
-                place = raw.find(LOG_ENTRY_SIGNATURE, place + 1)
+            for place in range(0, len(raw), LOG_SECTOR_SIZE):
+                if not raw.startswith(LOG_ENTRY_SIGNATURE, place):
+                    continue
+                header = LogEntryHeader.unpack(raw, place)
+                if self._is_plausible(header) and self._is_sound(start + place, header):
+                    yield LogEntry(
+                        start + place,
+                        header.entry_length,
+                        header.tail,
+                        header.sequence_number,
+                        header.descriptor_count,
+                        header.flushed_file_offset,
+                        header.last_file_offset,
+                    )
 
     def apply(self, entry: LogEntry, updates: Updates) -> None:
         """Add the updates of an entry, in their order (R33 to R35)."""

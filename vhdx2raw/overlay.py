@@ -89,15 +89,15 @@ class OverlaySource:
 
     def pread(self, file_offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `file_offset`."""
+        self._require_inside(file_offset, length)
         buffer = bytearray(length)
         self.pread_into(file_offset, memoryview(buffer))
         return bytes(buffer)
 
     def pread_into(self, file_offset: int, buffer: memoryview) -> None:
         """Fill `buffer` exactly from `file_offset` on."""
+        self._require_inside(file_offset, len(buffer))
         end = file_offset + len(buffer)
-        if end > self._size:
-            raise truncated(self.name, file_offset, len(buffer), self._size)
         in_file = max(0, min(end, self._source.size) - file_offset)
         if in_file:
             self._source.pread_into(file_offset, buffer[:in_file])
@@ -108,6 +108,10 @@ class OverlaySource:
             start, stop = max(place, file_offset), min(place + LOG_SECTOR_SIZE, end)
             sector = self._read_sector(index)
             buffer[start - file_offset : stop - file_offset] = sector[start - place : stop - place]
+
+    def _require_inside(self, file_offset: int, length: int) -> None:
+        if file_offset + length > self._size:
+            raise truncated(self.name, file_offset, length, self._size)
 
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield (file offset, length) of the parts of a range that no update has touched.

@@ -150,7 +150,9 @@ def _check_known(entry: RegionTableEntry, file_offset: int) -> Region:
     problem = _placement_problem(entry)
     if problem:
         found = f"file offset {entry.file_offset:#x}, length {entry.length:#x}"
-        raise CorruptImageError(Finding("R47", name, problem, "2.2.3.2", file_offset, found))
+        raise CorruptImageError(
+            Finding("R47", f"entry of the {name}", problem, "2.2.3.2", file_offset, found)
+        )
     return Region(name, entry.file_offset, entry.length)
 
 
@@ -180,10 +182,12 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
     nothing to a reader (R13), so an odd place is no more than a warning, and occupies nothing.
     """
     log = Region("log", section.header.log_offset, section.header.log_length)
+    if not log.length:
+        return
     aligned = not (log.file_offset % STRUCTURE_ALIGNMENT or log.length % STRUCTURE_ALIGNMENT)
     if aligned and log.file_offset >= HEADER_SECTION_SIZE and log.end <= source.size:
         yield log
-    elif log.length:
+    else:
         found = f"file offset {log.file_offset:#x}, length {log.length:#x}"
         where = HEADER_OFFSETS[section.header_number - 1]
         problem = "the unused log has an impossible place, which is ignored"

@@ -6,13 +6,15 @@ no read moves a shared position.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
-from vhdx2raw.errors import Finding, TruncatedImageError, UnsupportedImageError
+from vhdx2raw.errors import TRUNCATED_HINT, Finding, TruncatedImageError, UnsupportedImageError
 
 KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -79,7 +81,12 @@ class FileSource:
         self._name = os.fspath(path)
         # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        self._descriptor = os.open(path, flags)
+        try:
+            self._descriptor = os.open(path, flags)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a socket cannot even be opened
+                self._require_random_access(Path(path).stat().st_mode)
+            raise
         try:
             status = os.fstat(self._descriptor)
             self._identity = (status.st_dev, status.st_ino)
@@ -120,7 +127,10 @@ class FileSource:
     def pread(self, file_offset: int, length: int) -> bytes:
         """Read exactly `length` bytes at `file_offset`."""
         self._require_inside(file_offset, length)
-        data = os.pread(self._descriptor, length, file_offset)
+        try:
+            data = os.pread(self._descriptor, length, file_offset)
+        except OSError as error:
+            raise self._named(error) from error
         if len(data) == length:
             return data
         buffer = bytearray(length)
@@ -132,7 +142,10 @@ class FileSource:
         self._require_inside(file_offset, len(buffer))
         done = 0
         while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], file_offset + done)
+            try:
+                count = os.preadv(self._descriptor, [buffer[done:]], file_offset + done)
+            except OSError as error:
+                raise self._named(error) from error
             if count == 0:
                 raise truncated(self._name, file_offset, len(buffer), file_offset + done)
             done += count
@@ -140,6 +153,10 @@ class FileSource:
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield the whole range: nothing is laid over the file."""
         yield file_offset, length
+
+    def _named(self, error: OSError) -> OSError:
+        """Return a failure of the host with the name of the file, which it lacks."""
+        return OSError(error.errno, error.strerror, self._name)
 
     def _require_inside(self, file_offset: int, length: int) -> None:
         # Before the call: an offset of 2^63 or more is an OverflowError to the operating system.
@@ -163,5 +180,4 @@ def truncated(name: str, file_offset: int, length: int, end: int) -> TruncatedIm
         file_offset=file_offset,
         found=f"end of file at {end:#x}",
     )
-    hint = "the copy of this file is incomplete; fetch it again, or restore it from a backup"
-    return TruncatedImageError(finding, path=name, hint=hint)
+    return TruncatedImageError(finding, path=name, hint=TRUNCATED_HINT)

@@ -25,8 +25,10 @@ DEFAULT_COMMAND = "convert"
 OWN_OPTIONS = ("--help", "--version")
 EXAMPLES = """\b
 Examples:
-  vhdx2raw disk.vhdx disk.img     convert, with holes for what is empty
-  vhdx2raw convert --help         options and more examples
+  vhdx2raw disk.vhdx disk.img             convert, with holes for what is empty
+  vhdx2raw --force disk.vhdx disk.img     replace disk.img if it exists
+  vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
+  vhdx2raw convert --help                 all options, and more examples
 """
 
 
@@ -87,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on `arguments` (by default those of the process); return its exit code."""
     try:
         with catch_signals():
-            app(list(sys.argv[1:] if arguments is None else arguments))
+            words = list(sys.argv[1:] if arguments is None else arguments)
+            app(words, prog_name="vhdx2raw")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except Vhdx2rawError as error:

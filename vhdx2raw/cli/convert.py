@@ -12,10 +12,10 @@ import typer
 
 from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.cli import options
-from vhdx2raw.cli.interruption import deferred, raise_if_interrupted
+from vhdx2raw.cli.interruption import defer, raise_if_interrupted
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
 from vhdx2raw.cli.progress import ProgressMode, show_progress
-from vhdx2raw.cli.words import format_size, say
+from vhdx2raw.cli.words import answer, format_size, is_terminal, say, standard_output
 from vhdx2raw.convert import ConversionResult, ProgressCallback, convert
 from vhdx2raw.log import LogPolicy
 from vhdx2raw.sinks import NullSink, Sink, SparseFileSink, StreamSink
@@ -26,8 +26,8 @@ Examples:
   vhdx2raw --force disk.vhdx disk.img     replace disk.img if it exists
   vhdx2raw -S 0 disk.vhdx disk.img        write and allocate every byte
   vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
-  vhdx2raw --parent base.vhdx snap.avhdx disk.img
-                                          flatten a checkpoint onto its parent
+  vhdx2raw snapshot.avhdx disk.img        flatten a checkpoint onto its parents
+  vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
   vhdx2raw --json disk.vhdx disk.img      tell a script what was done
 """
 
@@ -69,10 +69,10 @@ def run(
     ) as chain:
         result = job.run(chain)
     seconds = time.monotonic() - started
-    if verbose or (sys.stderr.isatty() and not quiet):
+    if verbose or (is_terminal(sys.stderr) and not quiet):
         _tell(chain, destination, result, seconds)
     if as_json:
-        print(json.dumps(_summary(chain, destination, result, seconds), indent=2))  # noqa: T201
+        answer(json.dumps(_summary(chain, destination, result, seconds), indent=2))
 
 
 def _check_usage(
@@ -86,7 +86,7 @@ def _check_usage(
         return
     if as_json:
         raise typer.BadParameter("standard output cannot take both the disk and --json")
-    if sys.stdout.isatty():
+    if is_terminal(sys.stdout):
         raise typer.BadParameter("standard output is a terminal; redirect it to a file or a pipe")
 
 
@@ -115,15 +115,21 @@ class _Job:
         if self.destination == STANDARD_STREAM:
             # Nothing to clean up, and a pipe that nobody reads must not hold up a signal.
             with show_progress(self.progress) as show:
-                sink = StreamSink(sys.stdout.buffer, inputs=chain.identities)
-                return self._convert(chain, sink, show)
-        with deferred(), show_progress(self.progress) as show:
+                stream = StreamSink(standard_output().buffer, inputs=chain.identities)
+                return self._convert(chain, stream, show)
+        defer()
+        sink = self._open_sink(chain)
+        try:
+            with show_progress(self.progress) as show:
 
-            def show_unless_interrupted(done: int, total: int) -> None:
-                raise_if_interrupted()
-                show(done, total)
+                def show_unless_interrupted(done: int, total: int) -> None:
+                    raise_if_interrupted()
+                    show(done, total)
 
-            return self._convert(chain, self._open_sink(chain), show_unless_interrupted)
+                return self._convert(chain, sink, show_unless_interrupted)
+        except BaseException:
+            sink.abort()
+            raise
 
     def _open_sink(self, chain: Chain) -> Sink:
         if self.destination == NULL_OUTPUT:

@@ -52,7 +52,10 @@ def raise_if_interrupted() -> None:
 def catch_signals() -> Iterator[None]:
     """Let the signals raise `Interrupted`."""
     _State.received = None
-    previous = {number: signal.signal(number, _handle) for number in SIGNALS}
+    _State.deferred = False
+    # What is ignored stays ignored: nohup and shells that start jobs in the background mean it.
+    caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, _handle) for number in caught}
     try:
         yield
     finally:
@@ -60,14 +63,9 @@ def catch_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextmanager
-def deferred() -> Iterator[None]:
-    """Let nothing but `raise_if_interrupted` raise, while an output is being made.
+def defer() -> None:
+    """Let nothing but `raise_if_interrupted` raise from now on, because an output is being made.
 
     A signal that comes after its last call is too late: the output is complete.
     """
     _State.deferred = True
-    try:
-        yield
-    finally:
-        _State.deferred = False

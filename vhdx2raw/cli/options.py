@@ -8,11 +8,10 @@ import typer
 
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.cli.words import parse_size
-from vhdx2raw.convert import MAX_SPARSE_SIZE
+from vhdx2raw.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
-MIN_SPARSE_SIZE = 512
 
 
 def _parse_sparse_size(text: str) -> int:
@@ -74,7 +73,9 @@ SparseSize = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=64, help="Copy with this many threads.", show_default=False),
+    typer.Option(
+        "--workers", min=1, max=64, help="Copy with this many threads.", show_default=False
+    ),
 ]
 NoClone = Annotated[
     bool, typer.Option("--no-clone", help="Copy even where the file system could share blocks.")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
+from vhdx2raw.cli.words import is_terminal, say
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,7 +35,9 @@ def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
     """Give a function that takes the bytes moved so far and the bytes to be moved."""
     if mode is ProgressMode.JSON:
         yield _JsonLines()
-    elif mode is ProgressMode.ALWAYS or (mode is ProgressMode.AUTO and sys.stderr.isatty()):
+    elif sys.stderr and (
+        mode is ProgressMode.ALWAYS or (mode is ProgressMode.AUTO and is_terminal(sys.stderr))
+    ):
         from tqdm import tqdm  # noqa: PLC0415 - most runs draw no bar
 
         bar: tqdm[NoReturn]
@@ -67,6 +71,4 @@ class _JsonLines:
         if self._finished or (now - self._last_time < JSON_SECONDS and not finished):
             return
         self._last_time, self._finished = now, finished
-        line = {"bytes-done": done, "bytes-total": total}
-        sys.stderr.write(f"{json.dumps(line)}\n")
-        sys.stderr.flush()
+        say(json.dumps({"bytes-done": done, "bytes-total": total}))

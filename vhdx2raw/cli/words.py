@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import suppress
+from typing import TextIO
+
+from vhdx2raw.errors import OutputError
+from vhdx2raw.sinks.base import STANDARD_OUTPUT, worded
 
 UNITS = "kMGTPE"
 
@@ -15,9 +20,43 @@ def printable(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Write one line to stderr."""
-    sys.stderr.write(f"{printable(text)}\n")
-    sys.stderr.flush()
+    """Write one line to stderr; one that is full or closed does not change what was done."""
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{printable(text)}\n")
+        sys.stderr.flush()
+
+
+def answer(text: str) -> None:
+    """Write a result to stdout.
+
+    Raises:
+        OutputError: It cannot take the result.
+        OSError: The host could not write.
+    """
+    stream = standard_output()
+    try:
+        stream.write(f"{text}\n")
+        stream.flush()
+    except OSError as error:
+        # What is still buffered would fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise worded(error, STANDARD_OUTPUT) from error
+
+
+def standard_output() -> TextIO:
+    """Return stdout.
+
+    Raises:
+        OutputError: It is closed.
+    """
+    if sys.stdout is None:
+        raise OutputError("is closed", path=STANDARD_OUTPUT)
+    return sys.stdout
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a person is looking at `stream`."""
+    return stream is not None and stream.isatty()
 
 
 def complain(text: str, *, hint: str = "") -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from vhdx2raw.errors import OutputError
 
+STANDARD_OUTPUT = "standard output"
 IS_INPUT = "is the input itself"
 IS_INPUT_HINT = "choose another name for the output"
 EXISTS = "exists already"

@@ -16,6 +16,8 @@ from vhdx2raw.errors import OutputError
 from vhdx2raw.sinks.base import EXISTS, EXISTS_HINT, IS_INPUT, IS_INPUT_HINT, Identity, worded
 
 FICLONERANGE = 0x4020940D
+MAX_STEM_SIZE = 200
+"""Bytes of the final name that the temporary name repeats; file systems allow 255 in all."""
 CLONE_RANGE = struct.Struct("=qQQQ")
 """The request of ioctl_ficlonerange(2): source, its offset, length, offset in the destination."""
 
@@ -53,11 +55,14 @@ class SparseFileSink:
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
         self._check_target(inputs)
         token = secrets.token_hex(8)
-        self._temporary = self._path.with_name(f".{self._path.name[:200]}.{token}.part")
+        stem = os.fsdecode(os.fsencode(self._path.name)[:MAX_STEM_SIZE])
+        self._temporary = self._path.with_name(f".{stem}.{token}.part")
+        self._exists = False
         self._descriptor = -1
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             self._descriptor = os.open(self._temporary, flags, 0o666)
+            self._exists = True
             os.ftruncate(self._descriptor, size)
         except BaseException as error:
             self.abort()
@@ -116,14 +121,15 @@ class SparseFileSink:
     def commit(self) -> None:
         """Move the temporary file to its final name, which is replaced only if that was asked."""
         try:
+            # First, because some file systems tell only here that they could not write.
+            self._close()
             if self._replace:
                 self._temporary.replace(self._path)
             else:
                 self._move_without_replacing()
         except OSError as error:
             raise worded(error, self._name) from error
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._exists = False
         self._sync_folder()
 
     def _move_without_replacing(self) -> None:
@@ -151,7 +157,13 @@ class SparseFileSink:
 
     def abort(self) -> None:
         """Remove the temporary file. Does nothing after `commit`."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        with suppress(OSError):  # what was written is thrown away
+            self._close()
+        if self._exists:
+            self._exists = False
             self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import BinaryIO
 
 from vhdx2raw.errors import OutputError
-from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, Identity, worded
+from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, STANDARD_OUTPUT, Identity, worded
 
 
 class StreamSink:
@@ -22,7 +22,7 @@ class StreamSink:
         Raises:
             OutputError: The stream is one of `inputs`, the files that are read.
         """
-        self._name = "standard output"
+        self._name = STANDARD_OUTPUT
         self._descriptor = stream.fileno()
         self._position = 0
         status = os.fstat(self._descriptor)

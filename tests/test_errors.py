@@ -1,0 +1,125 @@
+"""The names of failure: one tree, one exit code for each family, one wording of the facts."""
+
+import importlib
+import inspect
+import itertools
+import pkgutil
+
+import pytest
+
+import vhdx2raw
+from vhdx2raw.errors import (
+    CorruptImageError,
+    Finding,
+    Findings,
+    ImageError,
+    OutputError,
+    TruncatedImageError,
+    UnsupportedImageError,
+    Vhdx2rawError,
+)
+
+FAMILIES = {"UnsupportedImageError": 4, "CorruptImageError": 5, "ParentError": 6, "OutputError": 7}
+"""Exit codes by the class that heads a family, as promised to users."""
+
+
+def exceptions_of_the_package() -> list[type[BaseException]]:
+    """Find every exception that any module of the package defines."""
+    found: dict[str, type[BaseException]] = {}
+    for module in pkgutil.walk_packages(vhdx2raw.__path__, "vhdx2raw."):
+        if module.name.endswith("__main__"):
+            continue
+        for thing in vars(importlib.import_module(module.name)).values():
+            is_own = inspect.isclass(thing) and thing.__module__.startswith("vhdx2raw")
+            if is_own and issubclass(thing, BaseException):
+                found[thing.__name__] = thing
+    return sorted(found.values(), key=lambda error: error.__name__)
+
+
+ERRORS = [error for error in exceptions_of_the_package() if error.__name__ != "Interrupted"]
+LEAVES = [error for error in ERRORS if not error.__subclasses__()]
+
+
+def test_every_known_error_is_found() -> None:
+    names = {error.__name__ for error in ERRORS}
+    assert set(FAMILIES) | {"Vhdx2rawError", "ImageError", "TruncatedImageError"} <= names
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_every_error_is_under_the_one_base(error: type[BaseException]) -> None:
+    assert issubclass(error, Vhdx2rawError)
+    assert error.__module__ == "vhdx2raw.errors"
+
+
+def test_an_interruption_is_no_error_of_the_package() -> None:
+    [interrupted] = [error for error in exceptions_of_the_package() if error not in ERRORS]
+    assert interrupted.__module__ == "vhdx2raw.cli.interruption"
+    assert not issubclass(interrupted, Exception)
+
+
+@pytest.mark.parametrize("error", LEAVES, ids=lambda error: error.__name__)
+def test_every_error_that_is_raised_has_the_exit_code_of_its_family(
+    error: type[Vhdx2rawError],
+) -> None:
+    family = next(ancestor.__name__ for ancestor in error.__mro__ if ancestor.__name__ in FAMILIES)
+    assert error.exit_code == FAMILIES[family]
+
+
+def test_truncated_is_a_kind_of_corrupt() -> None:
+    assert issubclass(TruncatedImageError, CorruptImageError)
+    assert issubclass(CorruptImageError, ImageError)
+
+
+PARTS = {
+    "file_offset": (0x30018, " at file offset 0x30018"),
+    "found": ("0x04", "found 0x04"),
+    "expected": ("0 to 3", "expected 0 to 3"),
+    "spec": ("2.5.1", " (MS-VHDX 2.5.1)"),
+}
+SUBSETS = [
+    subset for count in range(len(PARTS) + 1) for subset in itertools.combinations(PARTS, count)
+]
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids=lambda subset: " ".join(subset) or "nothing")
+def test_a_finding_words_the_facts_that_it_has(subset: tuple[str, ...]) -> None:
+    facts = {name: PARTS[name][0] for name in subset}
+    finding = Finding("R77", "BAT entry 3", "is wrong", **facts)  # type: ignore[arg-type]
+    words = {name: PARTS[name][1] if name in subset else "" for name in PARTS}
+    values = ", ".join(filter(None, [words["found"], words["expected"]]))
+    assert str(finding) == (
+        f"BAT entry 3{words['file_offset']}: is wrong"
+        f"{': ' if values else ''}{values}{words['spec']}"
+    )
+
+
+def test_a_file_offset_of_zero_is_a_place() -> None:
+    assert str(Finding("R1", "file", "is wrong", file_offset=0)) == (
+        "file at file offset 0x0: is wrong"
+    )
+
+
+@pytest.mark.parametrize("error", [UnsupportedImageError, CorruptImageError, TruncatedImageError])
+def test_an_image_error_keeps_its_facts_and_names_the_file(error: type[ImageError]) -> None:
+    finding = Finding("R7", "header 1", "is wrong", "2.2.2", 65536)
+    caught = error(finding, path="disk.vhdx", hint="fetch it again")
+    assert caught.finding is finding
+    assert (caught.path, caught.hint) == ("disk.vhdx", "fetch it again")
+    assert str(caught) == f"disk.vhdx: {finding}"
+    caught.path = None
+    assert str(caught) == str(finding)
+
+
+def test_an_output_error_names_the_file() -> None:
+    assert str(OutputError("exists already", path="out.img")) == "out.img: exists already"
+    assert str(OutputError("exists already")) == "exists already"
+    assert OutputError("exists already").hint == ""
+
+
+def test_findings_keep_warnings_in_order() -> None:
+    findings = Findings()
+    assert findings.warnings == []
+    given = [Finding("R7", "header 1", "is wrong"), Finding("R82", "BAT", "is odd")]
+    for finding in given:
+        findings.warn(finding)
+    assert findings.warnings == given
