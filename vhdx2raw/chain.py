@@ -30,15 +30,13 @@ from vhdx2raw.structures import ZERO_GUID
 MAX_DEPTH = 256
 NOT_A_VHDX = "R1"
 
-HINTS: dict[type[ParentError], str] = {
-    ParentNotFoundError: "name the parent with --parent FILE, or its folder with --parent-dir DIR",
-    ParentCycleError: "name the right parent with --parent FILE",
-    ParentMismatchError: (
-        "the parent was changed after the child was made, or is another disk, so the result would"
-        " be wrong; name the right one with --parent FILE or, if you know that only its identity"
-        " was changed, use --allow-parent-mismatch"
-    ),
-}
+MISSING_HINT = "name the parent with --parent FILE, or its folder with --parent-dir DIR"
+WRONG_HINT = "name the right parent with --parent FILE"
+CHANGED_HINT = (
+    "the parent was changed after the child was made, or is another disk, so the result would be"
+    " wrong; name the right one with --parent FILE or, if you know that only its identity was"
+    " changed, use --allow-parent-mismatch"
+)
 
 AnyPath = str | os.PathLike[str]
 
@@ -178,6 +176,7 @@ class _Search:
     mismatch: VhdxImage | None = None
     broken: ImageError | None = None
     error_kind: type[ParentError] = ParentNotFoundError
+    hint: str = MISSING_HINT
 
     def try_candidates(self, folders: tuple[str, ...]) -> None:
         """Try the places that the locator names, until one has the right parent."""
@@ -218,16 +217,16 @@ class _Search:
         child_sector_size = self.child.metadata.logical_sector_size
         if image.source.identity in (known.source.identity for known in self.images):
             self.attempts.append(f"{path}: is a file of the chain already")
-            self.error_kind = ParentCycleError
+            self.error_kind, self.hint = ParentCycleError, WRONG_HINT
         elif sector_size != child_sector_size:
             problem = f"has sectors of {sector_size} bytes, the child of {child_sector_size}"
             self.attempts.append(f"{path}: {problem}")
-            self.error_kind = ParentMismatchError
+            self.error_kind, self.hint = ParentMismatchError, WRONG_HINT
         elif self.locator and _guid_of(image) in self.locator.linkages:
             self.match = image
         else:
             self.attempts.append(f"{path}: has the DataWriteGuid {_guid_of(image)}")
-            self.error_kind = ParentMismatchError
+            self.error_kind, self.hint = ParentMismatchError, CHANGED_HINT
             self.mismatch = self.mismatch or image
 
     def choose(self, *, allow_mismatch: bool, warnings: list[tuple[str, Finding]]) -> VhdxImage:
@@ -253,7 +252,7 @@ class _Search:
         tried = "; ".join(self.attempts) or "nothing"
         message = f"its parent cannot be used: wanted {self._wanted_path()}"
         message += f" with the DataWriteGuid {self._wanted_guid()}; tried {tried}"
-        raise self.error_kind(message, path=name, hint=HINTS[self.error_kind])
+        raise self.error_kind(message, path=name, hint=self.hint)
 
     def _wanted_path(self) -> str:
         paths = self.locator.paths.values() if self.locator else ()

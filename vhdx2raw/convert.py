@@ -81,13 +81,8 @@ def convert(
         OSError: The host could not read or write.
         ValueError: A number is out of its range.
     """
-    if sparse_size and not (
-        MIN_SPARSE_SIZE <= sparse_size <= MAX_SPARSE_SIZE and sparse_size.bit_count() == 1
-    ):
-        raise ValueError(f"sparse_size {sparse_size} is neither 0 nor a power of two in its range")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
     try:
+        _check_numbers(sparse_size, workers)
         copy = _Copy(chain, sink, sparse_size, clone=clone)
         if sink.sequential:
             copy.run_here(progress)
@@ -103,6 +98,14 @@ def convert(
     return ConversionResult(
         chain.virtual_disk_size, copy.data_bytes, copy.cloned_bytes, copy.written_bytes
     )
+
+
+def _check_numbers(sparse_size: int, workers: int | None) -> None:
+    in_range = MIN_SPARSE_SIZE <= sparse_size <= MAX_SPARSE_SIZE
+    if sparse_size and not (in_range and sparse_size.bit_count() == 1):
+        raise ValueError(f"sparse_size {sparse_size} is neither 0 nor a power of two in its range")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
 
 
 def default_workers() -> int:

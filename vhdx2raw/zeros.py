@@ -39,6 +39,9 @@ def iter_runs(buffer: memoryview, granule: int) -> Iterator[tuple[bool, int, int
     do not fill a granule count as data.
     """
     size = len(buffer)
+    if size and is_zero(buffer):
+        yield True, 0, size
+        return
     first_bytes = bytes(buffer[::granule])
     done = 0  # where the current run of data begins
     zero_start = 0  # where the run of zeros before it begins
