@@ -7,9 +7,10 @@ DataWriteGuid tells, since anything else gives wrong bytes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from vhdx2raw.errors import (
@@ -27,6 +28,9 @@ from vhdx2raw.log import LogPolicy
 from vhdx2raw.parents import Candidate, iter_candidates
 from vhdx2raw.structures import ZERO_GUID
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 MAX_DEPTH = 256
 NOT_A_VHDX = "R1"
 
@@ -43,7 +47,7 @@ AnyPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The images that make up one virtual disk.
+    """The images that make up one virtual disk. Close it, or use it as a context manager.
 
     Attributes:
         images: The child first, its parent next, the root last.
@@ -73,8 +77,20 @@ class Chain:
         for image in self.images:
             image.close()
 
+    def __enter__(self) -> Self:
+        """Return the chain itself."""
+        return self
 
-@contextmanager
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every file."""
+        self.close()
+
+
 def open_chain(
     path: AnyPath,
     *,
@@ -82,8 +98,10 @@ def open_chain(
     parent_dirs: Sequence[AnyPath] = (),
     allow_parent_mismatch: bool = False,
     log_policy: LogPolicy = LogPolicy.REPLAY,
-) -> Iterator[Chain]:
-    """Open the image at `path` and every parent that it needs, for as long as the context lasts.
+) -> Chain:
+    """Open the image at `path` and every parent that it needs.
+
+    Close the chain, or use it as a context manager.
 
     Args:
         path: The child.
@@ -105,10 +123,11 @@ def open_chain(
         log_policy=log_policy,
     )
     try:
-        yield opening.open(os.fspath(path))
-    finally:
+        return opening.open(os.fspath(path))
+    except BaseException:
         for image in opening.images:
             image.close()
+        raise
 
 
 @dataclass(slots=True)

@@ -195,13 +195,15 @@ class _Copy:
             return None if self._stopping else next(self._plan, None)
 
     def _iter_after_cloning(self, extents: Iterator[Extent]) -> Iterator[Extent]:
-        """Clone what can be cloned of each extent, and yield what is left of it."""
+        """Clone what can be cloned, and yield what is left; the first refusal ends the attempt."""
         for extent in extents:
             done = extent.virtual_offset
             for virtual_offset, file_offset, length in extent.iter_in_file(CLONE_ALIGNMENT):
                 descriptor = extent.source.descriptor
                 if not self._sink.clone(virtual_offset, descriptor, file_offset, length):
-                    break
+                    yield extent.cut(done, extent.virtual_end)
+                    yield from extents
+                    return
                 if done < virtual_offset:
                     yield extent.cut(done, virtual_offset)
                 done = virtual_offset + length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from vhdx2raw.bat import BlockRun
@@ -62,13 +62,16 @@ class Extent:
 
     def cut(self, virtual_offset: int, virtual_end: int) -> Extent:
         """Return the part of the extent between two offsets in the virtual disk."""
+        length = virtual_end - virtual_offset
+        if length == self.length:
+            return self
         skipped = virtual_offset - self.virtual_offset if self.kind is ExtentKind.DATA else 0
-        return replace(
-            self,
-            virtual_offset=virtual_offset,
-            length=virtual_end - virtual_offset,
-            file_offset=self.file_offset + skipped,
-        )
+        return Extent(self.kind, virtual_offset, length, self.image, self.file_offset + skipped)
+
+    def joined(self, following: Extent) -> Extent:
+        """Return this extent and the one that continues it as one."""
+        length = self.length + following.length
+        return Extent(self.kind, self.virtual_offset, length, self.image, self.file_offset)
 
     def iter_in_file(self, alignment: int) -> Iterator[tuple[int, int, int]]:
         """Yield (virtual offset, file offset, length) of what lies in the file as it is read.
@@ -110,7 +113,7 @@ def iter_extents(
     pending: Extent | None = None
     for extent in _iter_layer(chain.images, virtual_offset, end):
         if pending is not None and extent.continues(pending):
-            pending = replace(pending, length=pending.length + extent.length)
+            pending = pending.joined(extent)
             continue
         if pending is not None:
             yield pending

@@ -49,7 +49,7 @@ class Sink(Protocol):
         ...
 
     def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
-        """Let a range share its storage with an open file; False if that cannot be done here.
+        """Let a range share its storage with an open file; False if no range can do that here.
 
         All three numbers are multiples of `CLONE_ALIGNMENT` bytes.
         """

@@ -50,7 +50,6 @@ class SparseFileSink:
         """
         self._name = os.fspath(path)
         self._replace = replace
-        self._can_clone = True
         # A link is followed, so that the file it names is replaced and not the link itself.
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
         self._check_target(inputs)
@@ -100,16 +99,15 @@ class SparseFileSink:
         """Do nothing: what is not written is a hole."""
 
     def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
-        """Share storage where the file system can; a refusal is remembered."""
-        if self._can_clone:
-            request = CLONE_RANGE.pack(descriptor, file_offset, length, virtual_offset)
-            try:
-                fcntl.ioctl(self._descriptor, FICLONERANGE, request)
-            except OSError:
-                # Another file system, or one that cannot share. Whatever else it may be, a real
-                # failure of the host will be met again by the copy.
-                self._can_clone = False
-        return self._can_clone
+        """Share storage where the file system can."""
+        request = CLONE_RANGE.pack(descriptor, file_offset, length, virtual_offset)
+        try:
+            fcntl.ioctl(self._descriptor, FICLONERANGE, request)
+        except OSError:
+            # Another file system, or one that cannot share. Whatever else it may be, a real
+            # failure of the host will be met again by the copy.
+            return False
+        return True
 
     def flush(self) -> None:
         """Bring the temporary file to stable storage."""
