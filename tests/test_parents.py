@@ -140,6 +140,20 @@ def test_absolute_path_is_not_followed_even_if_it_leads_to_the_parent(
     assert f"{path.parent / 'base.vhdx'}: does not exist" in message
 
 
+@pytest.mark.parametrize("value", ["C:\\vm\\base.vhdx", "\\vm\\base.vhdx", "/vm/base.vhdx"])
+def test_absolute_path_is_not_taken_for_a_relative_one(value: str, tmp_path: Path) -> None:
+    """R103: not even where it stands under the key relative_path, and would lead to a file."""
+    path = write_files(
+        tmp_path,
+        {
+            "c.vhdx": child_with({"relative_path": value}),
+            "vm/base.vhdx": small_disk(),
+            "C:/vm/base.vhdx": small_disk(),
+        },
+    )
+    assert refusal_of(path).endswith(f"; tried {tmp_path / 'base.vhdx'}: does not exist")
+
+
 @pytest.mark.parametrize(
     "value", [".", "..", "\\", "/", ".\\", "..\\", "C:\\", "\0", "a\0b", "\n", "x" * 300, "*", "~"]
 )
@@ -236,13 +250,19 @@ def test_folder_that_only_begins_like_an_allowed_one_is_outside(tmp_path: Path) 
     assert OUTSIDE in refusal_of(path)
 
 
-def test_folder_outside_is_not_even_listed(tmp_path: Path) -> None:
-    """A message must not tell which names it holds in another case."""
-    files = {"in/c.vhdx": child_with({"relative_path": "..\\secret\\BASE.vhdx"})}
-    path = write_files(tmp_path, files | {"secret/base.vhdx": small_disk()})
+@pytest.mark.parametrize("names", [["base.vhdx"], ["Base.vhdx", "bAsE.vhdx"], []])
+def test_folder_outside_is_not_even_listed(names: list[str], tmp_path: Path) -> None:
+    """A message must not tell which names it holds, in whatever case."""
+    path = write_files(
+        tmp_path / "in", {"c.vhdx": child_with({"relative_path": "..\\secret\\BASE.vhdx"})}
+    )
+    write_files(tmp_path / "secret", {"x.vhdx": small_disk()} | dict.fromkeys(names, small_disk()))
     message = refusal_of(path)
-    assert OUTSIDE in message
-    assert "secret/base.vhdx" not in message
+    places = [
+        f"{path.parent}/../secret/BASE.vhdx: {OUTSIDE}",
+        f"{path.parent}/BASE.vhdx: does not exist",
+    ]
+    assert message.endswith("; tried " + "; ".join(places))
 
 
 def test_link_inside_that_leads_outside_is_refused(tmp_path: Path) -> None:
