@@ -132,7 +132,7 @@ def make_chain(folder: Path, size: int) -> None:
 MEMORY_FIGURE = "peak MiB"
 WALL_FIGURE = "wall s"
 MEMORY = Target(MEMORY_FIGURE, 64)
-SHARED = [Target("cp", 0.3), MEMORY]
+SHARED = [Target("cp", 0.3), Target("cp + sync", 0.3), MEMORY]
 
 WORKLOADS = {
     "dense": Workload(
@@ -140,7 +140,13 @@ WORKLOADS = {
         "dense.vhdx",
         plain="dense.raw",
         readers=("qemu", "7z"),
-        targets=[Target("cp", 0.9), Target("qemu-img", 0.75), MEMORY],
+        targets=[
+            Target("cp", 0.9),
+            Target("cp + sync", 0.9),
+            Target("qemu-img", 0.75),
+            Target("qemu-img + sync", 0.75),
+            MEMORY,
+        ],
         compare_synced=True,
     ),
     "shuffled": Workload(

@@ -37,6 +37,7 @@ package are those of its revision 8.0, and rules R1, R2, ... are listed in docs/
 from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.convert import ConversionResult, ProgressCallback, convert
 from vhdx2raw.disk import VirtualDisk
+from vhdx2raw.disk import open_disk as open  # noqa: A004 - like gzip.open
 from vhdx2raw.errors import (
     CorruptImageError,
     Finding,
@@ -81,6 +82,7 @@ __all__ = [
     "VirtualDisk",
     "convert",
     "iter_extents",
+    "open",
     "open_chain",
     "open_image",
 ]

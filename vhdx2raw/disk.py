@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from vhdx2raw.chain import Chain
+from vhdx2raw.chain import AnyPath, Chain, open_chain
 from vhdx2raw.errors import Finding
 from vhdx2raw.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.log import LogPolicy
 from vhdx2raw.metadata import Metadata
 from vhdx2raw.zeros import fill_zeros
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+
+def open_disk(
+    path: AnyPath,
+    *,
+    parents: Sequence[AnyPath] = (),
+    parent_dirs: Sequence[AnyPath] = (),
+    allow_parent_mismatch: bool = False,
+    log_policy: LogPolicy = LogPolicy.REPLAY,
+) -> VirtualDisk:
+    """Open the virtual disk in a VHDX file as a file to read; ``vhdx2raw.open`` is its short name.
+
+    The arguments and the errors are those of `open_chain`.
+    """
+    chain = open_chain(
+        path,
+        parents=parents,
+        parent_dirs=parent_dirs,
+        allow_parent_mismatch=allow_parent_mismatch,
+        log_policy=log_policy,
+    )
+    return VirtualDisk(chain)
 
 
 class VirtualDisk(io.RawIOBase):
