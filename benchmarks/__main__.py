@@ -44,7 +44,7 @@ def main() -> None:
     """Parse the options and run."""
     names = [*WORKLOADS, START_UP]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--size", type=int, default=1024, help="MiB of the full disks (1024)")
+    parser.add_argument("--size", type=int, default=2048, help="MiB of the full disks (2048)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
     parser.add_argument("--folder", type=Path, help="where to work (a temporary folder)")
     parser.add_argument("--only", action="append", choices=names, help="run this one; repeat it")

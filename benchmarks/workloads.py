@@ -155,9 +155,21 @@ WORKLOADS = {
         readers=("qemu", "7z"),
         targets=[Target("qemu-img", 0.85), MEMORY],
     ),
-    "xfs": Workload(make_dense, "dense.vhdx", plain="dense.raw", targets=SHARED, file_system="xfs"),
+    "xfs": Workload(
+        make_dense,
+        "dense.vhdx",
+        plain="dense.raw",
+        targets=SHARED,
+        compare_synced=True,
+        file_system="xfs",
+    ),
     "btrfs": Workload(
-        make_dense, "dense.vhdx", plain="dense.raw", targets=SHARED, file_system="btrfs"
+        make_dense,
+        "dense.vhdx",
+        plain="dense.raw",
+        targets=SHARED,
+        compare_synced=True,
+        file_system="btrfs",
     ),
     "sparse": Workload(
         make_sparse,

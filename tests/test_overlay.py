@@ -181,9 +181,17 @@ def test_short_zeros_behind_long_ones_hide_only_what_they_cover(path: Path) -> N
 
 def test_zeros_elsewhere_do_not_touch_what_is_read(path: Path) -> None:
     """Neither those before the range, nor those behind it, nor those that only meet it."""
-    with overlay(path, raw_file(), [("zeros", 0, 1), ("zeros", 2, 1), ("zeros", 5, 2)]) as source:
-        assert source.pread(3 * SECTOR, 2 * SECTOR) == b"\x04" * SECTOR + b"\x05" * SECTOR
-        assert list(source.iter_in_file(3 * SECTOR, SECTOR)) == [(3 * SECTOR, SECTOR)]
+    start, length = 3 * SECTOR, 5 * SECTOR
+    updates = [
+        ("zeros", 0, 1),
+        ("zeros", 1, 1),
+        ("zeros", 8, 1),
+        ("sector", 1, 0),
+        ("sector", 9, 1),
+    ]
+    with overlay(path, raw_file(), updates) as source:
+        assert source.pread(start, length) == raw_file()[start : start + length]
+        assert list(source.iter_in_file(start, length)) == [(start, length)]
 
 
 def test_sector_is_read_in_parts(path: Path) -> None:
