@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from vhdx2raw.bat import BlockRun
 from vhdx2raw.chain import Chain
@@ -111,7 +112,7 @@ def iter_extents(
     if length is not None:
         end = min(end, virtual_offset + length)
     pending: Extent | None = None
-    for extent in _iter_layer(chain.images, virtual_offset, end):
+    for extent in _iter_resolved(chain.images, virtual_offset, end):
         if pending is not None and extent.continues(pending):
             pending = pending.joined(extent)
             continue
@@ -122,48 +123,71 @@ def iter_extents(
         yield pending
 
 
-def _iter_layer(images: tuple[VhdxImage, ...], start: int, end: int) -> Iterator[Extent]:
-    """Yield what the first of `images`, and through it those behind it, show from start to end.
+class _Inherited(NamedTuple):
+    """A range that an image leaves to its parent."""
+
+    start: int
+    end: int
+
+
+def _iter_resolved(images: tuple[VhdxImage, ...], start: int, end: int) -> Iterator[Extent]:
+    """Yield what a chain shows from start to end.
+
+    No recursion: a chain may be deeper than a program that calls this has frames to spare.
+    """
+    layers = [_iter_layer(images, 0, start, end)]
+    while layers:
+        part = next(layers[-1], None)
+        if part is None:
+            layers.pop()
+        elif isinstance(part, Extent):
+            yield part
+        else:
+            layers.append(_iter_layer(images, len(layers), part.start, part.end))
+
+
+def _iter_layer(
+    images: tuple[VhdxImage, ...], depth: int, start: int, end: int
+) -> Iterator[Extent | _Inherited]:
+    """Yield what the image at `depth` shows, and what it leaves to its parent.
 
     Behind the root lie zeros, so that no one asks whether there is a parent. What an image does
     not reach is hidden behind its end, even where a deeper one has it (R107).
     """
-    own_end = min(end, images[0].virtual_disk_size) if images else start
+    own_end = min(end, images[depth].virtual_disk_size) if depth < len(images) else start
     if start < own_end:
-        yield from _iter_blocks(images, start, own_end)
+        yield from _iter_blocks(images[depth], start, own_end)
     if max(start, own_end) < end:
         yield Extent(ExtentKind.ZERO, max(start, own_end), end - max(start, own_end))
 
 
-def _iter_blocks(images: tuple[VhdxImage, ...], start: int, end: int) -> Iterator[Extent]:
-    """Yield what the blocks of the first of `images` say about a range inside of it."""
-    image = images[0]
+def _iter_blocks(image: VhdxImage, start: int, end: int) -> Iterator[Extent | _Inherited]:
+    """Yield what the blocks of an image say about a range inside of it."""
     block_size = image.geometry.block_size
     for run in image.bat.iter_runs(start // block_size, ceil_div(end, block_size)):
         run_start = run.first_block * block_size
         begin, stop = max(start, run_start), min(end, run.end_block * block_size)
         match run.state:
             case PayloadBlockState.PARTIALLY_PRESENT if image.metadata.has_parent:
-                yield from _iter_partial(images, run, begin, stop)
+                yield from _iter_partial(image, run, begin, stop)
             # Without a parent, a partially present block is all here (R81).
             case PayloadBlockState.FULLY_PRESENT | PayloadBlockState.PARTIALLY_PRESENT:
                 file_offset = run.file_offset + begin - run_start
                 yield Extent(ExtentKind.DATA, begin, stop - begin, image, file_offset)
             case PayloadBlockState.NOT_PRESENT:
-                yield from _iter_layer(images[1:], begin, stop)
+                yield _Inherited(begin, stop)
             case _:
                 # Also in a child these are zeros, and never what the parent has (R86, R87).
                 yield Extent(ExtentKind.ZERO, begin, stop - begin)
 
 
 def _iter_partial(
-    images: tuple[VhdxImage, ...], blocks: BlockRun, start: int, end: int
-) -> Iterator[Extent]:
+    image: VhdxImage, blocks: BlockRun, start: int, end: int
+) -> Iterator[Extent | _Inherited]:
     """Yield what partially present blocks of one chunk show: per sector, theirs or the parent's.
 
     The data lies at its natural place in the block; what the parent has is left out (R89, R90).
     """
-    image = images[0]
     geometry = image.geometry
     chunk_index = blocks.first_block // geometry.chunk_ratio
     chunk_start = chunk_index * geometry.chunk_size
@@ -181,4 +205,4 @@ def _iter_partial(
         if present:
             yield Extent(ExtentKind.DATA, begin, stop - begin, image, file_offset + begin)
         else:
-            yield from _iter_layer(images[1:], begin, stop)
+            yield _Inherited(begin, stop)

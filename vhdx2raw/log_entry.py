@@ -25,7 +25,6 @@ from vhdx2raw.structures import (
     MAX_LOG_DESCRIPTORS,
     MIB,
     REGION_TABLE_OFFSETS,
-    STRUCTURE_ALIGNMENT,
     TRAILING_SIZE,
     ZERO_DESCRIPTOR_SIGNATURE,
     Header,
@@ -110,7 +109,11 @@ class LogReader:
                 data_place = self._place(data_place - self._offset + LOG_SECTOR_SIZE)
 
     def _is_plausible(self, header: LogEntryHeader) -> bool:
-        """Tell whether the fields of a header can be those of an entry (R19, R21)."""
+        """Tell whether the fields of a header can be those of an entry (R19, R21).
+
+        The two file offsets are not looked at: they should be multiples of 1 MiB, but to drop an
+        entry whose checksum is right would silently give an older state.
+        """
         return (
             header.entry_length > 0
             and header.entry_length % LOG_SECTOR_SIZE == 0
@@ -119,8 +122,6 @@ class LogReader:
             and header.tail < self._length
             and header.sequence_number > 0
             and header.log_guid == self._guid
-            and header.flushed_file_offset % STRUCTURE_ALIGNMENT == 0
-            and header.last_file_offset % STRUCTURE_ALIGNMENT == 0
             and self._descriptors_size(header.descriptor_count) <= header.entry_length
         )
 
