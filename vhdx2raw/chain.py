@@ -160,7 +160,7 @@ class _Opening:
         search = _Search(child, self.images, self._read_locator(child), self.log_policy)
         if self.parents:
             search.try_file(self.parents.pop(0))
-        elif search.locator:
+        else:
             search.try_candidates(self.folders)
         return search.choose(allow_mismatch=self.allow_mismatch, warnings=self.warnings)
 

@@ -97,7 +97,7 @@ def _choose_header(source: Source, findings: Findings) -> tuple[Header, int]:
             valid.append((Header.unpack(raw), number, raw))
     if not valid:
         raise CorruptImageError(
-            Finding("R10", "headers", f"none is valid; {invalid[0]}; {invalid[1]}", "2.2.2")
+            Finding("R10", "headers", f"none is valid; {invalid[0]}; {invalid[1]}")
         )
     for finding in invalid:
         findings.warn(finding)

@@ -85,12 +85,10 @@ def open_image(path: str | os.PathLike[str], log_policy: LogPolicy = LogPolicy.R
     source = FileSource(path)
     try:
         return _read_image(source, log_policy)
-    except ImageError as error:
-        error.path = source.name
+    except BaseException as error:
         source.close()
-        raise
-    except BaseException:
-        source.close()
+        if isinstance(error, ImageError):
+            error.path = source.name
         raise
 
 

@@ -117,7 +117,7 @@ def _choose_table(source: Source, findings: Findings) -> tuple[int, bytes]:
             valid[number] = raw
     if not valid:
         problem = f"none is valid; {invalid[0]}; {invalid[1]}"
-        raise CorruptImageError(Finding("R43", "region tables", problem, "2.2.3"))
+        raise CorruptImageError(Finding("R43", "region tables", problem))
     for finding in invalid:
         findings.warn(finding)
     if len(set(valid.values())) > 1:
