@@ -387,3 +387,30 @@ def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[
         finally:
             tracemalloc.stop()
     assert peak < 4 * MIB
+
+
+# -- numbers out of their range ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [-1, 1, 256, 3 * KIB, 2 * MIB])
+def test_an_impossible_sparse_size_is_refused_and_leaves_no_output(
+    tmp_path: Path, size: int
+) -> None:
+    sink = RecordingSink()
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match=f"sparse_size {size} is neither 0 nor a power of two"),
+    ):
+        convert(chain, sink, sparse_size=size)
+    assert [call[0] for call in sink.calls] == ["abort"]
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_less_than_one_worker_is_refused_and_leaves_no_output(tmp_path: Path, workers: int) -> None:
+    sink = RecordingSink()
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match=f"workers must be at least 1, not {workers}"),
+    ):
+        convert(chain, sink, workers=workers)
+    assert [call[0] for call in sink.calls] == ["abort"]
