@@ -310,7 +310,8 @@ def test_a_vhd_set_is_named_by_its_extension(tmp_path: Path, name: str) -> None:
 def test_the_extension_decides_nothing_about_a_vhdx(tmp_path: Path) -> None:
     path = tmp_path / "disk.vhds"
     golden_g1().write(path)
-    open_image(path).close()
+    with open_image(path) as image:
+        assert image.virtual_disk_size == golden_g1().virtual_disk_size
 
 
 def test_the_signature_of_a_vhd_at_the_end_of_a_vhdx_means_nothing(bench: Bench) -> None:

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 
@@ -34,7 +35,8 @@ def test_every_name_that_is_imported_is_public() -> None:
 @pytest.mark.parametrize("name", vhdx2raw.__all__)
 def test_a_public_name_is_there_and_documented(name: str) -> None:
     thing = getattr(vhdx2raw, name)
-    if inspect.isclass(thing) or inspect.isfunction(thing):
+    is_alias = get_origin(thing) is not None  # such as a Callable, which Python 3.10 calls a class
+    if (inspect.isclass(thing) and not is_alias) or inspect.isfunction(thing):
         assert thing.__module__.startswith("vhdx2raw.")
         assert inspect.getdoc(thing)
 

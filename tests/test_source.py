@@ -202,6 +202,7 @@ def test_closing_does_not_fail(path: Path) -> None:
     source = FileSource(path)
     os.close(source.descriptor)
     source.close()
+    assert source.descriptor < 0
 
 
 def test_a_closed_file_is_not_read(path: Path) -> None:
