@@ -16,12 +16,12 @@ from vhdx2raw.chain import Chain
 from vhdx2raw.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.pieces import Piece, iter_pieces
 from vhdx2raw.sinks import CLONE_ALIGNMENT, Sink
-from vhdx2raw.structures import KIB
+from vhdx2raw.structures import KIB, MIB
 from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS, fill_zeros, iter_runs
 
-PIECE_SIZE = 256 * KIB
-"""Bytes read and written at once: large enough to hide the cost of a call, small enough for the
-cache of a processor."""
+PIECE_SIZE = MIB
+"""Bytes read and written at once: large enough for the kernel to hold them in large folios, small
+enough to bound the memory of many threads."""
 DEFAULT_SPARSE_SIZE = 4 * KIB
 MIN_SPARSE_SIZE = 512
 MAX_SPARSE_SIZE = MAX_BUFFER_SIZE

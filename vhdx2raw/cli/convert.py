@@ -15,9 +15,17 @@ from vhdx2raw.cli import options
 from vhdx2raw.cli.interruption import defer, raise_if_interrupted
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
 from vhdx2raw.cli.progress import ProgressMode, show_progress
-from vhdx2raw.cli.words import answer, format_size, is_terminal, say, standard_output
+from vhdx2raw.cli.words import (
+    answer,
+    format_size,
+    is_terminal,
+    log_facts,
+    say,
+    say_warnings,
+    standard_output,
+    warning_facts,
+)
 from vhdx2raw.convert import ConversionResult, ProgressCallback, convert
-from vhdx2raw.log import LogPolicy
 from vhdx2raw.sinks import NullSink, Sink, SparseFileSink, StreamSink
 
 EXAMPLES = """\b
@@ -51,8 +59,10 @@ def run(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
     as_json: options.Json = False,
+    output: options.Output = options.OutputFormat.HUMAN,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
+    as_json = as_json or output is options.OutputFormat.JSON
     _check_usage(source, destination, quiet=quiet, verbose=verbose, as_json=as_json)
     if short_progress:
         progress = ProgressMode.ALWAYS
@@ -65,7 +75,7 @@ def run(
         parents=parents,
         parent_dirs=parent_dirs,
         allow_parent_mismatch=allow_parent_mismatch,
-        log_policy=_log_policy(no_replay=no_replay, ignore_log=ignore_log),
+        log_policy=options.choose_log_policy(no_replay=no_replay, ignore_log=ignore_log),
     ) as chain:
         result = job.run(chain)
     seconds = time.monotonic() - started
@@ -88,14 +98,6 @@ def _check_usage(
         raise typer.BadParameter("standard output cannot take both the disk and --json")
     if is_terminal(sys.stdout):
         raise typer.BadParameter("standard output is a terminal; redirect it to a file or a pipe")
-
-
-def _log_policy(*, no_replay: bool, ignore_log: bool) -> LogPolicy:
-    if no_replay and ignore_log:
-        raise typer.BadParameter("--no-replay and --ignore-log contradict each other")
-    if no_replay:
-        return LogPolicy.REFUSE
-    return LogPolicy.IGNORE if ignore_log else LogPolicy.REPLAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,7 @@ class _Job:
 
 
 def _tell(chain: Chain, destination: str, result: ConversionResult, seconds: float) -> None:
-    for name, warning in chain.warnings:
-        say(f"vhdx2raw: {name}: warning: {warning}")
+    say_warnings(chain.warnings)
     cloned = f", {format_size(result.cloned_bytes)} shared" if result.cloned_bytes else ""
     say(
         f"vhdx2raw: {chain.child.source.name}: {format_size(result.virtual_disk_size)}"
@@ -179,21 +180,9 @@ def _summary(
         "written-size": result.written_bytes,
         "logical-sector-size": chain.child.metadata.logical_sector_size,
         "chain": [
-            {
-                "filename": image.source.name,
-                "log": {"state": image.log.state.value, "entries": image.log.entry_count},
-            }
-            for image in chain.images
+            {"filename": image.source.name, "log": log_facts(image.log)} for image in chain.images
         ],
-        "warnings": [
-            {
-                "filename": name,
-                "rule": warning.rule,
-                "spec": warning.spec,
-                "message": str(warning),
-            }
-            for name, warning in chain.warnings
-        ],
+        "warnings": warning_facts(chain.warnings),
         "duration-seconds": round(seconds, 3),
     }
     if destination != NULL_OUTPUT:

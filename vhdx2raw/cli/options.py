@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -9,9 +10,17 @@ import typer
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.cli.words import parse_size
 from vhdx2raw.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE
+from vhdx2raw.log import LogPolicy
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
+
+
+class OutputFormat(str, Enum):
+    """What goes to stdout, in the words of qemu-img."""
+
+    HUMAN = "human"
+    JSON = "json"
 
 
 def _parse_sparse_size(text: str) -> int:
@@ -24,8 +33,24 @@ def _parse_sparse_size(text: str) -> int:
     return size
 
 
+def choose_log_policy(*, no_replay: bool, ignore_log: bool) -> LogPolicy:
+    """Return what two options say about the log.
+
+    Raises:
+        typer.BadParameter: They contradict each other.
+    """
+    if no_replay and ignore_log:
+        raise typer.BadParameter("--no-replay and --ignore-log contradict each other")
+    if no_replay:
+        return LogPolicy.REFUSE
+    return LogPolicy.IGNORE if ignore_log else LogPolicy.REPLAY
+
+
 Source = Annotated[
     str, typer.Argument(metavar="SRC", help="The VHDX file; it is never written to.")
+]
+Image = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="The VHDX file; it is never written to.")
 ]
 Destination = Annotated[
     str,
@@ -90,3 +115,8 @@ ShortProgress = Annotated[bool, typer.Option("-p", help="The same as --progress 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was found and done.")]
 Json = Annotated[bool, typer.Option("--json", help="Write a summary to stdout as JSON.")]
+JsonAnswer = Annotated[bool, typer.Option("--json", help="Write the answer as JSON.")]
+Output = Annotated[
+    OutputFormat,
+    typer.Option("--output", help="json is --json, as users of qemu-img type it.", hidden=True),
+]

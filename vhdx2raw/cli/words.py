@@ -1,14 +1,16 @@
-"""What is said on stderr, and how sizes are read and written."""
+"""What is said on stderr and answered on stdout, and how sizes are read and written."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TextIO
 
-from vhdx2raw.errors import OutputError
+from vhdx2raw.errors import Finding, OutputError
+from vhdx2raw.log import LogReport
 from vhdx2raw.sinks.base import STANDARD_OUTPUT, worded
 
 UNITS = "kMGTPE"
@@ -24,6 +26,25 @@ def say(text: str) -> None:
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
+
+
+def say_warnings(warnings: Iterable[tuple[str, Finding]]) -> None:
+    """Say what is odd about the files that were read, though the bytes are right."""
+    for name, warning in warnings:
+        say(f"vhdx2raw: {name}: warning: {warning}")
+
+
+def warning_facts(warnings: Iterable[tuple[str, Finding]]) -> list[dict[str, object]]:
+    """Return what every `--json` says of warnings."""
+    return [
+        {"filename": name, "rule": warning.rule, "spec": warning.spec, "message": str(warning)}
+        for name, warning in warnings
+    ]
+
+
+def log_facts(log: LogReport) -> dict[str, object]:
+    """Return what every `--json` says of the log of a file."""
+    return {"state": log.state.value, "entries": log.entry_count}
 
 
 def answer(text: str) -> None:
