@@ -315,11 +315,11 @@ def test_json_progress_comes_about_twice_a_second(
         real_write(sink, virtual_offset, data)
 
     monkeypatch.setattr(SparseFileSink, "write", slow_write)
-    ImageSpec(4 * MIB, MIB, {index: Block() for index in range(4)}).write("full.vhdx")
+    ImageSpec(16 * MIB, MIB, {index: Block() for index in range(16)}).write("full.vhdx")
     started = time.monotonic()
     outcome = run(capfd, "--progress", "json", "full.vhdx", "out.img")
     seconds = time.monotonic() - started
     lines = progress_lines(outcome.err)
     assert seconds >= 0.8  # 16 pieces, no more than four threads
     assert 2 <= len(lines) <= 2 * seconds + 2
-    assert lines[-1] == (4 * MIB, 4 * MIB)
+    assert lines[-1] == (16 * MIB, 16 * MIB)

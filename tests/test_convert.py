@@ -20,7 +20,8 @@ from vhdx2raw.errors import OutputError, TruncatedImageError
 from vhdx2raw.sinks import NullSink, Sink
 
 SPARSE_SIZES = [512, 4 * KIB, 64 * KIB, MIB]
-PIECE = 256 * KIB
+PIECE = MIB
+BLOCK = 2 * PIECE
 ALL_WORKERS = [1, 2, 4]
 
 
@@ -49,8 +50,8 @@ def _no_thread_is_left() -> Iterator[None]:
 def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
     """Holes of the BAT come whole, stored data in pieces, its zeros by 4 KiB as holes too."""
     spec = ImageSpec(
-        5 * MIB + 512,
-        MIB,
+        5 * BLOCK + 512,
+        BLOCK,
         {
             5: Block(content=b"the last sector".ljust(512, b".")),
             0: Block(content={4096: b"A" * 100, 16384: b"B" * 4097, PIECE - 1: b"C"}),
@@ -70,24 +71,20 @@ def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
         ("zero", 24576, PIECE - 4096 - 24576),
         ("write", PIECE - 4096, 4096),
         ("zero", PIECE, PIECE),
-        ("zero", 2 * PIECE, PIECE),
-        ("zero", 3 * PIECE, PIECE),
-        ("zero", MIB, MIB),  # not present
-        ("zero", 2 * MIB, PIECE),  # stored zeros
-        ("zero", 2 * MIB + PIECE, PIECE),
-        ("zero", 2 * MIB + 2 * PIECE, PIECE),
-        ("zero", 2 * MIB + 3 * PIECE, PIECE),
-        ("zero", 3 * MIB, MIB),
-        ("write", 4 * MIB, PIECE),
-        ("write", 4 * MIB + PIECE, PIECE),
-        ("write", 4 * MIB + 2 * PIECE, PIECE),
-        ("write", 4 * MIB + 3 * PIECE, PIECE),
-        ("write", 5 * MIB, 512),
+        ("zero", BLOCK, BLOCK),  # not present
+        ("zero", 2 * BLOCK, PIECE),  # stored zeros
+        ("zero", 2 * BLOCK + PIECE, PIECE),
+        ("zero", 3 * BLOCK, BLOCK),
+        ("write", 4 * BLOCK, PIECE),
+        ("write", 4 * BLOCK + PIECE, PIECE),
+        ("write", 5 * BLOCK, 512),
         ("flush",),
         ("commit",),
     ]
     assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
-    assert result == ConversionResult(5 * MIB + 512, 3 * MIB + 512, 0, MIB + 16384 + 512)
+    assert result == ConversionResult(
+        5 * BLOCK + 512, 3 * BLOCK + 512, 0, 4096 + 8192 + 4096 + BLOCK + 512
+    )
 
 
 def test_an_empty_disk_is_one_hole(tmp_path: Path) -> None:
@@ -227,7 +224,7 @@ def test_progress_comes_about_ten_times_a_second(tmp_path: Path) -> None:
     times: list[float] = []
 
     def slow_write(_number: int) -> None:
-        time.sleep(0.03)
+        time.sleep(0.1)
 
     with opened(tmp_path, ImageSpec(4 * MIB, MIB, {0: Block(), 2: Block(), 3: Block()})) as chain:
         for sequential in (False, True):
@@ -240,7 +237,7 @@ def test_progress_comes_about_ten_times_a_second(tmp_path: Path) -> None:
                 progress=lambda _done, _total: times.append(time.monotonic()),
             )
             seconds = time.monotonic() - started
-            assert seconds >= 0.36
+            assert seconds >= 0.3
             assert 3 <= len(times) <= 10 * seconds + 3
 
 
@@ -386,7 +383,7 @@ def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert peak < 4 * MIB
+    assert peak < 6 * MIB  # four buffers, and what is little
 
 
 # -- numbers out of their range ------------------------------------------------------------------
