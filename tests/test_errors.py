@@ -118,8 +118,8 @@ def test_an_output_error_names_the_file() -> None:
 
 def test_findings_keep_warnings_in_order() -> None:
     findings = Findings()
-    assert findings.warnings == []
+    assert findings.warnings == ()
     given = [Finding("R7", "header 1", "is wrong"), Finding("R82", "BAT", "is odd")]
     for finding in given:
         findings.warn(finding)
-    assert findings.warnings == given
+    assert findings.warnings == tuple(given)

@@ -54,7 +54,7 @@ def test_locator_of_golden_g3() -> None:
     locator = read_parent_locator(item, findings)
     assert locator.linkages == (same_bytes_guid(0x22),)
     assert locator.paths == {"relative_path": ".\\g1.vhdx"}
-    assert findings.warnings == []
+    assert findings.warnings == ()
 
 
 def test_locator_like_that_of_windows() -> None:

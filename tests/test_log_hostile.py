@@ -68,6 +68,9 @@ class SyntheticLog:
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         yield file_offset, length
 
+    def status(self) -> tuple[int, int | None]:
+        return self.size, None
+
     def close(self) -> None:
         """Do nothing: nothing was opened."""
 

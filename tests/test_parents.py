@@ -16,10 +16,11 @@ from tests.chains_for_tests import (
     write_files,
 )
 from tests.imagebuilder import Block, ImageSpec
-from vhdx2raw import chain as chain_module
+from vhdx2raw import parent_search
 from vhdx2raw.chain import open_chain
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.image import open_image
+from vhdx2raw.log import LogPolicy
 
 OUTSIDE = "lies outside of the child's folder and of every --parent-dir"
 WINDOWS = "\\\\?\\"
@@ -317,11 +318,14 @@ def test_link_that_is_changed_after_the_check_is_noticed(
     path = family(tmp_path / "in", "base.vhdx", relative_path=RELATIVE)
     outside = write_files(tmp_path / "out", {"base.vhdx": small_disk()})
 
-    def open_another(path: str | os.PathLike[str], *rest: object) -> object:
+    def open_another(
+        path: str | os.PathLike[str], log_policy: LogPolicy, *, salvage: bool
+    ) -> object:
         name = os.fspath(path)
-        return open_image(outside if name.endswith("base.vhdx") else name, *rest)  # type: ignore[arg-type]
+        other = outside if name.endswith("base.vhdx") else name
+        return open_image(other, log_policy, salvage=salvage)
 
-    monkeypatch.setattr(chain_module, "open_image", open_another)
+    monkeypatch.setattr(parent_search, "open_image", open_another)
     assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in refusal_of(path)
 
 

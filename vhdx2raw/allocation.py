@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from vhdx2raw.bat import OCCUPYING_STATES, Bat, BlockRun
+from vhdx2raw.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
 from vhdx2raw.errors import (
     TRUNCATED_HINT,
     CorruptImageError,
     Finding,
     Findings,
+    Severity,
     TruncatedImageError,
 )
 from vhdx2raw.geometry import ceil_div
@@ -74,15 +75,15 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
     if region.length < (last_block + 1) * BAT_ENTRY_SIZE:
         problem = "is too short for the disk"
         finding = Finding("R74", region.name, problem, "2.5", region.file_offset, *facts)
-        raise CorruptImageError(finding)
-    if region.length < needed:
+        findings.error(CorruptImageError(finding))
+    elif region.length < needed:
         problem = "lacks the last entry, of a sector bitmap"
         findings.warn(Finding("R74", region.name, problem, "2.5", region.file_offset, *facts))
     if region.file_offset + min(needed, region.length) > size:
         problem = "the table goes on behind the end of the file"
         finding = Finding("R52", region.name, problem, "2.2.3.2", region.file_offset)
-        raise TruncatedImageError(finding, hint=TRUNCATED_HINT)
-    if region.end > size:
+        findings.error(TruncatedImageError(finding, hint=TRUNCATED_HINT))
+    elif region.end > size:
         problem = "ends behind the end of the file"
         findings.warn(Finding("R52", region.name, problem, "2.2.3.2", region.file_offset))
 
@@ -136,6 +137,8 @@ class _Walk:
             self._findings.warn(Finding("R82", "BAT", problem, "2.5.1.2", found=str(count)))
 
     def _check_run(self, run: BlockRun) -> None:
+        if run.entry == MISSING_ENTRY:
+            return  # reported as a whole
         if run.entry & RESERVED_MASK:
             self._refuse_block(run, "R77", "reserved bits are set", "2.5.1")
         if run.state is PayloadBlockState.RESERVED:
@@ -144,14 +147,17 @@ class _Walk:
             return
         if run.file_offset == 0:
             self._refuse_block(run, "R78", "the block is present but has no place", "2.5.1")
-        self._check_inside_file(run)
+            return
+        if not self._is_inside_file(run):
+            return
         length = run.block_count * self._geometry.block_size
-        if not self._space.claim(run.file_offset // MIB, length // MIB):
+        free = self._space.claim(run.file_offset // MIB, length // MIB)
+        if not free and self._is_worth_a_search():
             owner, overlap = self._find_owner(run.file_offset, run.file_offset + length)
             block = self._block_at(run, overlap)
             self._refuse_overlap(_payload_name(block), self._entry_place(block), owner, overlap)
 
-    def _check_inside_file(self, run: BlockRun) -> None:
+    def _is_inside_file(self, run: BlockRun) -> bool:
         """Every used byte of the blocks must be in the file (R111, R112)."""
         block_size = self._geometry.block_size
         last = run.block_count - 1
@@ -171,9 +177,12 @@ class _Walk:
                 found=f"a file of {self._size} bytes",
                 expected=f"at least {place + self._geometry.used_block_size(block)}",
             )
-            raise TruncatedImageError(finding, hint=TRUNCATED_HINT)
+            self._findings.error(TruncatedImageError(finding, hint=TRUNCATED_HINT))
+            return False
         if end > MAX_FILE_OFFSET:
             self._refuse_block(run, "R78", "the block lies behind 256 TiB", "2.5.1")
+            return False
+        return True
 
     def _check_sector_bitmap(self, chunk_index: int, entry: int, partial_end: int) -> None:
         """Check the sector bitmap entry of a differencing disk (R77, R78, R83, R84, R114)."""
@@ -184,26 +193,27 @@ class _Walk:
         if state != SectorBitmapBlockState.PRESENT:
             if partial_end:
                 problem = "it is not present, but a block of the chunk is partially present"
-                raise CorruptImageError(Finding("R83", name, problem, "2.5.1.2", where, found))
-            if state != SectorBitmapBlockState.NOT_PRESENT or entry & RESERVED_MASK:
+                self._refuse(Finding("R83", name, problem, "2.5.1.2", where, found))
+            elif state != SectorBitmapBlockState.NOT_PRESENT or entry & RESERVED_MASK:
                 problem = "a reserved state or reserved bits, but it is not needed"
                 self._findings.warn(Finding("R83", name, problem, "2.5.1.2", where, found))
             return
         if entry & RESERVED_MASK:
-            raise CorruptImageError(
-                Finding("R77", name, "reserved bits are set", "2.5.1", where, found)
-            )
+            self._refuse(Finding("R77", name, "reserved bits are set", "2.5.1", where, found))
         if file_offset == 0:
             problem = "the block is present but has no place"
-            raise CorruptImageError(Finding("R78", name, problem, "2.5.1", where, found))
+            self._refuse(Finding("R78", name, problem, "2.5.1", where, found))
+            return
         needed_size = self._needed_bitmap_size(chunk_index, partial_end)
         if partial_end and file_offset + needed_size > self._size:
             problem = f"the block lies beyond the end of the file, at {file_offset:#x}"
             finding = Finding(
                 "R114", name, problem, "2.5.1", where, f"a file of {self._size} bytes"
             )
-            raise TruncatedImageError(finding, hint=TRUNCATED_HINT)
-        if file_offset < self._claimable and not self._space.claim(file_offset // MIB, 1):
+            self._findings.error(TruncatedImageError(finding, hint=TRUNCATED_HINT))
+            return
+        free = file_offset >= self._claimable or self._space.claim(file_offset // MIB, 1)
+        if not free and self._is_worth_a_search():
             end = file_offset + SECTOR_BITMAP_BLOCK_SIZE
             self._refuse_overlap(name, where, *self._find_owner(file_offset, end))
 
@@ -220,11 +230,21 @@ class _Walk:
     def _refuse_block(self, run: BlockRun, rule: str, problem: str, spec: str) -> None:
         name = _payload_name(run.first_block)
         where = self._entry_place(run.first_block)
-        raise CorruptImageError(Finding(rule, name, problem, spec, where, f"{run.entry:#018x}"))
+        self._refuse(Finding(rule, name, problem, spec, where, f"{run.entry:#018x}"))
 
     def _refuse_overlap(self, name: str, where: int, owner: str, overlap: int) -> None:
         problem = f"the block lies where {owner} lies, at {overlap:#x}"
-        raise CorruptImageError(Finding("R84", name, problem, "2.5.1", where))
+        self._refuse(Finding("R84", name, problem, "2.5.1", where))
+
+    def _refuse(self, finding: Finding) -> None:
+        self._findings.error(CorruptImageError(finding))
+
+    def _is_worth_a_search(self) -> bool:
+        """Tell whether one more overlap would be reported; to find its owner takes a whole walk."""
+        worth = not self._findings.is_full(Severity.ERROR, "R84")
+        if not worth:
+            self._findings.suppressed[Severity.ERROR, "R84"] += 1
+        return worth
 
     def _block_at(self, run: BlockRun, file_offset: int) -> int:
         return run.first_block + (file_offset - run.file_offset) // self._geometry.block_size

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from vhdx2raw.errors import CorruptImageError, Finding, Findings
 from vhdx2raw.geometry import Geometry
 from vhdx2raw.region import Region
 from vhdx2raw.source import Source
@@ -28,6 +29,8 @@ PIECE_SIZE = MIB
 """About how much of the table is read at once, in bytes."""
 CACHED_PIECES = 4
 _ZEROS = bytes(PIECE_SIZE)
+MISSING_ENTRY = 1 << 64 | PayloadBlockState.RESERVED
+"""What stands for an entry that cannot be read: no 64 bits, in a state that nothing can have."""
 
 OCCUPYING_STATES = (PayloadBlockState.FULLY_PRESENT, PayloadBlockState.PARTIALLY_PRESENT)
 """The states of blocks that have a place in the file."""
@@ -70,16 +73,25 @@ class Bat:
     Safe for reads from several threads.
     """
 
-    def __init__(self, source: Source, region: Region, geometry: Geometry) -> None:
-        """Lay the table over `region`; nothing is read yet."""
+    def __init__(
+        self, source: Source, region: Region, geometry: Geometry, findings: Findings | None = None
+    ) -> None:
+        """Lay the table over `region`; nothing is read yet.
+
+        To a lenient reader, who gives its `findings`, entries that the host cannot read are
+        missing ones.
+        """
         self._source = source
         self._region = region
         self.geometry = geometry
         self._chunk_entries = geometry.chunk_ratio + 1
         self._chunks_per_piece = max(1, PIECE_SIZE // (BAT_ENTRY_SIZE * self._chunk_entries))
         self._blocks_per_piece = self._chunks_per_piece * geometry.chunk_ratio
-        # What can be read of the table: a differencing disk may lack its last entries (R74).
-        self._entry_count = min(geometry.bat_entry_count, region.length // BAT_ENTRY_SIZE)
+        self._findings = findings or Findings()
+        # What can be read of the table: a differencing disk may lack its last entries (R74), and
+        # to a lenient reader any disk.
+        length = max(0, min(region.length, source.size - region.file_offset))
+        self._entry_count = min(geometry.bat_entry_count, length // BAT_ENTRY_SIZE)
         self._read_piece = lru_cache(CACHED_PIECES)(self._read_piece_uncached)
 
     def iter_runs(self, first_block: int, end_block: int) -> Iterator[BlockRun]:
@@ -102,7 +114,10 @@ class Bat:
                 start = self._index_in_piece(first_block + chunk_index)
                 chunk = entries[start : start + end_of_chunk - first_block]
                 yield from _iter_runs_of_chunk(chunk, first_block, self.geometry.block_size)
-                first_block = end_of_chunk
+                first_block += len(chunk)
+                if first_block < end_of_chunk:
+                    yield BlockRun(first_block, end_of_chunk - first_block, MISSING_ENTRY)
+                    first_block = end_of_chunk
 
     def sector_bitmap_entry(self, chunk_index: int) -> int:
         """Return the entry of the sector bitmap block of a chunk; 0 if the table ends before it."""
@@ -110,7 +125,8 @@ class Bat:
         if index >= self._entry_count:
             return 0
         entries = self._read_piece(chunk_index // self._chunks_per_piece)
-        return entries[self._index_in_piece(index)] if entries else 0
+        place = self._index_in_piece(index)
+        return entries[place] if entries and place < len(entries) else 0
 
     def entry_file_offset(self, bat_index: int) -> int:
         """Return where in the file an entry of the table lies, in bytes."""
@@ -123,14 +139,26 @@ class Bat:
         """Read some whole chunks of the table; None if every byte of them is zero."""
         entries_per_piece = self._chunks_per_piece * self._chunk_entries
         start = piece_index * entries_per_piece
-        count = min(entries_per_piece, self._entry_count - start)
-        raw = self._source.pread(self.entry_file_offset(start), count * BAT_ENTRY_SIZE)
-        if _ZEROS.startswith(raw):
+        count = max(0, min(entries_per_piece, self._entry_count - start))
+        try:
+            raw = self._source.pread(self.entry_file_offset(start), count * BAT_ENTRY_SIZE)
+        except OSError as error:
+            if not self._findings.lenient:
+                raise
+            self._report_unreadable(start, error)
+            raw = b""
+        complete = count == min(entries_per_piece, self.geometry.bat_entry_count - start)
+        if complete and raw and _ZEROS.startswith(raw):
             return None
         entries = array("Q", raw)
         if sys.byteorder == "big":
             entries.byteswap()
         return entries
+
+    def _report_unreadable(self, first_entry: int, error: OSError) -> None:
+        problem = f"a piece of the table cannot be read: {error.strerror}"
+        where = self.entry_file_offset(first_entry)
+        self._findings.error(CorruptImageError(Finding("R52", "BAT", problem, "2.5", where)))
 
 
 def _iter_runs_of_chunk(
@@ -138,7 +166,7 @@ def _iter_runs_of_chunk(
 ) -> Iterator[BlockRun]:
     """Yield the runs of some entries of one chunk, the first of them for `first_block`."""
     count = len(entries)
-    if entries == entries[:1] * count and entries[0] & STATE_MASK not in OCCUPYING_STATES:
+    if count and entries == entries[:1] * count and entries[0] & STATE_MASK not in OCCUPYING_STATES:
         yield BlockRun(first_block, count, entries[0])  # most chunks of most disks
         return
     start = 0

@@ -12,6 +12,7 @@ from vhdx2raw.errors import Finding
 from vhdx2raw.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.log import LogPolicy
 from vhdx2raw.metadata import Metadata
+from vhdx2raw.source_object import AnyFile
 from vhdx2raw.zeros import fill_zeros
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 
 
 def open_disk(
-    path: AnyPath,
+    path: AnyFile,
     *,
-    parents: Sequence[AnyPath] = (),
+    parents: Sequence[AnyFile] = (),
     parent_dirs: Sequence[AnyPath] = (),
     allow_parent_mismatch: bool = False,
     log_policy: LogPolicy = LogPolicy.REPLAY,
+    salvage: bool = False,
 ) -> VirtualDisk:
     """Open the virtual disk in a VHDX file as a file to read; ``vhdx2raw.open`` is its short name.
 
@@ -36,6 +38,7 @@ def open_disk(
         parent_dirs=parent_dirs,
         allow_parent_mismatch=allow_parent_mismatch,
         log_policy=log_policy,
+        salvage=salvage,
     )
     return VirtualDisk(chain)
 
@@ -47,10 +50,14 @@ class VirtualDisk(io.RawIOBase):
     closes every file of the chain.
     """
 
-    def __init__(self, chain: Chain) -> None:
-        """Show the disk of an open chain, which from now on belongs to this object."""
+    def __init__(self, chain: Chain, *, owns_chain: bool = True) -> None:
+        """Show the disk of an open chain, which from now on belongs to this object if it owns it.
+
+        Then it is closed with this object, at the latest when nobody knows of that any more.
+        """
         super().__init__()
         self.chain = chain
+        self._owns_chain = owns_chain
         self._position = 0
         self._moving = Lock()
 
@@ -133,7 +140,7 @@ class VirtualDisk(io.RawIOBase):
 
     def close(self) -> None:
         """Close every file of the chain; a second call does nothing."""
-        if not self.closed:
+        if not self.closed and self._owns_chain:
             self.chain.close()
         super().close()
 

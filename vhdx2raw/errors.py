@@ -15,12 +15,14 @@ Everything this package raises on its own account is below `Vhdx2rawError`. An `
 host (an unreadable disk, no permission) is passed on as it is.
 
 A `Finding` is one broken rule as facts. It is worded here and nowhere else, whether it ends the
-work (as an `ImageError`) or only deserves a warning.
+work (as an `ImageError`), deserves a warning, or is one of many things that a check lists.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import ClassVar
 
 TRUNCATED_HINT = (
@@ -138,15 +140,73 @@ class OutputError(Vhdx2rawError):
     exit_code = 7
 
 
+class Severity(Enum):
+    """How bad a finding is for whoever needs the contents of the disk."""
+
+    NOTE = "note"
+    """The file is odd, and every reader can live with that."""
+    WARNING = "warning"
+    """The file breaks a rule, but its contents are certain."""
+    ERROR = "error"
+    """The contents are uncertain or lost, so that a reader has to refuse the file."""
+
+
+MAX_FINDINGS_PER_RULE = 20
+"""How many findings of one rule and severity are kept; of the others only the number is."""
+
+
 @dataclass(slots=True)
 class Findings:
     """Where the rooms that read a file report what they find.
 
-    An error ends the reading at once; a warning is kept, and the disk is still right.
+    Normally an error ends the reading at once. A lenient reader, which checks a file or saves what
+    can be saved, keeps it and goes on with the substitute that the room has for such a case.
+
+    Attributes:
+        lenient: Whether to go on after an error, where there is a way to.
+        reported: What was found, in order, with its severity.
+        suppressed: How many findings of a rule were left out of `reported`.
     """
 
-    warnings: list[Finding] = field(default_factory=list)
+    lenient: bool = False
+    reported: list[tuple[Severity, Finding]] = field(default_factory=list)
+    suppressed: Counter[tuple[Severity, str]] = field(default_factory=Counter)
+    _kept: Counter[tuple[Severity, str]] = field(default_factory=Counter)
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The warnings among what was found."""
+        return self.of(Severity.WARNING)
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """Return what was found of one severity, in order."""
+        return tuple(finding for kind, finding in self.reported if kind is severity)
+
+    def note(self, finding: Finding) -> None:
+        """Keep `finding`: odd, without any consequence."""
+        self.keep(Severity.NOTE, finding)
 
     def warn(self, finding: Finding) -> None:
         """Keep `finding`: the file breaks a rule, but its contents are certain."""
-        self.warnings.append(finding)
+        self.keep(Severity.WARNING, finding)
+
+    def error(self, error: ImageError) -> None:
+        """Raise `error`; but keep what it found and return if the reader is lenient."""
+        if not self.lenient:
+            raise error
+        self.keep(Severity.ERROR, error.finding)
+
+    def keep(self, severity: Severity, finding: Finding) -> None:
+        """Keep `finding`, or only count it if there are too many of its kind."""
+        kind = severity, finding.rule
+        if self.lenient and (severity, finding) in self.reported:
+            return  # a lenient reader comes to the same place more than once
+        if self.lenient and self.is_full(*kind):
+            self.suppressed[kind] += 1
+            return
+        self._kept[kind] += 1
+        self.reported.append((severity, finding))
+
+    def is_full(self, severity: Severity, rule: str) -> bool:
+        """Tell whether one more finding of this kind would only be counted."""
+        return self._kept[severity, rule] >= MAX_FINDINGS_PER_RULE

@@ -1,4 +1,4 @@
-"""What every range of the virtual disk is: stored data, or zeros. The one match on block states."""
+"""What every range of the virtual disk is: data or zeros. The one match on block states."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from typing import NamedTuple
 
 from vhdx2raw.bat import BlockRun
 from vhdx2raw.chain import Chain
+from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.geometry import ceil_div
 from vhdx2raw.image import VhdxImage
 from vhdx2raw.sector_bitmap import iter_runs
 from vhdx2raw.source import Source
-from vhdx2raw.structures import FILE_OFFSET_MASK, PayloadBlockState
+from vhdx2raw.structures import (
+    FILE_OFFSET_MASK,
+    HEADER_SECTION_SIZE,
+    STATE_MASK,
+    PayloadBlockState,
+    SectorBitmapBlockState,
+)
 
 
 class ExtentKind(Enum):
@@ -21,6 +28,8 @@ class ExtentKind(Enum):
 
     DATA = auto()
     ZERO = auto()
+    LOST = auto()
+    """Nobody knows. Only what was opened to be salvaged has such ranges; they read as zeros."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +37,11 @@ class Extent:
     """A range of the virtual disk and where its bytes come from.
 
     Attributes:
-        kind: Stored data, or zeros that are stored nowhere.
+        kind: Stored data, zeros that are stored nowhere, or lost.
         virtual_offset: Where it begins in the virtual disk, in bytes.
         length: In bytes.
-        image: The image that stores the data; None for zeros.
-        file_offset: Where the data lies in that image, in bytes; 0 for zeros.
+        image: The image that stores the data; None for anything else.
+        file_offset: Where the data lies in that image, in bytes; 0 for anything else.
     """
 
     kind: ExtentKind
@@ -49,7 +58,7 @@ class Extent:
     @property
     def source(self) -> Source:
         """The file that stores the data."""
-        assert self.image is not None, "zeros are stored nowhere"
+        assert self.image is not None, "only data is stored anywhere"
         return self.image.source
 
     def read_into(self, buffer: memoryview) -> None:
@@ -79,7 +88,7 @@ class Extent:
 
         All three are multiples of `alignment` bytes; nothing is yielded for what a log changed.
         """
-        if self.kind is ExtentKind.ZERO or (self.file_offset - self.virtual_offset) % alignment:
+        if self.kind is not ExtentKind.DATA or (self.file_offset - self.virtual_offset) % alignment:
             return
         for file_offset, length in self.source.iter_in_file(self.file_offset, self.length):
             start = ceil_div(file_offset, alignment) * alignment
@@ -91,9 +100,8 @@ class Extent:
         """Tell whether this extent and the one before it could be one."""
         if self.kind is not before.kind or self.image is not before.image:
             return False
-        return (
-            self.kind is ExtentKind.ZERO or self.file_offset == before.file_offset + before.length
-        )
+        in_file = self.kind is ExtentKind.DATA
+        return not in_file or self.file_offset == before.file_offset + before.length
 
 
 def iter_extents(
@@ -151,10 +159,16 @@ def _iter_layer(
 ) -> Iterator[Extent | _Inherited]:
     """Yield what the image at `depth` shows, and what it leaves to its parent.
 
-    Behind the root lie zeros, so that no one asks whether there is a parent. What an image does
-    not reach is hidden behind its end, even where a deeper one has it (R107).
+    Behind the root lie zeros, so that no one asks whether there is a parent; what a missing
+    parent had is lost (R110). What an image does not reach is hidden behind its end, even where a
+    deeper one has it (R107).
     """
-    own_end = min(end, images[depth].virtual_disk_size) if depth < len(images) else start
+    if depth == len(images):
+        missing = images[-1].metadata.has_parent
+        kind = ExtentKind.LOST if missing else ExtentKind.ZERO
+        yield Extent(kind, start, end - start)
+        return
+    own_end = min(end, images[depth].virtual_disk_size)
     if start < own_end:
         yield from _iter_blocks(images[depth], start, own_end)
     if max(start, own_end) < end:
@@ -172,13 +186,27 @@ def _iter_blocks(image: VhdxImage, start: int, end: int) -> Iterator[Extent | _I
                 yield from _iter_partial(image, run, begin, stop)
             # Without a parent, a partially present block is all here (R81).
             case PayloadBlockState.FULLY_PRESENT | PayloadBlockState.PARTIALLY_PRESENT:
-                file_offset = run.file_offset + begin - run_start
-                yield Extent(ExtentKind.DATA, begin, stop - begin, image, file_offset)
+                yield from _iter_stored(image, begin, stop, run.file_offset - run_start)
             case PayloadBlockState.NOT_PRESENT:
                 yield _Inherited(begin, stop)
+            case PayloadBlockState.RESERVED:
+                yield Extent(ExtentKind.LOST, begin, stop - begin)
             case _:
                 # Also in a child these are zeros, and never what the parent has (R86, R87).
                 yield Extent(ExtentKind.ZERO, begin, stop - begin)
+
+
+def _iter_stored(image: VhdxImage, start: int, end: int, distance: int) -> Iterator[Extent]:
+    """Yield a range as data that lies `distance` bytes further on in the file.
+
+    What a damaged table places in the header section or behind the end of the file is lost.
+    """
+    stop = end if start + distance >= HEADER_SECTION_SIZE else start
+    stop = max(start, min(stop, image.source.size - distance))
+    if start < stop:
+        yield Extent(ExtentKind.DATA, start, stop - start, image, start + distance)
+    if stop < end:
+        yield Extent(ExtentKind.LOST, stop, end - stop)
 
 
 def _iter_partial(
@@ -194,15 +222,34 @@ def _iter_partial(
     sector_size = geometry.logical_sector_size
     first_sector = (start - chunk_start) // sector_size
     end_sector = ceil_div(end - chunk_start, sector_size)
-    bitmap_place = image.bat.sector_bitmap_entry(chunk_index) & FILE_OFFSET_MASK
     first_byte, end_byte = first_sector // 8, ceil_div(end_sector, 8)
-    bitmap = image.source.pread(bitmap_place + first_byte, end_byte - first_byte)
-    file_offset = blocks.file_offset - blocks.first_block * geometry.block_size
+    bitmap = _read_bitmap(image, chunk_index, first_byte, end_byte)
+    if bitmap is None:
+        # Nothing tells which of its sectors are the parent's (R83).
+        yield Extent(ExtentKind.LOST, start, end - start)
+        return
+    distance = blocks.file_offset - blocks.first_block * geometry.block_size
     position = chunk_start + first_sector * sector_size
     for present, count in iter_runs(bitmap, first_sector % 8, end_sector - first_sector):
         begin, position = max(start, position), position + count * sector_size
         stop = min(end, position)
         if present:
-            yield Extent(ExtentKind.DATA, begin, stop - begin, image, file_offset + begin)
+            yield from _iter_stored(image, begin, stop, distance)
         else:
             yield _Inherited(begin, stop)
+
+
+def _read_bitmap(
+    image: VhdxImage, chunk_index: int, first_byte: int, end_byte: int
+) -> bytes | None:
+    """Read a part of a sector bitmap; None if it cannot be read and the disk is salvaged."""
+    entry = image.bat.sector_bitmap_entry(chunk_index)
+    file_offset = entry & FILE_OFFSET_MASK
+    try:
+        if entry & STATE_MASK == SectorBitmapBlockState.PRESENT and file_offset:
+            return image.source.pread(file_offset + first_byte, end_byte - first_byte)
+    except (OSError, TruncatedImageError):
+        if not image.salvaging:
+            raise
+    assert image.salvaging, "the BAT of any other disk was found to be sound"
+    return None

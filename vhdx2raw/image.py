@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vhdx2raw.allocation import Allocation, check_allocation
 from vhdx2raw.bat import Bat
-from vhdx2raw.errors import Finding, Findings, ImageError
+from vhdx2raw.errors import Finding, Findings, ImageError, Severity
+from vhdx2raw.file_state import FileState, find_change, read_state
 from vhdx2raw.geometry import Geometry
 from vhdx2raw.header import HeaderSection, read_header_section
 from vhdx2raw.log import LogPolicy, LogReport, replay_log
 from vhdx2raw.metadata import Metadata, read_metadata
 from vhdx2raw.region import RegionTable, read_region_table
-from vhdx2raw.source import FileSource, Source
+from vhdx2raw.source import Source
+from vhdx2raw.source_object import AnyFile, open_source
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,7 +35,11 @@ class VhdxImage:
         geometry: Sizes and counts that follow from the metadata.
         bat: The block allocation table.
         allocation: What the table says as a whole.
+        state: What the file was like when it was opened.
         warnings: Rules that the file breaks without harm to its contents.
+        damage: Rules that it breaks so that its contents are uncertain or lost; only if it was
+            opened to be salvaged.
+        salvaging: Whether to go on where something cannot be read.
     """
 
     source: Source
@@ -45,12 +50,19 @@ class VhdxImage:
     geometry: Geometry
     bat: Bat
     allocation: Allocation
+    state: FileState
     warnings: tuple[Finding, ...]
+    damage: tuple[Finding, ...] = ()
+    salvaging: bool = False
 
     @property
     def virtual_disk_size(self) -> int:
         """Bytes of the virtual disk."""
         return self.geometry.virtual_disk_size
+
+    def find_change(self) -> Finding | None:
+        """Say how the file has changed since it was opened; None if it has not (R119)."""
+        return find_change(self.state, read_state(self.source))
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -70,21 +82,26 @@ class VhdxImage:
         self.close()
 
 
-def open_image(path: str | os.PathLike[str], log_policy: LogPolicy = LogPolicy.REPLAY) -> VhdxImage:
+def open_image(
+    path: AnyFile, log_policy: LogPolicy = LogPolicy.REPLAY, *, salvage: bool = False
+) -> VhdxImage:
     """Open one VHDX file and check everything about it but the contents of its blocks.
 
     Args:
-        path: The file, which is only ever read.
+        path: The file, which is only ever read: its path, or a binary file object that can seek.
+            An object must not be used for anything else meanwhile, and stays open.
         log_policy: What to do if its log holds updates.
+        salvage: Whether to open a damaged file too, and to show what it still holds.
 
     Raises:
         UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
         CorruptImageError: The file breaks the specification or is truncated.
         OSError: The host cannot open or read it.
+        TypeError: `path` is neither a path nor a binary file object.
     """
-    source = FileSource(path)
+    source = open_source(path)
     try:
-        return _read_image(source, log_policy)
+        return read_image(source, log_policy, Findings(lenient=salvage))
     except BaseException as error:
         source.close()
         if isinstance(error, ImageError):
@@ -92,8 +109,12 @@ def open_image(path: str | os.PathLike[str], log_policy: LogPolicy = LogPolicy.R
         raise
 
 
-def _read_image(source: Source, log_policy: LogPolicy) -> VhdxImage:
-    findings = Findings()
+def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> VhdxImage:
+    """Read the parts of a file in the only order in which they can be believed.
+
+    The errors are those of `open_image`; to a lenient reader, those that nothing can replace.
+    """
+    state = read_state(source)
     # 1. What the log cannot change: the identifier and the current header.
     header_section = read_header_section(source, findings)
     # 2. The log, before anything that it may rewrite.
@@ -109,7 +130,7 @@ def _read_image(source: Source, log_policy: LogPolicy) -> VhdxImage:
         metadata.has_parent,
     )
     # 5. Where its blocks lie, and that they can lie there.
-    bat = Bat(source, regions.bat, geometry)
+    bat = Bat(source, regions.bat, geometry, findings)
     allocation = check_allocation(bat, regions, source.size, findings)
     return VhdxImage(
         source,
@@ -120,5 +141,8 @@ def _read_image(source: Source, log_policy: LogPolicy) -> VhdxImage:
         geometry,
         bat,
         allocation,
-        tuple(findings.warnings),
+        state,
+        findings.warnings,
+        findings.of(Severity.ERROR),
+        findings.lenient,
     )

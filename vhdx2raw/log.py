@@ -16,6 +16,7 @@ from vhdx2raw.errors import (
     CorruptImageError,
     Finding,
     Findings,
+    ImageError,
     TruncatedImageError,
     UnsupportedImageError,
 )
@@ -87,21 +88,30 @@ def replay_log(
         problem = "holds updates, which were ignored: this is the state before them"
         findings.warn(Finding("R14", "log", problem, "2.3.3", where))
         return source, LogReport(LogState.IGNORED)
-    _check_place(source, section, where)
-    sequence = _find_active_sequence(source, section)
+    try:
+        _check_place(source, section, where)
+        sequence = _find_active_sequence(source, section)
+    except ImageError as error:
+        findings.error(error)
+        return source, LogReport(LogState.IGNORED)
+    return _replay(source, section, sequence, findings)
+
+
+def _replay(
+    source: Source, section: HeaderSection, sequence: list[LogEntry], findings: Findings
+) -> tuple[Source, LogReport]:
+    """Lay what a sequence of entries does over the file (R32 to R37)."""
     head = sequence[-1]
     if source.size < head.flushed_file_offset:
-        raise TruncatedImageError(
-            Finding(
-                "R36",
-                "file",
-                "is shorter than it was when its log was written",
-                "2.3.3",
-                found=f"{source.size} bytes",
-                expected=f"at least {head.flushed_file_offset}",
-            ),
-            hint=TRUNCATED_HINT,
+        finding = Finding(
+            "R36",
+            "file",
+            "is shorter than it was when its log was written",
+            "2.3.3",
+            found=f"{source.size} bytes",
+            expected=f"at least {head.flushed_file_offset}",
         )
+        findings.error(TruncatedImageError(finding, hint=TRUNCATED_HINT))
     updates = Updates()
     reader = LogReader(source, section.header)
     for entry in sequence:
@@ -112,6 +122,8 @@ def replay_log(
     )
     findings.warn(Finding("R119", "log", problem, "2.3.3", section.header.log_offset))
     size = max(source.size, head.last_file_offset, updates.end)
+    if source.size < head.flushed_file_offset:
+        size = source.size  # what is behind the end was more than zeros once
     report = LogReport(LogState.REPLAYED, len(sequence))
     return OverlaySource(source, updates, size), report
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 from uuid import UUID
 
-from vhdx2raw.errors import Findings
+from vhdx2raw.errors import CorruptImageError, Finding, Findings
 from vhdx2raw.metadata_table import MetadataItems
 from vhdx2raw.region import Region
 from vhdx2raw.source import Source
@@ -23,6 +25,8 @@ from vhdx2raw.structures import (
     FileParameters,
 )
 
+_Value = TypeVar("_Value")
+
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
@@ -36,7 +40,8 @@ class Metadata:
         virtual_disk_id: Identity of the disk as the guest sees it, if it is recorded.
         logical_sector_size: 512 or 4096 bytes.
         physical_sector_size: Bytes; for display only.
-        parent_locator: The Parent Locator item of a differencing disk, not interpreted.
+        parent_locator: The Parent Locator item of a differencing disk, not interpreted; None for
+            any other disk, and where only a lenient reader goes on.
     """
 
     block_size: int
@@ -64,22 +69,46 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
         CorruptImageError: A needed item is missing or has an impossible value.
     """
     items = MetadataItems(source, region, findings)
-    parameters = _read_file_parameters(items)
-    logical_sector_size = items.read_integer(LOGICAL_SECTOR_SIZE, 4, "2.6.2.4")
-    if logical_sector_size not in SECTOR_SIZES:
-        problem = "is neither 512 nor 4096 bytes"
-        items.refuse("R67", LOGICAL_SECTOR_SIZE, problem, "2.6.2.4", str(logical_sector_size))
+    parameters = _attempt(lambda: _read_file_parameters(items), findings)
+    logical_sector_size = _attempt(lambda: _read_logical_sector_size(items), findings)
+    # A lenient reader assumes what nearly every disk has.
+    logical_sector_size = logical_sector_size or SECTOR_SIZES[0]
+    virtual_disk_size = _attempt(
+        lambda: _read_virtual_disk_size(items, logical_sector_size), findings
+    )
+    if parameters is None or virtual_disk_size is None:
+        problem = "nothing can stand in for the sizes of the disk and of its blocks"
+        raise CorruptImageError(Finding("R61", "metadata", problem, "2.6.2"))
     has_parent = bool(parameters.flags & FileParameters.HAS_PARENT)
     return Metadata(
         block_size=parameters.block_size,
         leave_block_allocated=bool(parameters.flags & FileParameters.LEAVE_BLOCK_ALLOCATED),
         has_parent=has_parent,
-        virtual_disk_size=_read_virtual_disk_size(items, logical_sector_size),
+        virtual_disk_size=virtual_disk_size,
         virtual_disk_id=_read_virtual_disk_id(items),
         logical_sector_size=logical_sector_size,
         physical_sector_size=_read_physical_sector_size(items, logical_sector_size),
-        parent_locator=_read_parent_locator(items, has_parent=has_parent),
+        parent_locator=_attempt(
+            lambda: _read_parent_locator(items, has_parent=has_parent), findings
+        ),
     )
+
+
+def _attempt(read: Callable[[], _Value], findings: Findings) -> _Value | None:
+    """Return what `read` returns; None if it fails and the reader is lenient."""
+    try:
+        return read()
+    except CorruptImageError as error:
+        findings.error(error)
+        return None
+
+
+def _read_logical_sector_size(items: MetadataItems) -> int:
+    size = items.read_integer(LOGICAL_SECTOR_SIZE, 4, "2.6.2.4")
+    if size not in SECTOR_SIZES:
+        problem = "is neither 512 nor 4096 bytes"
+        items.refuse("R67", LOGICAL_SECTOR_SIZE, problem, "2.6.2.4", str(size))
+    return size
 
 
 def _read_file_parameters(items: MetadataItems) -> FileParameters:
@@ -97,15 +126,15 @@ def _read_file_parameters(items: MetadataItems) -> FileParameters:
 
 def _read_virtual_disk_size(items: MetadataItems, logical_sector_size: int) -> int:
     size = items.read_integer(VIRTUAL_DISK_SIZE, 8, "2.6.2.2")
-    problem = ""
+    found = f"{size} bytes"
     if size == 0:
-        problem = "the disk has no sector at all"
-    elif size > MAX_VIRTUAL_DISK_SIZE:
+        items.refuse("R66", VIRTUAL_DISK_SIZE, "the disk has no sector at all", "2.6.2.2", found)
+    if size > MAX_VIRTUAL_DISK_SIZE:
         problem = "the disk is larger than 64 TiB"
-    elif size % logical_sector_size:
+        items.refuse("R66", VIRTUAL_DISK_SIZE, problem, "2.6.2.2", found)
+    if size % logical_sector_size:
         problem = f"is not a multiple of the logical sector size of {logical_sector_size} bytes"
-    if problem:
-        items.refuse("R66", VIRTUAL_DISK_SIZE, problem, "2.6.2.2", f"{size} bytes")
+        items.error("R66", VIRTUAL_DISK_SIZE, problem, "2.6.2.2", found)
     return size
 
 
@@ -130,7 +159,8 @@ def _read_parent_locator(items: MetadataItems, *, has_parent: bool) -> bytes | N
     """Read the item that a differencing disk has, and no other disk (R94)."""
     if has_parent:
         if PARENT_LOCATOR not in items:
-            items.refuse("R94", PARENT_LOCATOR, "a differencing disk needs one", "2.6.2.6", "none")
+            items.error("R94", PARENT_LOCATOR, "a differencing disk needs one", "2.6.2.6", "none")
+            return None
         return items.read_whole(PARENT_LOCATOR, "2.6.2.6")
     if PARENT_LOCATOR in items:
         problem = "the disk is not differencing; its parent locator is ignored"

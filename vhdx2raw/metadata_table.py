@@ -6,6 +6,7 @@ Nothing in the metadata region has a checksum, so every place is held against it
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NoReturn
 from uuid import UUID
 
 from vhdx2raw.errors import (
@@ -71,15 +72,17 @@ class MetadataItems:
         header = MetadataTableHeader.unpack(raw)
         if header.signature != METADATA_SIGNATURE:
             problem = f"the signature {METADATA_SIGNATURE.decode()} is missing"
-            raise CorruptImageError(Finding("R54", "metadata table", problem, "2.6.1.1", offset))
+            finding = Finding("R54", "metadata table", problem, "2.6.1.1", offset)
+            self._findings.error(CorruptImageError(finding))
         if header.entry_count > MAX_TABLE_ENTRIES:
             problem = f"it claims {header.entry_count} entries, at most {MAX_TABLE_ENTRIES} fit"
-            raise CorruptImageError(Finding("R54", "metadata table", problem, "2.6.1.1", offset))
+            finding = Finding("R54", "metadata table", problem, "2.6.1.1", offset)
+            self._findings.error(CorruptImageError(finding))
         if header.reserved or any(header.reserved2):
             problem = "reserved fields are not zero"
             self._findings.warn(Finding("R54", "metadata table", problem, "2.6.1.1", offset))
         entries: dict[tuple[UUID, bool], MetadataTableEntry] = {}
-        for index in range(header.entry_count):
+        for index in range(min(header.entry_count, MAX_TABLE_ENTRIES)):
             place = MetadataTableHeader.LAYOUT.size + index * MetadataTableEntry.LAYOUT.size
             entry = MetadataTableEntry.unpack(raw, place)
             where = offset + place
@@ -96,10 +99,11 @@ class MetadataItems:
         name = f"metadata item {ITEM_NAMES[entry.item_id] if known else entry.item_id}"
         if entry.item_id == INCOMPLETE_FILE and not entry.is_user:
             problem = "marks a file whose creation was never finished"
-            raise CorruptImageError(Finding("R58", name, problem, "", where))
-        if entry.is_required and not known:
+            self._findings.error(CorruptImageError(Finding("R58", name, problem, "", where)))
+        elif entry.is_required and not known:
             problem = "the file requires this item, which this program does not know"
-            raise UnsupportedImageError(Finding("R58", name, problem, "2.6.1.2", where))
+            finding = Finding("R58", name, problem, "2.6.1.2", where)
+            self._findings.error(UnsupportedImageError(finding))
         if entry.flags & MetadataTableEntry.RESERVED_FLAGS or entry.reserved2:
             problem = "reserved bits or fields are not zero"
             self._findings.warn(Finding("R60", name, problem, "2.6.1.2", where))
@@ -111,7 +115,9 @@ class MetadataItems:
         problem = "is listed twice"
         if entry.item_id in ITEM_NAMES and not entry.is_user:
             name = f"metadata item {ITEM_NAMES[entry.item_id]}"
-            raise CorruptImageError(Finding("R57", name, problem, "2.6.1.2", where))
+            finding = Finding("R57", name, problem, "2.6.1.2", where)
+            self._findings.error(CorruptImageError(finding))
+            return
         name = f"metadata item {entry.item_id}"
         self._findings.warn(Finding("R57", name, problem, "2.6.1.2", where))
 
@@ -173,9 +179,13 @@ class MetadataItems:
         """Read a needed item that is one integer."""
         return int.from_bytes(self.read(item, length, spec), "little")
 
-    def refuse(self, rule: str, item: UUID, problem: str, spec: str, found: str) -> None:
+    def refuse(self, rule: str, item: UUID, problem: str, spec: str, found: str) -> NoReturn:
         """Raise for a value that breaks its limits."""
         raise CorruptImageError(self._finding(rule, item, problem, spec, found))
+
+    def error(self, rule: str, item: UUID, problem: str, spec: str, found: str) -> None:
+        """Raise for a value that breaks its limits, unless the reader is lenient."""
+        self._findings.error(CorruptImageError(self._finding(rule, item, problem, spec, found)))
 
     def warn(self, rule: str, item: UUID, problem: str, spec: str, found: str = "") -> None:
         """Keep a warning about an item."""

@@ -114,7 +114,7 @@ class OverlaySource:
             raise truncated(self.name, file_offset, length, self._size)
 
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Yield (file offset, length) of the parts of a range that no update has touched.
+        """Yield (file offset, length) of what stands in the file and no update has touched.
 
         Only these may be handed to the kernel, which knows nothing of the overlay.
         """
@@ -125,10 +125,14 @@ class OverlaySource:
             touched.append((max(place, file_offset), min(place + LOG_SECTOR_SIZE, end)))
         for start, stop in sorted(touched):
             if file_offset < start:
-                yield file_offset, start - file_offset
+                yield from self._source.iter_in_file(file_offset, start - file_offset)
             file_offset = max(file_offset, stop)
         if file_offset < end:
-            yield file_offset, end - file_offset
+            yield from self._source.iter_in_file(file_offset, end - file_offset)
+
+    def status(self) -> tuple[int, int | None]:
+        """Return what the file itself is like now."""
+        return self._source.status()
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.locator import ParentLocator
+from vhdx2raw.source import Source, identity_of
 
 _SEPARATORS = re.compile(r"[\\/]+")
 _ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:")
@@ -56,13 +57,13 @@ class Candidate:
 
 
 def iter_candidates(
-    locator: ParentLocator, child: str, folders: tuple[str, ...]
+    locator: ParentLocator, child: Source, folders: tuple[str, ...]
 ) -> Iterator[Candidate]:
     """Yield where to look for the parent, best first (R102, R103).
 
     Args:
         locator: What the child knows.
-        child: The path of the child.
+        child: The file of the child.
         folders: Where the user allows parents to lie, besides the folder of the child.
     """
     own_folders = _own_folders(child)
@@ -87,9 +88,19 @@ def _is_inside(path: Path, folders: tuple[Path, ...]) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
 
 
-def _own_folders(child: str) -> list[str]:
-    """Return the folder in which the child is named, and the one in which it lies."""
-    named, real = Path(child).parent, Path(os.path.realpath(child)).parent
+def _own_folders(child: Source) -> list[str]:
+    """Return the folder in which the child is named, and the one in which it lies.
+
+    There is none if the name is that of an object that is no file of the host.
+    """
+    path = Path(child.name)
+    try:
+        is_child = identity_of(path.stat()) == child.identity
+    except (OSError, ValueError):  # no name of a file at all
+        is_child = False
+    if not is_child:
+        return []
+    named, real = path.parent, Path(os.path.realpath(path)).parent
     same = os.path.realpath(named) == str(real)
     return [str(named)] if same else [str(named), str(real)]
 

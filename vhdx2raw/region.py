@@ -6,12 +6,12 @@ Reads through the replayed log, which may rewrite both copies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from uuid import UUID
 
 from vhdx2raw.errors import CorruptImageError, Finding, Findings, UnsupportedImageError
-from vhdx2raw.header import HeaderSection, read_copy
+from vhdx2raw.header import Copy, HeaderSection, read_copy
 from vhdx2raw.source import Source
 from vhdx2raw.structures import (
     BAT_REGION,
@@ -75,62 +75,82 @@ def read_region_table(source: Source, section: HeaderSection, findings: Findings
         CorruptImageError: No table is valid, a known region is missing, lies where it may not,
             or overlaps another one.
     """
-    number, raw = _choose_table(source, findings)
+    table = _choose_table(source, findings)
+    name = f"region table {table.number}"
     known: dict[UUID, Region] = {}
     optional: list[Region] = []
     seen: set[UUID] = set()
-    for entry, file_offset in _iter_entries(raw, REGION_TABLE_OFFSETS[number - 1]):
+    for entry, file_offset in _iter_entries(table):
         if entry.guid in seen:
             problem = f"region {entry.guid} is listed twice"
-            finding = Finding("R46", f"region table {number}", problem, "2.2.3.2", file_offset)
-            raise CorruptImageError(finding)
+            finding = Finding("R46", name, problem, "2.2.3.2", file_offset)
+            findings.error(CorruptImageError(finding))
+            continue
         seen.add(entry.guid)
         if entry.guid in KNOWN_REGIONS:
-            known[entry.guid] = _check_known(entry, file_offset)
+            known[entry.guid] = _check_known(entry, file_offset, findings)
         else:
             optional += _check_unknown(entry, file_offset, findings)
-    for guid, name in KNOWN_REGIONS.items():
+    for guid, region_name in KNOWN_REGIONS.items():
         if guid not in known:
-            finding = Finding("R49", f"region table {number}", f"no {name} is listed", "2.2.3")
-            raise CorruptImageError(finding)
+            finding = Finding("R49", name, f"no {region_name} is listed", "2.2.3")
+            findings.error(CorruptImageError(finding))
+            known[guid] = Region(region_name, 0, 0)
     reserved = [Region("header section", 0, HEADER_SECTION_SIZE), *known.values(), *optional]
     reserved += _log_region(source, section, findings)
     reserved.sort(key=lambda region: region.file_offset)
-    _check_disjoint(reserved)
+    _check_disjoint(reserved, findings)
     return RegionTable(known[BAT_REGION], known[METADATA_REGION], tuple(reserved))
 
 
-def _choose_table(source: Source, findings: Findings) -> tuple[int, bytes]:
-    """Return the number and the bytes of the table to use: the first valid one (R42 to R44)."""
-    valid: dict[int, bytes] = {}
-    invalid: list[Finding] = []
-    for number, file_offset in enumerate(REGION_TABLE_OFFSETS, 1):
-        raw, problem = read_copy(source, file_offset, REGION_TABLE_SIZE, REGION_TABLE_SIGNATURE)
-        if not problem:
-            count = RegionTableHeader.unpack(raw).entry_count
-            if count > MAX_TABLE_ENTRIES:
-                problem = f"it claims {count} entries, at most {MAX_TABLE_ENTRIES} fit"
-        if problem:
-            name = f"region table {number}"
-            invalid.append(Finding("R42", name, problem, "2.2.3.1", file_offset))
-        else:
-            valid[number] = raw
+def _choose_table(source: Source, findings: Findings) -> Copy:
+    """Return the table to use: the first valid one (R42 to R44)."""
+    copies = [_read_table(source, number, findings) for number in (1, 2)]
+    valid = [copy for copy in copies if copy.is_valid]
+    invalid = [
+        Finding("R42", f"region table {copy.number}", copy.problem, "2.2.3.1", copy.file_offset)
+        for copy in copies
+        if not copy.is_valid
+    ]
     if not valid:
         problem = f"none is valid; {invalid[0]}; {invalid[1]}"
-        raise CorruptImageError(Finding("R43", "region tables", problem))
+        error = CorruptImageError(Finding("R43", "region tables", problem))
+        usable = [copy for copy in copies if copy.raw.startswith(REGION_TABLE_SIGNATURE)]
+        if not usable:
+            raise error
+        findings.error(error)
+        return usable[0]
     for finding in invalid:
         findings.warn(finding)
-    if len(set(valid.values())) > 1:
+    if len({copy.raw for copy in valid}) > 1:
         problem = "both are valid but they differ; the first one is used"
         findings.warn(Finding("R44", "region tables", problem, "2.2.3"))
-    return min(valid.items())
+    return valid[0]
 
 
-def _iter_entries(raw: bytes, table_offset: int) -> Iterator[tuple[RegionTableEntry, int]]:
+def _read_table(source: Source, number: int, findings: Findings) -> Copy:
+    copy = read_copy(
+        source,
+        findings,
+        number=number,
+        file_offset=REGION_TABLE_OFFSETS[number - 1],
+        length=REGION_TABLE_SIZE,
+        signature=REGION_TABLE_SIGNATURE,
+    )
+    if copy.is_valid:
+        count = RegionTableHeader.unpack(copy.raw).entry_count
+        if count > MAX_TABLE_ENTRIES:
+            problem = f"it claims {count} entries, at most {MAX_TABLE_ENTRIES} fit"
+            return replace(copy, problem=problem)
+    return copy
+
+
+def _iter_entries(table: Copy) -> Iterator[tuple[RegionTableEntry, int]]:
     """Yield each entry of a table and where it lies in the file."""
-    for index in range(RegionTableHeader.unpack(raw).entry_count):
+    count = RegionTableHeader.unpack(table.raw).entry_count
+    for index in range(min(count, MAX_TABLE_ENTRIES)):
         place = RegionTableHeader.LAYOUT.size + index * RegionTableEntry.LAYOUT.size
-        yield RegionTableEntry.unpack(raw, place), table_offset + place
+        yield RegionTableEntry.unpack(table.raw, place), table.file_offset + place
 
 
 def _placement_problem(entry: RegionTableEntry) -> str:
@@ -144,15 +164,14 @@ def _placement_problem(entry: RegionTableEntry) -> str:
     return ""
 
 
-def _check_known(entry: RegionTableEntry, file_offset: int) -> Region:
+def _check_known(entry: RegionTableEntry, file_offset: int, findings: Findings) -> Region:
     """Return the region of a known entry. Its Required field is not worth a check (R50)."""
     name = KNOWN_REGIONS[entry.guid]
     problem = _placement_problem(entry)
     if problem:
         found = f"file offset {entry.file_offset:#x}, length {entry.length:#x}"
-        raise CorruptImageError(
-            Finding("R47", f"entry of the {name}", problem, "2.2.3.2", file_offset, found)
-        )
+        finding = Finding("R47", f"entry of the {name}", problem, "2.2.3.2", file_offset, found)
+        findings.error(CorruptImageError(finding))
     return Region(name, entry.file_offset, entry.length)
 
 
@@ -163,8 +182,9 @@ def _check_unknown(
     name = f"region {entry.guid}"
     if entry.required & REQUIRED_FLAG:
         problem = "the file requires this region, which this program does not know"
-        raise UnsupportedImageError(Finding("R48", name, problem, "2.2.3.2", file_offset))
-    if entry.required:
+        finding = Finding("R48", name, problem, "2.2.3.2", file_offset)
+        findings.error(UnsupportedImageError(finding))
+    elif entry.required:
         problem = "reserved bits of the Required field are set"
         found = f"{entry.required:#x}"
         findings.warn(Finding("R50", name, problem, "2.2.3.2", file_offset, found))
@@ -194,11 +214,11 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
         findings.warn(Finding("R13", "log", problem, "2.2.2", where, found))
 
 
-def _check_disjoint(regions: list[Region]) -> None:
+def _check_disjoint(regions: list[Region], findings: Findings) -> None:
     """Refuse regions, sorted by file offset, that overlap (R51)."""
     for first, second in pairwise(regions):
         if first.end > second.file_offset:
             problem = f"overlaps the {second.name} at file offset {second.file_offset:#x}"
             found = f"it ends at {first.end:#x}"
             finding = Finding("R51", first.name, problem, "2.2.3.2", first.file_offset, found)
-            raise CorruptImageError(finding)
+            findings.error(CorruptImageError(finding))

@@ -24,6 +24,9 @@ KINDS = (
 )
 """What is no file to read at any offset, by the test of `stat` that tells."""
 
+BLOCK_DEVICE = -1
+"""Stands for the device in the identity of a block device."""
+
 
 class Source(Protocol):
     """Where the bytes of one VHDX file come from."""
@@ -40,7 +43,7 @@ class Source(Protocol):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and inode, the same for every name of the same file."""
+        """What `identity_of` tells: the same for every name of the same file."""
         ...
 
     def pread(self, file_offset: int, length: int) -> bytes:
@@ -58,6 +61,10 @@ class Source(Protocol):
 
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield (file offset, length) of the parts of a range that stand in the file as such."""
+        ...
+
+    def status(self) -> tuple[int, int | None]:
+        """Return the size in bytes and the time of the last change (ns) as they are now."""
         ...
 
     def close(self) -> None:
@@ -89,7 +96,7 @@ class FileSource:
             raise
         try:
             status = os.fstat(self._descriptor)
-            self._identity = (status.st_dev, status.st_ino)
+            self._identity = identity_of(status)
             self._require_random_access(status.st_mode)
             # Not st_size: a block device has none.
             self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
@@ -116,7 +123,7 @@ class FileSource:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Device and inode of the opened file."""
+        """What `identity_of` tells of the opened file."""
         return self._identity
 
     @property
@@ -154,6 +161,11 @@ class FileSource:
         """Yield the whole range: nothing is laid over the file."""
         yield file_offset, length
 
+    def status(self) -> tuple[int, int | None]:
+        """Return the size in bytes and the time of the last change (ns) as they are now."""
+        size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        return size, os.fstat(self._descriptor).st_mtime_ns
+
     def _named(self, error: OSError) -> OSError:
         """Return a failure of the host with the name of the file, which it lacks."""
         return OSError(error.errno, error.strerror, self._name)
@@ -169,6 +181,16 @@ class FileSource:
         if descriptor >= 0:
             with suppress(OSError):  # nothing was written, so nothing can be lost
                 os.close(descriptor)
+
+
+def identity_of(status: os.stat_result) -> tuple[int, int]:
+    """Return what is the same for every name of the same file: its device and inode.
+
+    A block device can have several inodes, so that it is told by its own number.
+    """
+    if stat.S_ISBLK(status.st_mode):
+        return BLOCK_DEVICE, status.st_rdev
+    return status.st_dev, status.st_ino
 
 
 def truncated(name: str, file_offset: int, length: int, end: int) -> TruncatedImageError:

@@ -211,6 +211,7 @@ class MetadataTableEntry(Structure):
 
     LAYOUT: ClassVar = struct.Struct("<16sIIII")
     IS_USER: ClassVar = 1
+    IS_VIRTUAL_DISK: ClassVar = 2
     IS_REQUIRED: ClassVar = 4
     RESERVED_FLAGS: ClassVar = 0xFFFF_FFF8
 

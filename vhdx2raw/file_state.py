@@ -1,0 +1,57 @@
+"""Whether a file changes while it is read, as that of a running VM does (R119).
+
+No lock in the format tells that a disk is in use. So what a writer cannot leave as it was is noted
+when the file is opened, and looked at again when everything has been read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vhdx2raw.errors import Finding, TruncatedImageError
+from vhdx2raw.source import Source
+from vhdx2raw.structures import HEADER_OFFSETS, HEADER_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What tells one state of a file from the next.
+
+    Attributes:
+        size: In bytes.
+        modified_ns: When it was written last, in nanoseconds; None if that is not known.
+        headers: The two headers as they stand in the file; empty where they cannot be read.
+    """
+
+    size: int
+    modified_ns: int | None
+    headers: tuple[bytes, ...]
+
+
+def read_state(source: Source) -> FileState:
+    """Look at a file as it is now."""
+    size, modified_ns = source.status()
+    headers = tuple(_read_header(source, file_offset) for file_offset in HEADER_OFFSETS)
+    return FileState(size, modified_ns, headers)
+
+
+def _read_header(source: Source, file_offset: int) -> bytes:
+    try:
+        return source.pread(file_offset, HEADER_SIZE)
+    except (OSError, TruncatedImageError):  # damage, which the rooms behind this one judge
+        return b""
+
+
+def find_change(before: FileState, after: FileState) -> Finding | None:
+    """Say what has changed between two states; None if nothing has."""
+    problem = "was changed while it was read"
+    if before.size != after.size:
+        sizes = f"{after.size} bytes", f"{before.size} bytes, as when it was opened"
+        return Finding("R119", "file", f"{problem}: its size is another one", "", None, *sizes)
+    for number, (old, new) in enumerate(zip(before.headers, after.headers, strict=True), 1):
+        if old != new:
+            where = HEADER_OFFSETS[number - 1]
+            return Finding("R119", f"header {number}", problem, "2.2.2", where)
+    if before.modified_ns != after.modified_ns:
+        return Finding("R119", "file", f"{problem}: it was written to")
+    return None
