@@ -1,0 +1,185 @@
+"""What `vhdx2raw info` knows of a disk, and the form in which programs get it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from vhdx2raw.bat import OCCUPYING_STATES
+from vhdx2raw.chain import Chain
+from vhdx2raw.cli.words import log_facts, warning_facts
+from vhdx2raw.contents import Contents, Partition, PartitionTable, Usage, Volume
+from vhdx2raw.errors import Findings, ImageError, Vhdx2rawError
+from vhdx2raw.image import VhdxImage
+from vhdx2raw.locator import ParentLocator, read_parent_locator
+
+DEFAULT_SECTOR_SIZE: Final = 512
+"""Bytes of a sector of a loop device, unless another size is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The disk that is asked about.
+
+    Attributes:
+        chain: Its files; only the child if a parent cannot be used.
+        parent_error: Why a parent cannot be used, if that is so.
+        contents: What lies inside; None if that cannot be known without the parent.
+    """
+
+    chain: Chain
+    parent_error: Vhdx2rawError | None
+    contents: Contents | None
+
+
+def read_locator(image: VhdxImage, findings: Findings) -> ParentLocator | None:
+    """Return what a file says of its parent; None if it has none, or says it in a broken way."""
+    item = image.metadata.parent_locator
+    try:
+        return read_parent_locator(item, findings) if item is not None else None
+    except ImageError:
+        return None  # told already, by whoever looked for the parent
+
+
+def stored_block_count(image: VhdxImage) -> int:
+    """Return how many blocks have a place in the file."""
+    return sum(image.allocation.block_counts.get(state, 0) for state in OCCUPYING_STATES)
+
+
+def actual_size(image: VhdxImage) -> int:
+    """Return the bytes that a file takes up on the host."""
+    return os.fstat(image.source.descriptor).st_blocks * 512
+
+
+def mount_commands(contents: Contents, sector_size: int) -> Iterator[str]:
+    """Yield the commands that give access to a raw image, here called `disk.img`."""
+    volume, table = contents.volume, contents.table
+    if volume is not None and volume.usage is Usage.FILE_SYSTEM:
+        yield "mount -o loop,ro disk.img /mnt"
+    elif volume is not None:
+        yield f"losetup{_sector_option(sector_size)} --read-only --find --show disk.img"
+    if table is not None and table.partitions:
+        option = _sector_option(table.sector_size)
+        yield f"losetup{option} --read-only --partscan --find --show disk.img"
+
+
+def _sector_option(sector_size: int) -> str:
+    return f" --sector-size {sector_size}" if sector_size != DEFAULT_SECTOR_SIZE else ""
+
+
+def answer_facts(subject: Subject, *, with_chain: bool) -> dict[str, object]:
+    """Return the answer for programs (docs/schemas/info.json): the keys of qemu-img, then ours."""
+    child = subject.chain.child
+    locator = read_locator(child, Findings())
+    facts: dict[str, object] = {
+        **_shared_facts(child),
+        "format": "vhdx",
+        "cluster-size": child.metadata.block_size,
+    }
+    if locator is not None:
+        facts |= _backing_facts(locator, subject.chain)
+    data = {
+        **_image_facts(child),
+        "warnings": warning_facts(subject.chain.warnings),
+        "parent-error": str(subject.parent_error) if subject.parent_error else None,
+        "contents": _contents_facts(subject.contents, child.metadata.logical_sector_size),
+    }
+    if with_chain:
+        data["chain"] = [
+            _shared_facts(image) | _image_facts(image) for image in subject.chain.images
+        ]
+    facts["format-specific"] = {"type": "vhdx", "data": data}
+    return facts
+
+
+def _shared_facts(image: VhdxImage) -> dict[str, object]:
+    """Return what qemu-img knows of every file too."""
+    return {
+        "filename": image.source.name,
+        "virtual-size": image.virtual_disk_size,
+        "actual-size": actual_size(image),
+        "dirty-flag": image.header_section.is_dirty,
+    }
+
+
+def _backing_facts(locator: ParentLocator, chain: Chain) -> dict[str, object]:
+    """Return what qemu-img says of a parent: its name as the child has it, and its path."""
+    facts: dict[str, object] = {"backing-filename-format": "vhdx"}
+    if locator.paths:
+        facts["backing-filename"] = next(iter(locator.paths.values()))
+    if len(chain.images) > 1:
+        facts["full-backing-filename"] = chain.images[1].source.name
+    return facts
+
+
+def _image_facts(image: VhdxImage) -> dict[str, object]:
+    """Return what only a VHDX has."""
+    metadata, section = image.metadata, image.header_section
+    locator = read_locator(image, Findings())
+    counts = sorted(image.allocation.block_counts.items())
+    return {
+        "disk-type": metadata.disk_type,
+        "block-size": metadata.block_size,
+        "allocated-size": stored_block_count(image) * metadata.block_size,
+        "blocks": {state.name.lower().replace("_", "-"): count for state, count in counts},
+        "logical-sector-size": metadata.logical_sector_size,
+        "physical-sector-size": metadata.physical_sector_size,
+        "creator": section.creator,
+        "virtual-disk-id": str(metadata.virtual_disk_id) if metadata.virtual_disk_id else None,
+        "file-write-guid": str(section.header.file_write_guid),
+        "data-write-guid": str(section.header.data_write_guid),
+        "header-number": section.header_number,
+        "sequence-number": section.header.sequence_number,
+        "log": log_facts(image.log),
+        "parent-locator": locator.entries if locator else None,
+    }
+
+
+def _contents_facts(contents: Contents | None, sector_size: int) -> dict[str, object] | None:
+    if contents is None:
+        return None
+    return {
+        "volume": _volume_facts(contents.volume),
+        "partition-table": _table_facts(contents.table),
+        "image-format": contents.image_format or None,
+        "problems": list(contents.problems),
+        "mount-commands": list(mount_commands(contents, sector_size)),
+    }
+
+
+def _volume_facts(volume: Volume | None) -> dict[str, object] | None:
+    if volume is None:
+        return None
+    return {
+        "kind": volume.kind,
+        "usage": volume.usage.value,
+        "label": volume.label,
+        "uuid": volume.uuid,
+    }
+
+
+def _table_facts(table: PartitionTable | None) -> dict[str, object] | None:
+    if table is None:
+        return None
+    return {
+        "scheme": table.scheme.value,
+        "sector-size": table.sector_size,
+        "disk-id": table.disk_id,
+        "partitions": list(_iter_partition_facts(table.partitions)),
+    }
+
+
+def _iter_partition_facts(partitions: Iterable[Partition]) -> Iterator[dict[str, object]]:
+    for partition in partitions:
+        yield {
+            "number": partition.number,
+            "start": partition.start,
+            "size": partition.size,
+            "type-id": partition.type_id,
+            "type-name": partition.type_name,
+            "name": partition.name,
+            "uuid": partition.uuid,
+            "volume": _volume_facts(partition.volume),
+        }
