@@ -1,0 +1,27 @@
+"""Small files that the program writes beside the raw image."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from vhdx2raw.cli.interruption import defer, raise_if_interrupted
+from vhdx2raw.sinks import Identity, SparseFileSink
+
+
+def write_file(path: str, data: bytes, inputs: Collection[Identity], *, force: bool) -> None:
+    """Write a file, completely or not at all, such that a signal leaves nothing behind.
+
+    Raises:
+        OutputError: The file exists and `force` is not set, is an input, or cannot be made.
+        OSError: The host could not write.
+    """
+    defer()
+    sink = SparseFileSink(path, len(data), replace=force, inputs=inputs)
+    try:
+        sink.write(0, memoryview(data))
+        sink.flush()
+        raise_if_interrupted()
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
