@@ -11,11 +11,15 @@ Call = tuple[str] | tuple[str, int, int]
 class RecordingSink:
     """Remembers every call in order, from any number of threads, and what was written."""
 
+    name = "a recorder"
+    readable_path = None
+
     def __init__(
-        self, *, sequential: bool = False, makes_holes: bool = True, clones: bool = False
+        self, *, sequential: bool = False, makes_holes: bool = True, clones: bool = False, zeroing_is_work: bool = False
     ) -> None:
         self.sequential = sequential
         self.makes_holes = makes_holes
+        self.zeroing_is_work = zeroing_is_work
         self.clones = clones
         self.refused_clones = 0
         self.calls: list[Call] = []

@@ -7,30 +7,34 @@ buffer made once, so memory is bounded by the number of threads whatever the siz
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from threading import Condition, Thread
+from threading import Lock
 
 from vhdx2raw.chain import Chain
+from vhdx2raw.compare import verify as verify_output
+from vhdx2raw.disk import VirtualDisk
+from vhdx2raw.errors import Finding
 from vhdx2raw.extents import Extent, ExtentKind, iter_extents
-from vhdx2raw.pieces import Piece, iter_pieces
-from vhdx2raw.sinks import CLONE_ALIGNMENT, Sink
+from vhdx2raw.pieces import Piece, cut_zeros, iter_pieces
+from vhdx2raw.progress import ProgressCallback, now_and_then, say_nothing
+from vhdx2raw.salvage import LostRanges, Range
+from vhdx2raw.sinks import CLONE_ALIGNMENT, HashingSink, Sink
 from vhdx2raw.structures import KIB, MIB
+from vhdx2raw.workers import share_work
 from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS, fill_zeros, iter_runs
 
 PIECE_SIZE = MIB
 """Bytes read and written at once: large enough for the kernel to hold them in large folios, small
 enough to bound the memory of many threads."""
+ZERO_SIZE = 64 * MIB
+"""Bytes made zero at once where that is work: enough to be few requests, few enough to be stopped
+in between."""
 DEFAULT_SPARSE_SIZE = 4 * KIB
 MIN_SPARSE_SIZE = 512
 MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
 MAX_WORKERS = 4
 """More threads than this wait for each other instead of for the disks."""
-PROGRESS_SECONDS = 0.1
-
-ProgressCallback = Callable[[int, int], None]
-"""Called with the bytes moved so far and the bytes to be moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,24 @@ class ConversionResult:
         data_bytes: Stored in the images; the rest is stored nowhere and reads as zeros.
         cloned_bytes: Of these, not copied, but shared between the images and the output.
         written_bytes: Handed to the sink; what is neither cloned nor written are holes.
+        lost_ranges: (offset, length) of what could not be read and became zeros, in order; only
+            if the chain was opened to be salvaged.
+        changes: How files have changed meanwhile, which was allowed, with their names.
+        digest: Of the whole disk, in hexadecimal, if one was asked for.
     """
 
     virtual_disk_size: int
     data_bytes: int
     cloned_bytes: int
     written_bytes: int
+    lost_ranges: tuple[Range, ...] = ()
+    changes: tuple[tuple[str, Finding], ...] = ()
+    digest: str | None = None
+
+    @property
+    def lost_bytes(self) -> int:
+        """Bytes that could not be read."""
+        return sum(length for _, length in self.lost_ranges)
 
 
 def convert(
@@ -58,7 +74,10 @@ def convert(
     workers: int | None = None,
     clone: bool = True,
     sync: bool = True,
-    progress: ProgressCallback = lambda _done, _total: None,
+    hash_algorithm: str | None = None,
+    verify: bool = False,
+    allow_changed: bool = False,
+    progress: ProgressCallback = say_nothing,
 ) -> ConversionResult:
     """Write the virtual disk of `chain` to `sink`, completely or not at all.
 
@@ -71,32 +90,62 @@ def convert(
         clone: Whether the output may share storage with the images, where the host can do that.
             Then zeros that are stored in the images stay stored. Not with `sparse_size` 0.
         sync: Whether to wait until the output is on stable storage before it appears.
+        hash_algorithm: What digest to take of the disk on its way, such as ``sha256``. Then
+            one thread copies, in order, and nothing is cloned.
+        verify: Whether to read the output back from storage and compare it, before it appears
+            under its name. Not with a sink that cannot be read back.
+        allow_changed: Whether a file may change while it is read; then the result may be a
+            mixture of two states.
         progress: Called from this thread about ten times a second, once more when all bytes are
             moved, and never after the output has appeared under its name. What it raises ends
             the conversion.
 
     Raises:
-        ImageError: The image turned out to be truncated.
+        ImageError: A file turned out to be truncated, or was changed meanwhile.
         OutputError: The output cannot be made.
         OSError: The host could not read or write.
-        ValueError: A number is out of its range.
+        ValueError: A number is out of its range, or the sink cannot do what is asked.
     """
+    hashing: HashingSink | None = None
     try:
         _check_numbers(sparse_size, workers)
+        if hash_algorithm:
+            sink = hashing = HashingSink(sink, hash_algorithm)
         copy = _Copy(chain, sink, sparse_size, clone=clone)
         if sink.sequential:
             copy.run_here(progress)
         else:
             copy.run_in_threads(workers or default_workers(), progress)
-        if sync:
+        if sync or verify:
             sink.flush()
+        if verify:
+            _verify(chain, sink, copy.total_bytes, progress)
+        changes = chain.find_changes() if allow_changed else chain.require_unchanged()
         progress(copy.done_bytes, copy.total_bytes)
         sink.commit()
     except BaseException:
         sink.abort()
         raise
     return ConversionResult(
-        chain.virtual_disk_size, copy.data_bytes, copy.cloned_bytes, copy.written_bytes
+        chain.virtual_disk_size,
+        copy.data_bytes,
+        copy.cloned_bytes,
+        copy.written_bytes,
+        copy.lost.merged(),
+        changes,
+        hashing.hexdigest if hashing else None,
+    )
+
+
+def _verify(chain: Chain, sink: Sink, moved: int, progress: ProgressCallback) -> None:
+    """Read back what was written; its progress follows that of the copy."""
+    if sink.readable_path is None:
+        raise ValueError("what goes to this sink cannot be read back")
+    verify_output(
+        VirtualDisk(chain, owns_chain=False),
+        sink.readable_path,
+        name=sink.name,
+        progress=lambda done, total: progress(moved + done, moved + total),
     )
 
 
@@ -126,16 +175,17 @@ class _Copy:
         self._sparse_size = sparse_size
         self._piece_size = max(PIECE_SIZE, sparse_size)
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
-        extents = iter_extents(chain)
+        self.lost = LostRanges()
+        self._salvaging = chain.salvaging
+        extents = self.lost.note_lost(iter_extents(chain))
         if clone and not self._writes_zeros:
             extents = self._iter_after_cloning(extents)
         self._plan = iter_pieces(extents, self._piece_size, cut_zeros=self._writes_zeros)
-        # Guards the plan, the counts and the fate of the run.
-        self._changed = Condition()
-        self._working = 0
-        self._stopping = False
-        self._failure: BaseException | None = None
-        self.total_bytes = chain.virtual_disk_size if self._writes_zeros else _stored_bytes(chain)
+        if sink.zeroing_is_work:
+            self._plan = cut_zeros(self._plan, ZERO_SIZE)
+        self._counts_zeros = self._writes_zeros or sink.zeroing_is_work
+        self._counting = Lock()
+        self.total_bytes = chain.virtual_disk_size if self._counts_zeros else _stored_bytes(chain)
         self.done_bytes = 0
         self.data_bytes = 0
         self.cloned_bytes = 0
@@ -143,56 +193,24 @@ class _Copy:
 
     def run_here(self, progress: ProgressCallback) -> None:
         """Copy everything in this thread, in order."""
-        buffer = memoryview(bytearray(self._piece_size))
-        next_progress = 0.0
+        make = self._start_worker()
+        tell = now_and_then(progress)
         for piece in self._plan:
-            self._make(piece, buffer)
-            if time.monotonic() >= next_progress:
-                progress(self.done_bytes, self.total_bytes)
-                next_progress = time.monotonic() + PROGRESS_SECONDS
+            make(piece)
+            tell(self.done_bytes, self.total_bytes)
 
     def run_in_threads(self, count: int, progress: ProgressCallback) -> None:
         """Copy everything with `count` threads, and raise the first failure of any of them."""
-        threads = [Thread(target=self._work) for _ in range(count)]
-        self._working = count
-        try:
-            for thread in threads:
-                thread.start()
-            while self._is_running():
-                progress(self.done_bytes, self.total_bytes)
-        finally:
-            self._stopping = True
-            for thread in threads:
-                if thread.ident is not None:  # one that could not be started cannot be joined
-                    thread.join()
-        if self._failure:
-            raise self._failure
 
-    def _is_running(self) -> bool:
-        """Wait a little, and tell whether there still is something to wait for."""
-        with self._changed:
-            if self._working and not self._failure:
-                self._changed.wait(PROGRESS_SECONDS)
-            return self._working > 0 and not self._failure
+        def tell() -> None:
+            progress(self.done_bytes, self.total_bytes)
 
-    def _work(self) -> None:
-        """Take pieces until none is left or the run is over: what each thread does."""
+        share_work(self._plan, self._start_worker, count, tell)
+
+    def _start_worker(self) -> Callable[[Piece], None]:
+        """Return what makes one piece after the other, with a buffer of its own."""
         buffer = memoryview(bytearray(self._piece_size))
-        failure: BaseException | None = None
-        try:
-            while piece := self._next_piece():
-                self._make(piece, buffer)
-        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
-            failure = error
-        with self._changed:
-            self._working -= 1
-            self._failure = self._failure or failure
-            self._stopping = self._stopping or failure is not None
-            self._changed.notify()
-
-    def _next_piece(self) -> Piece | None:
-        with self._changed:
-            return None if self._stopping else next(self._plan, None)
+        return lambda piece: self._make(piece, buffer)
 
     def _iter_after_cloning(self, extents: Iterator[Extent]) -> Iterator[Extent]:
         """Clone what can be cloned, and yield what is left; the first refusal ends the attempt."""
@@ -207,10 +225,10 @@ class _Copy:
                 if done < virtual_offset:
                     yield extent.cut(done, virtual_offset)
                 done = virtual_offset + length
-                # Called with the plan, and so with its lock, held.
-                self.done_bytes += length
-                self.data_bytes += length
-                self.cloned_bytes += length
+                with self._counting:
+                    self.done_bytes += length
+                    self.data_bytes += length
+                    self.cloned_bytes += length
             if done < extent.virtual_end:
                 yield extent.cut(done, extent.virtual_end)
 
@@ -224,8 +242,8 @@ class _Copy:
         else:
             self._sink.zero(piece.virtual_offset, piece.length)
             written = 0
-        with self._changed:
-            self.done_bytes += piece.length if self._writes_zeros else piece.data_length
+        with self._counting:
+            self.done_bytes += piece.length if self._counts_zeros else piece.data_length
             self.data_bytes += piece.data_length
             self.written_bytes += written
 
@@ -235,7 +253,11 @@ class _Copy:
             fill_zeros(buffer)
         for extent in piece.data:
             start = extent.virtual_offset - piece.virtual_offset
-            extent.read_into(buffer[start : start + extent.length])
+            part = buffer[start : start + extent.length]
+            if self._salvaging:
+                self.lost.read_into(extent, part)
+            else:
+                extent.read_into(part)
         if self._writes_zeros:
             self._sink.write(piece.virtual_offset, buffer)
             return piece.length

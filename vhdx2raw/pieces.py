@@ -61,3 +61,14 @@ def iter_pieces(
                 data.clear()
     if start < end:
         yield Piece(start, end - start, tuple(data))
+
+
+def cut_zeros(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
+    """Cut those pieces that hold no data, and so may be long, into pieces of up to `size` bytes."""
+    for piece in pieces:
+        if piece.data:
+            yield piece
+            continue
+        end = piece.virtual_offset + piece.length
+        for start in range(piece.virtual_offset, end, size):
+            yield Piece(start, min(size, end - start), ())

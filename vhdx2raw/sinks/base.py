@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from typing import Protocol
+import os
+from typing import Protocol, runtime_checkable
 
 from vhdx2raw.errors import OutputError
 
@@ -29,9 +30,10 @@ CLONE_ALIGNMENT = 4096
 """Bytes; the block size of the file systems that share storage."""
 
 Identity = tuple[int, int]
-"""Device and inode."""
+"""What tells a file from every other: `Source.identity`."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where a raw disk goes. After `commit` or `abort` nothing else is called."""
 
@@ -39,6 +41,18 @@ class Sink(Protocol):
     """Whether ranges must come in order, without gaps, from one thread."""
     makes_holes: bool
     """Whether `zero` can be called at all."""
+    zeroing_is_work: bool
+    """Whether `zero` takes time. Then it counts as progress, and is asked for in limited ranges."""
+
+    @property
+    def name(self) -> str:
+        """The output as the user named it, for messages."""
+        ...
+
+    @property
+    def readable_path(self) -> str | None:
+        """Where what was flushed can be read before `commit`; None if it cannot."""
+        ...
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Put all of `data` at its place."""
@@ -81,3 +95,14 @@ def worded(error: BaseException, name: str) -> BaseException:
         hint = NO_OUTPUT_HINTS[error.errno]
         return OutputError(f"cannot be written: {error.strerror}", path=name, hint=hint)
     return OSError(error.errno, error.strerror, name)
+
+
+def write_fully(descriptor: int, file_offset: int, data: memoryview, name: str) -> None:
+    """Write all of `data` at an offset of an open file; a failure is `worded`."""
+    try:
+        while data:
+            count = os.pwrite(descriptor, data, file_offset)
+            file_offset += count
+            data = data[count:]
+    except OSError as error:
+        raise worded(error, name) from error

@@ -6,8 +6,11 @@ from __future__ import annotations
 class NullSink:
     """Takes everything and keeps nothing: the way to measure the reading side."""
 
+    name = "null:"
+    readable_path = None
     sequential = False
     makes_holes = True
+    zeroing_is_work = False
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Forget `data`."""

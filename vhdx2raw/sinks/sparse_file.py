@@ -13,7 +13,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from vhdx2raw.errors import OutputError
-from vhdx2raw.sinks.base import EXISTS, EXISTS_HINT, IS_INPUT, IS_INPUT_HINT, Identity, worded
+from vhdx2raw.sinks.base import (
+    EXISTS,
+    EXISTS_HINT,
+    IS_INPUT,
+    IS_INPUT_HINT,
+    Identity,
+    worded,
+    write_fully,
+)
 
 FICLONERANGE = 0x4020940D
 MAX_STEM_SIZE = 200
@@ -27,6 +35,7 @@ class SparseFileSink:
 
     sequential = False
     makes_holes = True
+    zeroing_is_work = False
 
     def __init__(
         self,
@@ -48,7 +57,7 @@ class SparseFileSink:
             OutputError: The output exists, is an input, or there is no room for it.
             OSError: The host cannot write there.
         """
-        self._name = os.fspath(path)
+        self.name = os.fspath(path)
         self._replace = replace
         # A link is followed, so that the file it names is replaced and not the link itself.
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
@@ -56,6 +65,7 @@ class SparseFileSink:
         token = secrets.token_hex(8)
         stem = os.fsdecode(os.fsencode(self._path.name)[:MAX_STEM_SIZE])
         self._temporary = self._path.with_name(f".{stem}.{token}.part")
+        self.readable_path = str(self._temporary)
         self._exists = False
         self._descriptor = -1
         try:
@@ -65,35 +75,29 @@ class SparseFileSink:
             os.ftruncate(self._descriptor, size)
         except BaseException as error:
             self.abort()
-            raise worded(error, self._name) from error
+            raise worded(error, self.name) from error
 
     def _check_target(self, inputs: Collection[Identity]) -> None:
         """Refuse early what `commit` would refuse after all the work."""
-        if not self._path.name or self._name.endswith(os.sep):
-            raise OutputError("is a directory, not a file to write", path=self._name)
+        if not self._path.name or self.name.endswith(os.sep):
+            raise OutputError("is a directory, not a file to write", path=self.name)
         try:
             exists = os.path.lexists(self._path)
             status = self._path.stat() if self._path.exists() else None
         except OSError as error:
-            raise worded(error, self._name) from error
+            raise worded(error, self.name) from error
         if status and (status.st_dev, status.st_ino) in inputs:
-            raise OutputError(IS_INPUT, path=self._name, hint=IS_INPUT_HINT)
+            raise OutputError(IS_INPUT, path=self.name, hint=IS_INPUT_HINT)
         if status and stat.S_ISDIR(status.st_mode):
-            raise OutputError("is a directory, not a file to write", path=self._name)
+            raise OutputError("is a directory, not a file to write", path=self.name)
         if status and not stat.S_ISREG(status.st_mode):
-            raise OutputError("exists and is not a regular file", path=self._name)
+            raise OutputError("exists and is not a regular file", path=self.name)
         if exists and not self._replace:
-            raise OutputError(EXISTS, path=self._name, hint=EXISTS_HINT)
+            raise OutputError(EXISTS, path=self.name, hint=EXISTS_HINT)
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Put all of `data` at its place."""
-        try:
-            while data:
-                count = os.pwrite(self._descriptor, data, virtual_offset)
-                virtual_offset += count
-                data = data[count:]
-        except OSError as error:
-            raise worded(error, self._name) from error
+        write_fully(self._descriptor, virtual_offset, data, self.name)
 
     def zero(self, virtual_offset: int, length: int) -> None:
         """Do nothing: what is not written is a hole."""
@@ -114,7 +118,7 @@ class SparseFileSink:
         try:
             os.fsync(self._descriptor)
         except OSError as error:
-            raise worded(error, self._name) from error
+            raise worded(error, self.name) from error
 
     def commit(self) -> None:
         """Move the temporary file to its final name, which is replaced only if that was asked."""
@@ -126,7 +130,7 @@ class SparseFileSink:
             else:
                 self._move_without_replacing()
         except OSError as error:
-            raise worded(error, self._name) from error
+            raise worded(error, self.name) from error
         self._exists = False
         self._sync_folder()
 

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from vhdx2raw.errors import OutputError
 from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, STANDARD_OUTPUT, Identity, worded
+from vhdx2raw.source import identity_of
 
 
 class StreamSink:
@@ -15,6 +16,8 @@ class StreamSink:
 
     sequential = True
     makes_holes = False
+    zeroing_is_work = False
+    readable_path = None
 
     def __init__(self, stream: BinaryIO, *, inputs: Collection[Identity] = ()) -> None:
         """Write to `stream`, whose file descriptor is used directly.
@@ -22,12 +25,12 @@ class StreamSink:
         Raises:
             OutputError: The stream is one of `inputs`, the files that are read.
         """
-        self._name = STANDARD_OUTPUT
+        self.name = STANDARD_OUTPUT
         self._descriptor = stream.fileno()
         self._position = 0
         status = os.fstat(self._descriptor)
-        if (status.st_dev, status.st_ino) in inputs:
-            raise OutputError(IS_INPUT, path=self._name, hint=IS_INPUT_HINT)
+        if identity_of(status) in inputs:
+            raise OutputError(IS_INPUT, path=self.name, hint=IS_INPUT_HINT)
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Send all of `data`, which must follow what was sent before."""
@@ -37,7 +40,7 @@ class StreamSink:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError as error:
-            raise worded(error, self._name) from error
+            raise worded(error, self.name) from error
 
     def zero(self, virtual_offset: int, length: int) -> None:
         """Refuse: a stream has no holes."""

@@ -1,0 +1,24 @@
+"""Digests, written as sha256sum does."""
+
+from __future__ import annotations
+
+import io
+
+from vhdx2raw.cli.words import answer, is_terminal, printable, standard_output
+
+ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
+"""How sha256sum writes what would break its lines."""
+
+
+def answer_digest(hexdigest: str, name: str) -> None:
+    """Write the line of a file to stdout."""
+    escaped = name.translate(ESCAPES)
+    mark = "\\" if escaped != name else ""
+    line = f"{mark}{hexdigest}  {escaped}"
+    stream = standard_output()
+    if is_terminal(stream):
+        line = printable(line)
+    elif isinstance(stream, io.TextIOWrapper):
+        # A program gets the bytes of the name, also those that are no text.
+        stream.reconfigure(errors="surrogateescape")
+    answer(line)

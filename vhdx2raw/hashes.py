@@ -1,0 +1,38 @@
+"""The algorithms that can name the contents of a disk."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+DEFAULT_ALGORITHM: Final = "sha256"
+ALGORITHMS: Final = tuple(
+    sorted(
+        name.replace("_", "-")
+        for name in hashlib.algorithms_guaranteed
+        if not name.startswith("shake_")  # has no length of its own
+    )
+)
+
+
+def new_hash(algorithm: str) -> _Hash:
+    """Return an empty hash.
+
+    Args:
+        algorithm: One of `ALGORITHMS`, in any letter case, or as `hashlib` writes it.
+
+    Raises:
+        ValueError: There is no such algorithm.
+    """
+    if algorithm_name(algorithm) not in ALGORITHMS:
+        raise ValueError(f"{algorithm!r} is none of {', '.join(ALGORITHMS)}")
+    # The contents of a disk are named, not kept secret: md5 will do where a user asks for it.
+    return hashlib.new(algorithm_name(algorithm).replace("-", "_"), usedforsecurity=False)
+
+
+def algorithm_name(text: str) -> str:
+    """Return the name of an algorithm as it is in `ALGORITHMS`, if it is one."""
+    return text.lower().replace("_", "-")
