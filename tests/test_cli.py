@@ -182,8 +182,8 @@ def test_a_bad_sparse_size_is_wrong_usage(folder: Path, capfd: Capture, words: s
 
 
 USAGE = [
-    (["disk.vhdx"], "Missing argument 'DST'"),
-    (["disk.vhdx", "out.img", "third"], "third"),
+    (["disk.vhdx"], "give SRC and DST, or any number of SRC and --output-dir"),
+    (["disk.vhdx", "out.img", "third"], "give SRC and DST, or any number of SRC"),
     (["--bogus", "disk.vhdx", "out.img"], "--bogus"),
     (["--progress", "fast", "disk.vhdx", "out.img"], "--progress"),
     (["--workers", "0", "disk.vhdx", "out.img"], "--workers"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vhdx2raw.cli.failures import tell_failure
 from vhdx2raw.cli.interruption import Interrupted, catch_signals
 from vhdx2raw.cli.words import complain, complain_of_fault
 from vhdx2raw.errors import Vhdx2rawError
@@ -16,10 +17,9 @@ from vhdx2raw.errors import Vhdx2rawError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HOST_FAILURE = 8
 INTERNAL_FAULT = 70
 
-COMMANDS = ("convert",)
+COMMANDS = ("convert", "info", "map", "check", "compare", "hash")
 """The names of the commands, each that of its module."""
 DEFAULT_COMMAND = "convert"
 OWN_OPTIONS = ("--help", "--version")
@@ -93,15 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             app(words, prog_name="vhdx2raw")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
-    except Vhdx2rawError as error:
-        complain(str(error), hint=error.hint)
-        return error.exit_code
     except Interrupted as interruption:
         complain(str(interruption))
         return interruption.exit_code
-    except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return HOST_FAILURE
+    except (Vhdx2rawError, OSError) as error:
+        return tell_failure(error)
     except Exception:  # noqa: BLE001 - the last door: no traceback unless it is asked for
         complain_of_fault()
         return INTERNAL_FAULT

@@ -10,6 +10,7 @@ import typer
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.cli.words import parse_size
 from vhdx2raw.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE
+from vhdx2raw.hashes import ALGORITHMS, algorithm_name
 from vhdx2raw.log import LogPolicy
 
 STANDARD_STREAM = "-"
@@ -33,6 +34,13 @@ def _parse_sparse_size(text: str) -> int:
     return size
 
 
+def parse_algorithm(text: str) -> str:
+    """Return the name of an algorithm for digests as it is in `ALGORITHMS`."""
+    if algorithm_name(text) not in ALGORITHMS:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(ALGORITHMS)}")
+    return algorithm_name(text)
+
+
 def choose_log_policy(*, no_replay: bool, ignore_log: bool) -> LogPolicy:
     """Return what two options say about the log.
 
@@ -46,19 +54,15 @@ def choose_log_policy(*, no_replay: bool, ignore_log: bool) -> LogPolicy:
     return LogPolicy.IGNORE if ignore_log else LogPolicy.REPLAY
 
 
-Source = Annotated[
-    str, typer.Argument(metavar="SRC", help="The VHDX file; it is never written to.")
-]
+def choose_progress(mode: ProgressMode, *, short: bool, quiet: bool) -> ProgressMode:
+    """Return what three options say about progress."""
+    if short:
+        return ProgressMode.ALWAYS
+    return ProgressMode.NEVER if quiet and mode is ProgressMode.AUTO else mode
+
+
 Image = Annotated[
     str, typer.Argument(metavar="IMAGE", help="The VHDX file; it is never written to.")
-]
-Destination = Annotated[
-    str,
-    typer.Argument(
-        metavar="DST",
-        help=f"The raw image; '{STANDARD_STREAM}' is standard output,"
-        f" '{NULL_OUTPUT}' writes nothing.",
-    ),
 ]
 Parents = Annotated[
     list[str],
@@ -119,4 +123,72 @@ JsonAnswer = Annotated[bool, typer.Option("--json", help="Write the answer as JS
 Output = Annotated[
     OutputFormat,
     typer.Option("--output", help="json is --json, as users of qemu-img type it.", hidden=True),
+]
+
+
+def parse_bytes(text: str) -> int:
+    """Return a size in bytes."""
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+StartOffset = Annotated[
+    int,
+    typer.Option(
+        "--start-offset", metavar="SIZE", parser=parse_bytes, help="Begin at this offset."
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        metavar="SIZE",
+        parser=parse_bytes,
+        help="Show no more than this many bytes.",
+        show_default=False,
+    ),
+]
+Picture = Annotated[bool, typer.Option("--picture", help="Draw the disk in the terminal.")]
+Svg = Annotated[
+    str | None,
+    typer.Option(
+        "--svg",
+        metavar="FILE",
+        help=f"Draw the disk as an SVG; '{STANDARD_STREAM}' is standard output.",
+    ),
+]
+ForceSvg = Annotated[bool, typer.Option("--force", help="Replace the SVG file if it exists.")]
+Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE...", help="The VHDX files; they are never written to."),
+]
+Other = Annotated[
+    str,
+    typer.Argument(
+        metavar="OTHER", help="A raw image, a block device or another VHDX; only read as well."
+    ),
+]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Take OTHER for a raw image even if it looks like a VHDX.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="A difference in size counts, even if it is all zeros.")
+]
+First = Annotated[
+    bool, typer.Option("--first", help="Stop at the first difference, do not count them.")
+]
+Algorithm = Annotated[
+    str,
+    typer.Option(
+        "-a",
+        "--algorithm",
+        metavar="NAME",
+        parser=parse_algorithm,
+        help=f"The kind of digest: {', '.join(ALGORITHMS)}.",
+    ),
+]
+WithChain = Annotated[
+    bool, typer.Option("--chain", help="Tell of every parent of a differencing disk as well.")
 ]

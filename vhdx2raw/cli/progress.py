@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from vhdx2raw.convert import ProgressCallback
+    from vhdx2raw.progress import ProgressCallback
 
 JSON_SECONDS = 0.5
 

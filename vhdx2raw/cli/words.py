@@ -55,6 +55,9 @@ def answer(text: str) -> None:
         OSError: The host could not write.
     """
     stream = standard_output()
+    if stream.encoding and stream.errors == "strict":
+        # What it cannot write is told by its number, as Python does on stderr.
+        text = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
     try:
         stream.write(f"{text}\n")
         stream.flush()
