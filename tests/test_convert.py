@@ -366,7 +366,7 @@ def test_a_thread_that_cannot_be_started_ends_the_run(
 
     monkeypatch.setattr(threading.Thread, "start", start_only_one)
     sink = RecordingSink()
-    with opened(tmp_path, striped_disk()) as chain, pytest.raises(RuntimeError, match="new thread"):
+    with opened(tmp_path, striped_disk()) as chain, pytest.raises(OSError, match="new thread"):
         convert(chain, sink, workers=4)
     assert sink.calls[-1] == ("abort",)
 

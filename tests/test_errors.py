@@ -123,3 +123,9 @@ def test_findings_keep_warnings_in_order() -> None:
     for finding in given:
         findings.warn(finding)
     assert findings.warnings == tuple(given)
+
+
+def test_what_a_file_says_is_repeated_only_in_part_if_it_is_long() -> None:
+    words = "a" * 1000 + "z" * 1000
+    finding = Finding("R99", "locator", "is no GUID", found=words)
+    assert str(finding) == f"locator: is no GUID: found {'a' * 200}...{'z' * 200}"

@@ -32,6 +32,17 @@ TRUNCATED_HINT = (
 """What to do about every file that ends too early."""
 
 
+MAX_QUOTATION = 400
+"""Characters of what a file says that are repeated in a message."""
+
+
+def shorten(text: str) -> str:
+    """Return `text` without its middle if it is too long for a line."""
+    if len(text) <= MAX_QUOTATION:
+        return text
+    return f"{text[: MAX_QUOTATION // 2]}...{text[-MAX_QUOTATION // 2 :]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One broken rule of the format, as facts.
@@ -57,8 +68,8 @@ class Finding:
     def __str__(self) -> str:
         """Word the facts as one line without a full stop."""
         place = f" at file offset {self.file_offset:#x}" if self.file_offset is not None else ""
-        facts = [f"found {self.found}"] if self.found else []
-        facts += [f"expected {self.expected}"] if self.expected else []
+        facts = [f"found {shorten(self.found)}"] if self.found else []
+        facts += [f"expected {shorten(self.expected)}"] if self.expected else []
         detail = f": {', '.join(facts)}" if facts else ""
         reference = f" (MS-VHDX {self.spec})" if self.spec else ""
         return f"{self.section}{place}: {self.problem}{detail}{reference}"

@@ -28,17 +28,25 @@ class FileState:
     headers: tuple[bytes, ...]
 
 
-def read_state(source: Source) -> FileState:
-    """Look at a file as it is now."""
+def read_state(source: Source, *, lenient: bool = False) -> FileState:
+    """Look at a file as it is now.
+
+    Raises:
+        OSError: The host cannot read it, and `lenient` is not set.
+    """
     size, modified_ns = source.status()
-    headers = tuple(_read_header(source, file_offset) for file_offset in HEADER_OFFSETS)
+    headers = tuple(_read_header(source, place, lenient=lenient) for place in HEADER_OFFSETS)
     return FileState(size, modified_ns, headers)
 
 
-def _read_header(source: Source, file_offset: int) -> bytes:
+def _read_header(source: Source, file_offset: int, *, lenient: bool) -> bytes:
     try:
         return source.pread(file_offset, HEADER_SIZE)
-    except (OSError, TruncatedImageError):  # damage, which the rooms behind this one judge
+    except TruncatedImageError:  # which the rooms behind this one judge
+        return b""
+    except OSError:
+        if not lenient:
+            raise
         return b""
 
 

@@ -62,7 +62,7 @@ class VhdxImage:
 
     def find_change(self) -> Finding | None:
         """Say how the file has changed since it was opened; None if it has not (R119)."""
-        return find_change(self.state, read_state(self.source))
+        return find_change(self.state, read_state(self.source, lenient=self.salvaging))
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -114,7 +114,7 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
 
     The errors are those of `open_image`; to a lenient reader, those that nothing can replace.
     """
-    state = read_state(source)
+    state = read_state(source, lenient=findings.lenient)
     # 1. What the log cannot change: the identifier and the current header.
     header_section = read_header_section(source, findings)
     # 2. The log, before anything that it may rewrite.

@@ -100,8 +100,10 @@ class FileSource:
             self._require_random_access(status.st_mode)
             # Not st_size: a block device has none.
             self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError):
+                raise self._named(error) from error
             raise
 
     def _require_random_access(self, mode: int) -> None:
@@ -163,8 +165,11 @@ class FileSource:
 
     def status(self) -> tuple[int, int | None]:
         """Return the size in bytes and the time of the last change (ns) as they are now."""
-        size = os.lseek(self._descriptor, 0, os.SEEK_END)
-        return size, os.fstat(self._descriptor).st_mtime_ns
+        try:
+            size = os.lseek(self._descriptor, 0, os.SEEK_END)
+            return size, os.fstat(self._descriptor).st_mtime_ns
+        except OSError as error:
+            raise self._named(error) from error
 
     def _named(self, error: OSError) -> OSError:
         """Return a failure of the host with the name of the file, which it lacks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from threading import Condition, Thread
 from typing import Generic, TypeVar
@@ -20,7 +21,7 @@ def share_work(
     """Let `count` threads work on a plan until nothing is left of it.
 
     The first failure, of a thread, of the plan or of `tell_progress`, ends the work of all and is
-    raised when every thread has ended.
+    raised when every thread has ended. A host that has no more threads gives an `OSError`.
 
     Args:
         plan: What is to be done; taken from by one thread at a time.
@@ -32,7 +33,7 @@ def share_work(
     threads = [Thread(target=crew.work) for _ in range(count)]
     try:
         for thread in threads:
-            thread.start()
+            _start(thread)
         while crew.is_running():
             tell_progress()
     finally:
@@ -42,6 +43,13 @@ def share_work(
                 thread.join()
     if crew.failure:
         raise crew.failure
+
+
+def _start(thread: Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:  # how Python tells that the host has no more threads
+        raise OSError(errno.EAGAIN, str(error)) from error
 
 
 class _Crew(Generic[Item]):

@@ -146,7 +146,8 @@ class SparseFileSink:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
             self._temporary.rename(self._path)
         else:
-            self._temporary.unlink()
+            with suppress(OSError):  # the output is there, whatever becomes of its other name
+                self._temporary.unlink()
 
     def _sync_folder(self) -> None:
         # Not every file system can do this, and the contents of the file are safe already.
@@ -163,7 +164,8 @@ class SparseFileSink:
             self._close()
         if self._exists:
             self._exists = False
-            self._temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # which would hide why it has to go
+                self._temporary.unlink(missing_ok=True)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1

@@ -28,7 +28,10 @@ class StreamSink:
         self.name = STANDARD_OUTPUT
         self._descriptor = stream.fileno()
         self._position = 0
-        status = os.fstat(self._descriptor)
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise worded(error, self.name) from error
         if identity_of(status) in inputs:
             raise OutputError(IS_INPUT, path=self.name, hint=IS_INPUT_HINT)
 
