@@ -15,7 +15,12 @@ class RecordingSink:
     readable_path = None
 
     def __init__(
-        self, *, sequential: bool = False, makes_holes: bool = True, clones: bool = False, zeroing_is_work: bool = False
+        self,
+        *,
+        sequential: bool = False,
+        makes_holes: bool = True,
+        clones: bool = False,
+        zeroing_is_work: bool = False,
     ) -> None:
         self.sequential = sequential
         self.makes_holes = makes_holes

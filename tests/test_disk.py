@@ -142,3 +142,10 @@ def test_a_parent_can_be_named(path: Path, tmp_path: Path) -> None:
         assert disk.pread(MIB, 512) == SPEC.expected_disk(MIB, 512)
     with vhdx2raw.open(child, parent_dirs=[path.parent]) as disk:
         assert disk.pread(MIB, 512) == SPEC.expected_disk(MIB, 512)
+
+
+def test_nothing_can_be_written_to_a_disk(path: Path) -> None:
+    with vhdx2raw.open(path) as disk:
+        assert not disk.writable()
+        with pytest.raises(io.UnsupportedOperation, match="only read"):
+            disk.write(b"data")

@@ -171,7 +171,7 @@ def test_refusing_a_dirty_disk_says_how_to_read_it(tmp_path: Path) -> None:
     with pytest.raises(CorruptImageError, match="holds updates that are not in the file") as caught:
         open_image(path, LogPolicy.REFUSE)
     assert caught.value.finding.rule == "R14"
-    assert caught.value.finding.file_offset == 128 * KIB
+    assert caught.value.finding.file_offset == MIB
     assert caught.value.hint.startswith("leave out --no-replay")
     assert caught.value.path == str(path)
 
@@ -211,7 +211,7 @@ def test_no_replay_ends_with_code_5_and_a_hint(
     outcome = run(capfd, "--no-replay", source, target)
     assert outcome.exit_code == 5
     assert outcome.err == (
-        f"vhdx2raw: {source}: log at file offset 0x20000: holds updates that are not in the file"
+        f"vhdx2raw: {source}: log at file offset 0x100000: holds updates that are not in the file"
         " yet (MS-VHDX 2.3.3)\n"
         "vhdx2raw: hint: leave out --no-replay to have it replayed in memory, which does not"
         " change the file, or use --ignore-log to read the state before it\n"
@@ -228,7 +228,8 @@ def test_no_replay_refuses_a_dirty_parent_too(
     child_of(parent, ".\\base.vhdx").write(child)
     outcome = run(capfd, "--no-replay", child, tmp_path / "disk.img")
     assert outcome.exit_code == 5
-    assert outcome.err.startswith(f"vhdx2raw: {tmp_path / 'base.vhdx'}: log at file offset 0x20000")
+    base = tmp_path / "base.vhdx"
+    assert outcome.err.startswith(f"vhdx2raw: {base}: log at file offset 0x100000")
 
 
 def test_ignore_log_gives_stale_bytes_and_warns(
@@ -239,7 +240,7 @@ def test_ignore_log_gives_stale_bytes_and_warns(
     outcome = run(capfd, "--ignore-log", "-v", source, target)
     assert outcome.exit_code == 0
     assert outcome.err_lines[0] == (
-        f"vhdx2raw: {source}: warning: log at file offset 0x20000: holds updates, which were"
+        f"vhdx2raw: {source}: warning: log at file offset 0x100000: holds updates, which were"
         " ignored: this is the state before them (MS-VHDX 2.3.3)"
     )
     assert target.read_bytes() == (b"\x01" * PAGE).ljust(2 * MIB, b"\0")

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -81,10 +80,7 @@ def test_the_temporary_file_is_created_exclusively_and_follows_no_link(
 def test_a_planted_temporary_name_is_neither_used_nor_removed(
     target: Path, planted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def known_token(_size: int | None = None) -> str:
-        return "0" * 16
-
-    monkeypatch.setattr(secrets, "token_hex", known_token)
+    monkeypatch.setattr(os, "urandom", bytes)
     sink = SparseFileSink(target, SIZE)
     [temporary] = names_in(target.parent)
     sink.abort()

@@ -1,5 +1,6 @@
 """The stream and the sink that keeps nothing."""
 
+import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,22 @@ def test_a_stream_takes_the_disk_in_order(pipe: tuple[BinaryIO, BinaryIO]) -> No
     sink.flush()
     sink.commit()
     assert source.read(100) == b"first second"
+
+
+def test_a_stream_that_does_something_to_its_data_is_refused(tmp_path: Path) -> None:
+    """Its descriptor would take the data past it, which makes a file that is no gzip."""
+    with (
+        gzip.open(tmp_path / "disk.gz", "wb") as stream,
+        pytest.raises(TypeError, match="expected an open file or a pipe, not GzipFile"),
+    ):
+        StreamSink(stream)  # type: ignore[arg-type]
+
+
+def test_what_a_stream_still_holds_comes_first(pipe: tuple[BinaryIO, BinaryIO]) -> None:
+    source, stream = pipe
+    stream.write(b"head")
+    StreamSink(stream).write(0, memoryview(b" disk"))
+    assert source.read(100) == b"head disk"
 
 
 @pytest.mark.parametrize("virtual_offset", [0, 2, 6])

@@ -3,11 +3,13 @@
 A disk passes these rooms, in this order; each imports only from rooms before it:
 
     errors          the names of failure, their facts and their exit codes
+    crc             CRC-32C, fast where the host has it
     structures      every on-disk layout, signature, GUID and limit: bytes to fields
     geometry        the arithmetic of sectors, blocks, chunks and BAT indexes
     sector_bitmap   bits to runs of sectors
     space           which MiB of a file are in use
     zeros           which parts of a buffer are zero
+    host            what operating systems do differently
     source          exact positioned reads of one file
     source_object   the same of an open file object
     overlay         replayed sectors laid over a source
@@ -27,11 +29,11 @@ A disk passes these rooms, in this order; each imports only from rooms before it
     parent_search   which of the files there is the parent
     chain           a disk as a child and its parents
     extents         what every range of the virtual disk is: data or zeros
+    salvage         what a damaged disk still holds, and what is lost
     disk            the virtual disk as a file to read
     contents        what lies inside a disk: partitions, file systems
     block_map       which file says what a range holds, and the disk as a grid of cells
     check           everything that is wrong with a file
-    salvage         what a damaged disk still holds, and what is lost
     pieces          the disk cut into units of work
     hashes          the algorithms that can name the contents of a disk
     sinks           how raw output is made

@@ -25,6 +25,7 @@ def require_acceptable(
     Raises:
         UnsupportedImageError: It is longer than that, or would be taken for another format.
         CorruptImageError: There is a warning about a file of it.
+        OSError: The host could not read.
     """
     name, size = chain.child.source.name, chain.virtual_disk_size
     if max_virtual_disk_size is not None and size > max_virtual_disk_size:

@@ -29,8 +29,11 @@ PIECE_SIZE = MIB
 """About how much of the table is read at once, in bytes."""
 CACHED_PIECES = 4
 _ZEROS = bytes(PIECE_SIZE)
-MISSING_ENTRY = 1 << 64 | PayloadBlockState.RESERVED
-"""What stands for an entry that cannot be read: no 64 bits, in a state that nothing can have."""
+MISSING_ENTRY = 0xFFFF_FFFF_FFFF_FFF8 | PayloadBlockState.RESERVED
+"""What stands for an entry that cannot be read: every bit that must not be set, and a state that
+nothing can have. An entry that really is like this means the same: nobody knows."""
+READ_GRANULE = 512 // BAT_ENTRY_SIZE
+"""Entries; the least that is tried by itself where the host cannot read all."""
 
 OCCUPYING_STATES = (PayloadBlockState.FULLY_PRESENT, PayloadBlockState.PARTIALLY_PRESENT)
 """The states of blocks that have a place in the file."""
@@ -65,6 +68,12 @@ class BlockRun(NamedTuple):
     def end_block(self) -> int:
         """Index behind the last payload block."""
         return self.first_block + self.block_count
+
+    def split(self, block_size: int) -> Iterator[BlockRun]:
+        """Yield each block as a run of its own."""
+        stride = block_size if self.state in OCCUPYING_STATES else 0
+        for index in range(self.block_count):
+            yield BlockRun(self.first_block + index, 1, self.entry + index * stride)
 
 
 class Bat:
@@ -140,13 +149,7 @@ class Bat:
         entries_per_piece = self._chunks_per_piece * self._chunk_entries
         start = piece_index * entries_per_piece
         count = max(0, min(entries_per_piece, self._entry_count - start))
-        try:
-            raw = self._source.pread(self.entry_file_offset(start), count * BAT_ENTRY_SIZE)
-        except OSError as error:
-            if not self._findings.lenient:
-                raise
-            self._report_unreadable(start, error)
-            raw = b""
+        raw = self._read_entries(start, count) if count else b""
         complete = count == min(entries_per_piece, self.geometry.bat_entry_count - start)
         if complete and raw and _ZEROS.startswith(raw):
             return None
@@ -155,10 +158,22 @@ class Bat:
             entries.byteswap()
         return entries
 
-    def _report_unreadable(self, first_entry: int, error: OSError) -> None:
-        problem = f"a piece of the table cannot be read: {error.strerror}"
-        where = self.entry_file_offset(first_entry)
-        self._findings.error(CorruptImageError(Finding("R52", "BAT", problem, "2.5", where)))
+    def _read_entries(self, first: int, count: int) -> bytes:
+        """Read `count` entries; to a lenient reader, those that cannot be read are missing."""
+        try:
+            return self._source.pread(self.entry_file_offset(first), count * BAT_ENTRY_SIZE)
+        except OSError as error:
+            if not self._findings.lenient:
+                raise
+            if count > READ_GRANULE:
+                middle = max(first // READ_GRANULE + 1, (first + count // 2) // READ_GRANULE)
+                middle *= READ_GRANULE
+                after = self._read_entries(middle, first + count - middle)
+                return self._read_entries(first, middle - first) + after
+            problem = f"a piece of the table cannot be read: {error.strerror}"
+            finding = Finding("R52", "BAT", problem, "2.5", self.entry_file_offset(first))
+            self._findings.error(CorruptImageError(finding))
+            return MISSING_ENTRY.to_bytes(BAT_ENTRY_SIZE, "little") * count
 
 
 def _iter_runs_of_chunk(

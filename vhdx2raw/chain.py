@@ -195,10 +195,11 @@ class _Opening:
             search.try_candidates(self.folders)
         try:
             return search.choose(allow_mismatch=self.allow_mismatch, warnings=self.warnings)
-        except ParentNotFoundError as error:
+        except (ParentNotFoundError, ImageError) as error:
             if not self.salvage:
                 raise
-            self.damage.append((child.source.name, Finding("R110", "parent", error.message)))
+            problem = error.message if isinstance(error, ParentError) else str(error)
+            self.damage.append((child.source.name, Finding("R110", "parent", problem)))
             return None
 
     def _read_locator(self, child: VhdxImage) -> ParentLocator | None:

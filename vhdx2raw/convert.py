@@ -6,11 +6,11 @@ buffer made once, so memory is bounded by the number of threads whatever the siz
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 
+from vhdx2raw import host
 from vhdx2raw.chain import Chain
 from vhdx2raw.compare import verify as verify_output
 from vhdx2raw.disk import VirtualDisk
@@ -159,7 +159,7 @@ def _check_numbers(sparse_size: int, workers: int | None) -> None:
 
 def default_workers() -> int:
     """Return how many threads to copy with: the processors this process may use, up to a few."""
-    return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+    return min(MAX_WORKERS, host.processor_count())
 
 
 def _stored_bytes(chain: Chain) -> int:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from vhdx2raw.chain import AnyPath, Chain, open_chain
 from vhdx2raw.errors import Finding
 from vhdx2raw.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.log import LogPolicy
 from vhdx2raw.metadata import Metadata
+from vhdx2raw.salvage import LostRanges
 from vhdx2raw.source_object import AnyFile
 from vhdx2raw.zeros import fill_zeros
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 
 def open_disk(
@@ -48,6 +49,11 @@ class VirtualDisk(io.RawIOBase):
 
     `pread` may be called from any thread; `read` and `seek` share one position. Closing the disk
     closes every file of the chain.
+
+    Attributes:
+        chain: The files that the disk is made of.
+        lost: Of a disk that was opened to be salvaged, what could not be read so far and reads as
+            zeros; the ranges that no table tells of are not in it, but in `extents`.
     """
 
     def __init__(self, chain: Chain, *, owns_chain: bool = True) -> None:
@@ -57,6 +63,7 @@ class VirtualDisk(io.RawIOBase):
         """
         super().__init__()
         self.chain = chain
+        self.lost = LostRanges()
         self._owns_chain = owns_chain
         self._position = 0
         self._moving = Lock()
@@ -100,7 +107,9 @@ class VirtualDisk(io.RawIOBase):
         for extent in self.extents(virtual_offset, len(buffer)):
             start = extent.virtual_offset - virtual_offset
             part = buffer[start : start + extent.length]
-            if extent.kind is ExtentKind.DATA:
+            if extent.kind is ExtentKind.DATA and self.chain.salvaging:
+                self.lost.read_into(extent, part)
+            elif extent.kind is ExtentKind.DATA:
                 extent.read_into(part)
             else:
                 fill_zeros(part)
@@ -113,6 +122,14 @@ class VirtualDisk(io.RawIOBase):
             self.pread_into(self._position, view[:count])
             self._position += count
         return count
+
+    def write(self, _data: ReadableBuffer, /) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            UnsupportedOperation: Always.
+        """
+        raise io.UnsupportedOperation("a virtual disk is only read")
 
     def readable(self) -> bool:
         """Tell that the disk can be read."""

@@ -36,11 +36,16 @@ MAX_QUOTATION = 400
 """Characters of what a file says that are repeated in a message."""
 
 
-def shorten(text: str) -> str:
-    """Return `text` without its middle if it is too long for a line."""
-    if len(text) <= MAX_QUOTATION:
-        return text
-    return f"{text[: MAX_QUOTATION // 2]}...{text[-MAX_QUOTATION // 2 :]}"
+def quote(text: str) -> str:
+    """Return what a file says so that it fits into a line: not too long, no control characters."""
+    if len(text) > MAX_QUOTATION:
+        text = f"{text[: MAX_QUOTATION // 2]}...{text[-MAX_QUOTATION // 2 :]}"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Return `text` with every control character escaped, so that a terminal does not obey it."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,8 @@ class Finding:
     def __str__(self) -> str:
         """Word the facts as one line without a full stop."""
         place = f" at file offset {self.file_offset:#x}" if self.file_offset is not None else ""
-        facts = [f"found {shorten(self.found)}"] if self.found else []
-        facts += [f"expected {shorten(self.expected)}"] if self.expected else []
+        facts = [f"found {quote(self.found)}"] if self.found else []
+        facts += [f"expected {quote(self.expected)}"] if self.expected else []
         detail = f": {', '.join(facts)}" if facts else ""
         reference = f" (MS-VHDX {self.spec})" if self.spec else ""
         return f"{self.section}{place}: {self.problem}{detail}{reference}"
@@ -95,7 +100,7 @@ class Vhdx2rawError(Exception):
 
     def __str__(self) -> str:
         """Word the error as one line, the file first."""
-        return f"{self.path}: {self.message}" if self.path else self.message
+        return f"{printable(self.path)}: {self.message}" if self.path else self.message
 
 
 class ImageError(Vhdx2rawError):

@@ -216,6 +216,14 @@ def _iter_partial(
 
     The data lies at its natural place in the block; what the parent has is left out (R89, R90).
     """
+    if image.salvaging and blocks.block_count > 1:
+        # So that a bitmap which cannot be read costs as few blocks as possible.
+        for block in blocks.split(image.geometry.block_size):
+            block_start = block.first_block * image.geometry.block_size
+            begin, stop = max(start, block_start), min(end, block_start + image.geometry.block_size)
+            if begin < stop:
+                yield from _iter_partial(image, block, begin, stop)
+        return
     geometry = image.geometry
     chunk_index = blocks.first_block // geometry.chunk_ratio
     chunk_start = chunk_index * geometry.chunk_size

@@ -112,15 +112,22 @@ def read_header_section(source: Source, findings: Findings) -> HeaderSection:
 
 def _read_creator(source: Source, findings: Findings) -> str:
     """Refuse what is not a VHDX, by its own name where that is known (R1); return the creator."""
-    start = source.pread(0, min(source.size, FILE_IDENTIFIER_SIZE))
+    try:
+        start = source.pread(0, min(source.size, FILE_IDENTIFIER_SIZE))
+    except OSError as error:
+        if not findings.lenient:
+            raise
+        problem = f"its first sector cannot be read: {error.strerror}"
+        findings.error(UnsupportedImageError(Finding("R1", "file", problem, "2.2.1", 0)))
+        return ""
     if start.startswith(FILE_SIGNATURE) and len(start) == FILE_IDENTIFIER_SIZE:
         return FileTypeIdentifier.unpack(start).creator
     kind, hint = name_foreign_format(source, start)
     finding = Finding("R1", "file", f"is {kind}, not a VHDX", "2.2.1")
-    error = UnsupportedImageError(finding, hint=hint)
+    refusal = UnsupportedImageError(finding, hint=hint)
     if not any(copy.is_valid for copy in _read_headers(source, findings)):
-        raise error
-    findings.error(error)  # a VHDX whose first bytes were overwritten
+        raise refusal
+    findings.error(refusal)  # a VHDX whose first bytes were overwritten
     return ""
 
 

@@ -80,21 +80,28 @@ def replay_log(
     """
     if not section.is_dirty:
         return source, LogReport(LogState.CLEAN)
-    where = HEADER_OFFSETS[section.header_number - 1]
+    place = section.header.log_offset
     if policy is LogPolicy.REFUSE:
         problem = "holds updates that are not in the file yet"
-        raise CorruptImageError(Finding("R14", "log", problem, "2.3.3", where), hint=DIRTY_HINT)
+        raise CorruptImageError(Finding("R14", "log", problem, "2.3.3", place), hint=DIRTY_HINT)
     if policy is LogPolicy.IGNORE:
         problem = "holds updates, which were ignored: this is the state before them"
-        findings.warn(Finding("R14", "log", problem, "2.3.3", where))
+        findings.warn(Finding("R14", "log", problem, "2.3.3", place))
         return source, LogReport(LogState.IGNORED)
+    where = HEADER_OFFSETS[section.header_number - 1]
     try:
         _check_place(source, section, where)
         sequence = _find_active_sequence(source, section)
+        return _replay(source, section, sequence, findings)
     except ImageError as error:
         findings.error(error)
-        return source, LogReport(LogState.IGNORED)
-    return _replay(source, section, sequence, findings)
+    except OSError as error:
+        if not findings.lenient:
+            raise
+        problem = f"cannot be read: {error.strerror}"
+        finding = Finding("R31", "log", problem, "2.3.3", section.header.log_offset)
+        findings.error(CorruptImageError(finding))
+    return source, LogReport(LogState.IGNORED)
 
 
 def _replay(

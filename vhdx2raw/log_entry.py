@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from crc32c import crc32c
-
+from vhdx2raw.crc import crc32c
 from vhdx2raw.errors import CorruptImageError, Finding
 from vhdx2raw.geometry import ceil_div
 from vhdx2raw.overlay import Updates

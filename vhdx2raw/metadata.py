@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-from vhdx2raw.errors import CorruptImageError, Finding, Findings
+from vhdx2raw.errors import CorruptImageError, Finding, Findings, Severity
 from vhdx2raw.metadata_table import MetadataItems
 from vhdx2raw.region import Region
 from vhdx2raw.source import Source
@@ -77,8 +77,9 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
         lambda: _read_virtual_disk_size(items, logical_sector_size), findings
     )
     if parameters is None or virtual_disk_size is None:
-        problem = "nothing can stand in for the sizes of the disk and of its blocks"
-        raise CorruptImageError(Finding("R61", "metadata", problem, "2.6.2"))
+        reasons = "; ".join(map(str, findings.of(Severity.ERROR)[-2:]))
+        problem = f"nothing can stand in for the sizes of the disk and of its blocks: {reasons}"
+        raise CorruptImageError(Finding("R61", "metadata", problem))
     has_parent = bool(parameters.flags & FileParameters.HAS_PARENT)
     return Metadata(
         block_size=parameters.block_size,

@@ -44,6 +44,8 @@ ITEM_NAMES = {
     PARENT_LOCATOR: "Parent Locator",
 }
 
+NO_ENTRY = MetadataTableEntry.unpack(bytes(MetadataTableEntry.LAYOUT.size))
+
 
 class MetadataItems:
     """The system items of a metadata table, found by GUID and read on demand."""
@@ -86,6 +88,8 @@ class MetadataItems:
             place = MetadataTableHeader.LAYOUT.size + index * MetadataTableEntry.LAYOUT.size
             entry = MetadataTableEntry.unpack(raw, place)
             where = offset + place
+            if header.entry_count > MAX_TABLE_ENTRIES and entry == NO_ENTRY:
+                continue  # the count is wrong, and behind the last entry there is nothing
             self._check_entry(entry, where)
             key = (entry.item_id, entry.is_user)
             if key in entries:

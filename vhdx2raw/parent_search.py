@@ -16,7 +16,7 @@ from vhdx2raw.errors import (
     ParentError,
     ParentMismatchError,
     ParentNotFoundError,
-    shorten,
+    quote,
 )
 from vhdx2raw.image import VhdxImage, open_image
 from vhdx2raw.locator import ParentLocator
@@ -125,14 +125,14 @@ class ParentSearch:
             return self.mismatch
         if self.broken:
             raise self.broken
-        tried = "; ".join(map(shorten, self.attempts)) or "nothing"
+        tried = "; ".join(map(quote, self.attempts)) or "nothing"
         message = f"its parent cannot be used: wanted {self._wanted_path()}"
         message += f" with the DataWriteGuid {self._wanted_guid()}; tried {tried}"
         raise self.error_kind(message, path=name, hint=self.hint)
 
     def _wanted_path(self) -> str:
         paths = self.locator.paths.values() if self.locator else ()
-        return " or ".join(map(shorten, paths)) or "a file that is not named"
+        return " or ".join(map(quote, paths)) or "a file that is not named"
 
     def _wanted_guid(self) -> str:
         return " or ".join(map(str, self.locator.linkages)) if self.locator else "unknown"

@@ -67,6 +67,10 @@ class RegionTable:
     reserved: tuple[Region, ...]
 
 
+NO_BAT = Region(KNOWN_REGIONS[BAT_REGION], 0, 0)
+"""What a lenient reader goes on with if there is no table: every block is lost."""
+
+
 def read_region_table(source: Source, section: HeaderSection, findings: Findings) -> RegionTable:
     """Choose the region table and find the known regions (R42 to R53).
 
@@ -93,14 +97,20 @@ def read_region_table(source: Source, section: HeaderSection, findings: Findings
             optional += _check_unknown(entry, file_offset, findings)
     for guid, region_name in KNOWN_REGIONS.items():
         if guid not in known:
-            finding = Finding("R49", name, f"no {region_name} is listed", "2.2.3")
-            findings.error(CorruptImageError(finding))
-            known[guid] = Region(region_name, 0, 0)
-    reserved = [Region("header section", 0, HEADER_SECTION_SIZE), *known.values(), *optional]
+            error = CorruptImageError(Finding("R49", name, f"no {region_name} is listed", "2.2.3"))
+            if guid == METADATA_REGION:
+                raise error  # nothing can stand in for it
+            findings.error(error)
+    bat = known.setdefault(BAT_REGION, NO_BAT)
+    if bat.file_offset < HEADER_SECTION_SIZE:
+        bat = NO_BAT  # reported, and what lies in the header section is no table
+    reserved = [Region("header section", 0, HEADER_SECTION_SIZE)]
+    reserved += [region for region in (bat, known[METADATA_REGION]) if region is not NO_BAT]
+    reserved += optional
     reserved += _log_region(source, section, findings)
     reserved.sort(key=lambda region: region.file_offset)
     _check_disjoint(reserved, findings)
-    return RegionTable(known[BAT_REGION], known[METADATA_REGION], tuple(reserved))
+    return RegionTable(bat, known[METADATA_REGION], tuple(reserved))
 
 
 def _choose_table(source: Source, findings: Findings) -> Copy:
@@ -207,7 +217,7 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
     aligned = not (log.file_offset % STRUCTURE_ALIGNMENT or log.length % STRUCTURE_ALIGNMENT)
     if aligned and log.file_offset >= HEADER_SECTION_SIZE and log.end <= source.size:
         yield log
-    else:
+    elif not (findings.lenient and section.is_dirty):  # then it is reported already (R15)
         found = f"file offset {log.file_offset:#x}, length {log.length:#x}"
         where = HEADER_OFFSETS[section.header_number - 1]
         problem = "the unused log has an impossible place, which is ignored"

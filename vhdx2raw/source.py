@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from vhdx2raw import host
 from vhdx2raw.errors import TRUNCATED_HINT, Finding, TruncatedImageError, UnsupportedImageError
 
 KINDS = (
@@ -87,11 +89,12 @@ class FileSource:
         """
         self._name = os.fspath(path)
         # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        flags = host.flags("O_RDONLY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")
         try:
             self._descriptor = os.open(path, flags)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # a socket cannot even be opened
+            # A socket cannot even be opened, and on Windows no directory can.
+            if error.errno in (errno.ENXIO, errno.EACCES):
                 self._require_random_access(Path(path).stat().st_mode)
             raise
         try:
@@ -99,7 +102,7 @@ class FileSource:
             self._identity = identity_of(status)
             self._require_random_access(status.st_mode)
             # Not st_size: a block device has none.
-            self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
+            self._size = host.length_of(self._descriptor)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError):
@@ -137,7 +140,7 @@ class FileSource:
         """Read exactly `length` bytes at `file_offset`."""
         self._require_inside(file_offset, length)
         try:
-            data = os.pread(self._descriptor, length, file_offset)
+            data = host.pread(self._descriptor, length, file_offset)
         except OSError as error:
             raise self._named(error) from error
         if len(data) == length:
@@ -152,7 +155,7 @@ class FileSource:
         done = 0
         while done < len(buffer):
             try:
-                count = os.preadv(self._descriptor, [buffer[done:]], file_offset + done)
+                count = host.pread_into(self._descriptor, buffer[done:], file_offset + done)
             except OSError as error:
                 raise self._named(error) from error
             if count == 0:
@@ -166,7 +169,7 @@ class FileSource:
     def status(self) -> tuple[int, int | None]:
         """Return the size in bytes and the time of the last change (ns) as they are now."""
         try:
-            size = os.lseek(self._descriptor, 0, os.SEEK_END)
+            size = host.length_of(self._descriptor)
             return size, os.fstat(self._descriptor).st_mtime_ns
         except OSError as error:
             raise self._named(error) from error
@@ -193,7 +196,7 @@ def identity_of(status: os.stat_result) -> tuple[int, int]:
 
     A block device can have several inodes, so that it is told by its own number.
     """
-    if stat.S_ISBLK(status.st_mode):
+    if sys.platform != "win32" and stat.S_ISBLK(status.st_mode):
         return BLOCK_DEVICE, status.st_rdev
     return status.st_dev, status.st_ino
 

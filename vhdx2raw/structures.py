@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 from uuid import UUID
 
-from crc32c import crc32c
+from vhdx2raw.crc import crc32c
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
@@ -38,8 +37,7 @@ from vhdx2raw.structures import (
     RegionTableEntry,
     RegionTableHeader,
 )
-
-_NOT_ZERO = re.compile(rb"[^\x00]")
+from vhdx2raw.zeros import MAX_BUFFER_SIZE, is_zero
 
 RESERVED_RANGES = (
     ("file type identifier", FILE_IDENTIFIER_SIZE, HEADER_OFFSETS[0]),
@@ -87,8 +85,11 @@ def _iter_all(source: Source, image: VhdxImage | None) -> Iterator[Iterable[Find
 
 
 def _first_not_zero(source: Source, start: int, end: int) -> int | None:
-    match = _NOT_ZERO.search(source.pread(start, max(0, end - start)))
-    return start + match.start() if match else None
+    for piece_start in range(start, end, MAX_BUFFER_SIZE):
+        piece = source.pread(piece_start, min(MAX_BUFFER_SIZE, end - piece_start))
+        if not is_zero(memoryview(piece)):
+            return piece_start + len(piece) - len(piece.lstrip(b"\0"))
+    return None
 
 
 def _reserved_ranges(source: Source) -> Iterator[Finding]:

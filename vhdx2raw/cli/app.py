@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module, metadata
+from importlib import import_module
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
+from vhdx2raw.cli.checksums import tell_if_checksums_are_slow
 from vhdx2raw.cli.failures import tell_failure
 from vhdx2raw.cli.interruption import Interrupted, catch_signals
 from vhdx2raw.cli.words import complain, complain_of_fault
@@ -22,7 +24,7 @@ INTERNAL_FAULT = 70
 COMMANDS = ("convert", "info", "map", "check", "compare", "hash")
 """The names of the commands, each that of its module."""
 DEFAULT_COMMAND = "convert"
-OWN_OPTIONS = ("--help", "--version")
+OWN_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
 EXAMPLES = """\b
 Examples:
   vhdx2raw disk.vhdx disk.img             convert, with holes for what is empty
@@ -30,6 +32,27 @@ Examples:
   vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
   vhdx2raw convert --help                 all options, and more examples
 """
+
+
+COMPLETION_WIDTH = 79
+"""Characters of help beside a completion; Typer would make two candidates of a longer one."""
+
+
+def _shorten(items: list[Any]) -> list[Any]:
+    for item in items:
+        item.help = item.help and shorten(item.help, COMPLETION_WIDTH, placeholder="...")
+    return items
+
+
+class _Command(TyperCommand):
+    """A command whose options are completed with their help on one line."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401
+        # Without the braces that Typer puts around the names of arguments.
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401
+        return _shorten(super().shell_complete(ctx, incomplete))
 
 
 class _Commands(TyperGroup):
@@ -51,13 +74,24 @@ class _Commands(TyperGroup):
             return None
         module = import_module(f"vhdx2raw.cli.{cmd_name}")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name, epilog=module.EXAMPLES, no_args_is_help=True)(module.run)
+        single.command(cmd_name, cls=_Command, epilog=module.EXAMPLES, no_args_is_help=True)(
+            module.run
+        )
         return typer.main.get_command(single)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:  # noqa: ANN401
+        found = _shorten(super().shell_complete(ctx, incomplete))
+        if incomplete.startswith("-"):
+            # The command may still be left out, so its options are as good as our own.
+            default = self.get_command(ctx, DEFAULT_COMMAND).shell_complete(ctx, incomplete)
+            known = {item.value for item in found}
+            found += [item for item in default if item.value not in known]
+        return found
 
 
 app = typer.Typer(
     cls=_Commands,
-    add_completion=False,
+    context_settings={"color": False},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -66,6 +100,8 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the shape that Typer asks for
     if wanted:
+        from importlib import metadata  # noqa: PLC0415 - takes a while, and most runs have no need
+
         typer.echo(f"vhdx2raw {metadata.version('vhdx2raw')}")
         raise typer.Exit
 
@@ -90,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with catch_signals():
             words = list(sys.argv[1:] if arguments is None else arguments)
+            tell_if_checksums_are_slow(words)
             app(words, prog_name="vhdx2raw")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0

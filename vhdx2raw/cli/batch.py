@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 from vhdx2raw.cli.conversion import SALVAGED, Outcome, Wishes
 from vhdx2raw.cli.failures import tell_failure, words_of
+from vhdx2raw.cli.interruption import defer, raise_if_interrupted
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.words import answer, say
 from vhdx2raw.errors import OutputError, Vhdx2rawError
 from vhdx2raw.progress import ProgressCallback
-from vhdx2raw.sinks.base import worded
+from vhdx2raw.sinks import Identity
+from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, worded
+from vhdx2raw.source import identity_of
 
 SUFFIX = ".img"
 
@@ -33,9 +36,11 @@ def plan(sources: list[str], folder: str) -> list[Task]:
     """Return what each file becomes in `folder`, which is made if it does not exist.
 
     Raises:
-        OutputError: Two files would become the same one, or the folder cannot be made.
+        OutputError: Two files would become the same one, one would replace another that is still
+            to be read, or the folder cannot be made.
         OSError: The host cannot make it.
     """
+    inputs = {_identity_of(source) for source in sources} - {None}
     taken: dict[str, str] = {}
     tasks = []
     for source in sources:
@@ -46,11 +51,22 @@ def plan(sources: list[str], folder: str) -> list[Task]:
         if len(taken) < len(tasks):
             problem = f"would be made of {other} and of {source}"
             raise OutputError(problem, path=destination, hint="convert them to different folders")
+        if _identity_of(destination) in inputs:
+            raise OutputError(IS_INPUT, path=destination, hint=IS_INPUT_HINT)
     try:
         Path(folder).mkdir(exist_ok=True)
+    except FileExistsError:
+        raise OutputError("exists and is not a folder", path=folder) from None
     except OSError as error:
         raise worded(error, folder) from error
     return tasks
+
+
+def _identity_of(path: str) -> Identity | None:
+    try:
+        return identity_of(os.stat(path))  # noqa: PTH116 - no Path is needed
+    except (OSError, ValueError):  # told when it is opened
+        return None
 
 
 class _Result(NamedTuple):
@@ -70,15 +86,15 @@ class Batch:
     progress: ProgressMode
     as_json: bool
     tells: bool
-    _answering: Lock = field(default_factory=Lock)
+    _telling: Lock = field(default_factory=Lock)
 
     def run(self, tasks: list[Task]) -> int:
         """Run all tasks; return the exit code: of the first failure, else 3 if any was salvaged."""
+        defer()  # the threads notice a signal, this one waits for them
         with show_progress(self.progress) as show, ThreadPoolExecutor(self.jobs) as pool:
             total = _Total(tasks, show)
             futures = [
-                pool.submit(self._run_task, task, total.part(index))
-                for index, task in enumerate(tasks)
+                pool.submit(self._run_task, task, total, index) for index, task in enumerate(tasks)
             ]
             try:
                 results = [future.result() for future in futures]
@@ -93,29 +109,38 @@ class Batch:
         codes = [result.exit_code for result in results if result.exit_code]
         return next((code for code in codes if code != SALVAGED), max(codes, default=0))
 
-    def _run_task(self, task: Task, show: ProgressCallback) -> _Result:
-        facts: dict[str, object] = {"filename": task.source, "destination": task.destination}
+    def _run_task(self, task: Task, total: _Total, index: int) -> _Result:
+        raise_if_interrupted()  # as many tasks have nothing to do, or fail before they have begun
         outcome: Outcome | None = None
-        exit_code = 0
-        show(0, 0)  # until more is known, and for good if there is nothing to do
-        if self.skip_existing and os.path.lexists(task.destination):
-            status = "skipped"
-        else:
+        error: Vhdx2rawError | OSError | None = None
+        if not (self.skip_existing and os.path.lexists(task.destination)):
             try:
-                outcome = self.wishes.convert(*task, show)
-            except (Vhdx2rawError, OSError) as error:
-                status, exit_code = "failed", tell_failure(error)
-                facts["error"] = words_of(error)
-            else:
-                exit_code = outcome.exit_code
-                status = "salvaged" if exit_code else "converted"
-                facts = outcome.facts()
-                outcome.tell(self.tells)
-        with self._answering:
-            if self.as_json:
-                answer(json.dumps({"status": status, "exit-code": exit_code, **facts}))
-            elif outcome:
-                outcome.answer_digest()
+                outcome = self.wishes.convert(*task, total.part(index))
+            except (Vhdx2rawError, OSError) as failure:
+                error = failure
+        total.end(index)
+        with self._telling:  # lest the lines of two files be mixed
+            return self._tell(task, outcome, error)
+
+    def _tell(
+        self, task: Task, outcome: Outcome | None, error: Vhdx2rawError | OSError | None
+    ) -> _Result:
+        """Say and answer what became of a task."""
+        facts: dict[str, object] = {"filename": task.source, "destination": task.destination}
+        if outcome:
+            exit_code = outcome.exit_code
+            status = "salvaged" if exit_code else "converted"
+            facts = outcome.facts()
+            outcome.tell(self.tells)
+        elif error:
+            status, exit_code = "failed", tell_failure(error)
+            facts["error"] = words_of(error)
+        else:
+            status, exit_code = "skipped", 0
+        if self.as_json:
+            answer(json.dumps({"status": status, "exit-code": exit_code, **facts}))
+        elif outcome:
+            outcome.answer_digest()
         return _Result(status, exit_code)
 
 
@@ -143,6 +168,12 @@ class _Total:
                 self._show(sum(self._done), sum(self._totals))
 
         return tell
+
+    def end(self, index: int) -> None:
+        """Count nothing more for one task, whatever it was to take."""
+        with self._changing:
+            self._totals[index] = self._done[index]
+            self._show(sum(self._done), sum(self._totals))
 
 
 def _size_of(path: str) -> int:

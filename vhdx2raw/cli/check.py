@@ -8,8 +8,8 @@ import typer
 
 from vhdx2raw.check import CheckReport, check, consequence_of
 from vhdx2raw.cli import options
-from vhdx2raw.cli.words import answer, printable
-from vhdx2raw.errors import Severity
+from vhdx2raw.cli.words import answer
+from vhdx2raw.errors import Severity, printable
 
 ERRORS_FOUND = 5
 EXAMPLES = """\b

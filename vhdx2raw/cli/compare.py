@@ -13,18 +13,10 @@ import typer
 from vhdx2raw.cli import options
 from vhdx2raw.cli.options import STANDARD_STREAM
 from vhdx2raw.cli.progress import ProgressMode, show_progress
-from vhdx2raw.cli.words import (
-    answer,
-    format_size,
-    is_terminal,
-    printable,
-    say,
-    say_warnings,
-    warning_facts,
-)
+from vhdx2raw.cli.words import answer, format_size, is_terminal, say, say_warnings, warning_facts
 from vhdx2raw.compare import Comparison, compare
 from vhdx2raw.disk import VirtualDisk, open_disk
-from vhdx2raw.errors import Finding
+from vhdx2raw.errors import Finding, printable
 from vhdx2raw.log import LogPolicy
 from vhdx2raw.raw_file import RawFile
 

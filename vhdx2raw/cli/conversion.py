@@ -9,7 +9,7 @@ from pathlib import Path
 from vhdx2raw.acceptance import require_acceptable
 from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.cli.digests import answer_digest
-from vhdx2raw.cli.files import write_file
+from vhdx2raw.cli.files import require_writable, write_file
 from vhdx2raw.cli.interruption import defer, raise_if_interrupted
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
 from vhdx2raw.cli.words import (
@@ -68,6 +68,8 @@ class Wishes:
             warnings = require_acceptable(
                 chain, strict=self.strict, max_virtual_disk_size=self.max_virtual_size
             )
+            if self.mapfile is not None:
+                require_writable(self.mapfile, chain.identities, force=self.force)
             result = self._write(chain, destination, show)
             if self.mapfile is not None:
                 lines = iter_mapfile(result.lost_ranges, chain.virtual_disk_size)
@@ -75,7 +77,7 @@ class Wishes:
                 write_file(self.mapfile, data, chain.identities, force=self.force)
         seconds = time.monotonic() - started
         warnings = (*warnings, *result.changes)
-        return Outcome(chain, destination, result, seconds, warnings, self.hash_algorithm)
+        return Outcome(self, chain, destination, result, seconds, warnings)
 
     def _write(self, chain: Chain, destination: str, show: ProgressCallback) -> ConversionResult:
         if destination == STANDARD_STREAM:
@@ -127,12 +129,12 @@ class Wishes:
 class Outcome:
     """What became of one conversion that did not fail."""
 
+    wishes: Wishes
     chain: Chain
     destination: str
     result: ConversionResult
     seconds: float
     warnings: tuple[tuple[str, Finding], ...]
-    algorithm: str | None
 
     @property
     def exit_code(self) -> int:
@@ -163,7 +165,7 @@ class Outcome:
         result = self.result
         complain(
             f"{self.chain.child.source.name}: salvaged; lost {format_size(result.lost_bytes)}"
-            f" ({result.lost_bytes} bytes) in {len(result.lost_ranges)} ranges, which are zeros"
+            f" ({result.lost_bytes} bytes; ranges: {len(result.lost_ranges)}), which are zeros"
             f" in {self.destination}"
         )
 
@@ -191,10 +193,11 @@ class Outcome:
                 for image in chain.images
             ],
             "warnings": warning_facts(self.warnings),
+            "verified": self.wishes.verify,
             "duration-seconds": round(self.seconds, 3),
         }
         if result.digest:
-            facts["hash"] = {"algorithm": self.algorithm, "digest": result.digest}
+            facts["hash"] = {"algorithm": self.wishes.hash_algorithm, "digest": result.digest}
         if chain.salvaging:
             facts["damage"] = warning_facts(chain.damage)
             facts["lost-size"] = result.lost_bytes

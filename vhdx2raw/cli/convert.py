@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -95,6 +96,8 @@ def run(
     progress = options.choose_progress(progress, short=short_progress, quiet=quiet)
     tells = verbose or (is_terminal(sys.stderr) and not quiet)
     if output_dir is None:
+        if jobs > 1 or skip_existing:
+            raise typer.BadParameter("--jobs and --skip-existing need --output-dir")
         source, destination = _check_pair(paths, wishes, as_json=as_json)
         with show_progress(progress) as show:
             outcome = wishes.convert(source, destination, show)
@@ -130,6 +133,8 @@ def _check_pair(paths: list[str], wishes: Wishes, *, as_json: bool) -> tuple[str
         raise typer.BadParameter(STANDARD_INPUT)
     if wishes.verify and destination in (STANDARD_STREAM, NULL_OUTPUT):
         raise typer.BadParameter("--verify needs a DST that can be read back")
+    if wishes.mapfile is not None and _is_same_name(wishes.mapfile, destination):
+        raise typer.BadParameter("--mapfile and DST are the same file")
     if destination == STANDARD_STREAM:
         if as_json:
             raise typer.BadParameter("standard output cannot take both the disk and --json")
@@ -137,3 +142,7 @@ def _check_pair(paths: list[str], wishes: Wishes, *, as_json: bool) -> tuple[str
             words = "standard output is a terminal; redirect it to a file or a pipe"
             raise typer.BadParameter(words)
     return source, destination
+
+
+def _is_same_name(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)

@@ -27,7 +27,10 @@ OutputDir = Annotated[
     ),
 ]
 Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=1, max=64, help="Convert this many files at a time.")
+    int,
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=1, max=64, help="Convert this many files at a time."
+    ),
 ]
 SkipExisting = Annotated[
     bool,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 
-from vhdx2raw.cli.words import answer, is_terminal, printable, standard_output
+from vhdx2raw.cli.words import answer, is_terminal, standard_output
+from vhdx2raw.errors import printable
 
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 """How sha256sum writes what would break its lines."""

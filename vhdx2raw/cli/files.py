@@ -8,6 +8,16 @@ from vhdx2raw.cli.interruption import defer, raise_if_interrupted
 from vhdx2raw.sinks import Identity, SparseFileSink
 
 
+def require_writable(path: str, inputs: Collection[Identity], *, force: bool) -> None:
+    """Refuse now what `write_file` would refuse after all the work.
+
+    Raises:
+        OutputError: As `write_file`.
+        OSError: As `write_file`.
+    """
+    SparseFileSink(path, 0, replace=force, inputs=inputs).abort()
+
+
 def write_file(path: str, data: bytes, inputs: Collection[Identity], *, force: bool) -> None:
     """Write a file, completely or not at all, such that a signal leaves nothing behind.
 

@@ -9,10 +9,10 @@ from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.cli import options
 from vhdx2raw.cli.info_facts import Subject, answer_facts, read_locator
 from vhdx2raw.cli.info_words import iter_lines
-from vhdx2raw.cli.words import answer, printable
+from vhdx2raw.cli.words import answer
 from vhdx2raw.contents import read_contents
 from vhdx2raw.disk import VirtualDisk
-from vhdx2raw.errors import Findings, ImageError, ParentError, Vhdx2rawError
+from vhdx2raw.errors import Findings, ImageError, ParentError, Vhdx2rawError, printable
 from vhdx2raw.image import open_image
 from vhdx2raw.log import LogPolicy
 

@@ -15,8 +15,8 @@ from vhdx2raw.cli import options
 from vhdx2raw.cli.files import write_file
 from vhdx2raw.cli.picture import Layout, draw
 from vhdx2raw.cli.svg import MAX_CELLS, draw_svg
-from vhdx2raw.cli.words import answer, format_size, is_terminal, printable, say_warnings
-from vhdx2raw.errors import OutputError
+from vhdx2raw.cli.words import answer, format_size, is_terminal, say_warnings
+from vhdx2raw.errors import OutputError, printable
 from vhdx2raw.extents import ExtentKind
 
 EXAMPLES = """\b

@@ -103,7 +103,12 @@ SparseSize = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", min=1, max=64, help="Copy with this many threads.", show_default=False
+        "--workers",
+        metavar="N",
+        min=1,
+        max=64,
+        help="Copy with this many threads.",
+        show_default=False,
     ),
 ]
 NoClone = Annotated[

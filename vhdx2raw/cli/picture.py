@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vhdx2raw.block_map import Grid, Holding
-from vhdx2raw.cli.words import format_size, is_terminal, printable
+from vhdx2raw.cli.words import format_size, is_terminal
+from vhdx2raw.errors import printable
 
 RESET = "\x1b[0m"
 MIN_COLUMNS = 16

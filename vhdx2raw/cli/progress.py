@@ -63,12 +63,12 @@ class _JsonLines:
 
     def __init__(self) -> None:
         self._last_time = float("-inf")
-        self._finished = False
+        self._last = (-1, -1)
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        finished = done == total
-        if self._finished or (now - self._last_time < JSON_SECONDS and not finished):
+        too_early = now - self._last_time < JSON_SECONDS and done < total
+        if too_early or self._last == (done, total):
             return
-        self._last_time, self._finished = now, finished
+        self._last_time, self._last = now, (done, total)
         say(json.dumps({"bytes-done": done, "bytes-total": total}))

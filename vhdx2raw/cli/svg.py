@@ -8,7 +8,8 @@ from pathlib import PurePath
 
 from vhdx2raw.block_map import CellRun, Grid
 from vhdx2raw.cli.picture import LOOKS, MIXED, Look, header, legend, look_of, words_for
-from vhdx2raw.cli.words import format_size, printable
+from vhdx2raw.cli.words import format_size
+from vhdx2raw.errors import printable
 
 COLUMNS = 128
 ROWS = 32

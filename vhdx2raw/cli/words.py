@@ -9,16 +9,11 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import TextIO
 
-from vhdx2raw.errors import Finding, OutputError
+from vhdx2raw.errors import Finding, OutputError, printable
 from vhdx2raw.log import LogReport
 from vhdx2raw.sinks.base import STANDARD_OUTPUT, worded
 
 UNITS = "kMGTPE"
-
-
-def printable(text: str) -> str:
-    """Return `text` with every control character escaped, so that a terminal does not obey it."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def say(text: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import Protocol, runtime_checkable
 
+from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 
 STANDARD_OUTPUT = "standard output"
@@ -101,7 +101,7 @@ def write_fully(descriptor: int, file_offset: int, data: memoryview, name: str) 
     """Write all of `data` at an offset of an open file; a failure is `worded`."""
     try:
         while data:
-            count = os.pwrite(descriptor, data, file_offset)
+            count = host.pwrite(descriptor, data, file_offset)
             file_offset += count
             data = data[count:]
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import array
 import errno
-import fcntl
 import os
 import stat
 import struct
@@ -17,6 +16,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.geometry import ceil_div
 from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, Identity, worded, write_fully
@@ -35,6 +35,8 @@ SYSTEM_DEVICES = "/sys/dev/block"
 
 OVERWRITES = "is a block device, whose contents would be lost"
 OVERWRITES_HINT = "use --force to overwrite it"
+NOT_HERE = "is a block device, which can be written to on Linux only"
+NOT_HERE_HINT = "write to a file or to standard output"
 IN_USE = "is in use: mounted, or held by another program"
 IN_USE_HINT = "unmount it and every partition of it, or end what uses it; see lsblk"
 READ_ONLY = "is read-only"
@@ -98,6 +100,8 @@ class BlockDeviceSink:
     ) -> None:
         if not stat.S_ISBLK(status.st_mode):
             raise OutputError("is not a block device", path=self.name)
+        if not host.is_linux():  # nothing else would tell its size and who uses it
+            raise OutputError(NOT_HERE, path=self.name, hint=NOT_HERE_HINT)
         if any(identity in inputs for identity in _iter_overwritten(status.st_rdev)):
             raise OutputError(IS_INPUT, path=self.name, hint=IS_INPUT_HINT)
         if not replace:
@@ -109,7 +113,7 @@ class BlockDeviceSink:
     def _open(self, path: str | os.PathLike[str]) -> int:
         try:
             # Without O_CREAT, O_EXCL claims a device: no one else may have mounted or claimed it.
-            return os.open(path, os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC)
+            return os.open(path, host.flags("O_WRONLY", "O_EXCL", "O_CLOEXEC"))
         except OSError as error:
             if error.errno == errno.EBUSY:
                 raise OutputError(IN_USE, path=self.name, hint=IN_USE_HINT) from error
@@ -145,7 +149,7 @@ class BlockDeviceSink:
             return False
         self.left_incomplete = True
         try:
-            fcntl.ioctl(self._descriptor, BLKZEROOUT, ZERO_RANGE.pack(start, length))
+            host.ioctl(self._descriptor, BLKZEROOUT, ZERO_RANGE.pack(start, length))
         except OSError as error:
             if error.errno not in CANNOT_ZERO:
                 raise worded(error, self.name) from error
@@ -189,7 +193,7 @@ class BlockDeviceSink:
 def _sector_size_of(descriptor: int) -> int:
     """Return the bytes of a logical sector, of which a device can only make whole ones zero."""
     size = array.array("i", [0])
-    fcntl.ioctl(descriptor, BLKSSZGET, size)
+    host.ioctl(descriptor, BLKSSZGET, size)
     return size[0]
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import secrets
 import stat
 import struct
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.sinks.base import (
     EXISTS,
@@ -61,25 +60,31 @@ class SparseFileSink:
         self._replace = replace
         # A link is followed, so that the file it names is replaced and not the link itself.
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
-        self._check_target(inputs)
-        token = secrets.token_hex(8)
-        stem = os.fsdecode(os.fsencode(self._path.name)[:MAX_STEM_SIZE])
+        replaced = self._check_target(inputs)
+        token = os.urandom(8).hex()
+        stem = self._path.name
+        while len(os.fsencode(stem)) > MAX_STEM_SIZE:
+            stem = stem[:-1]  # not by bytes: some hosts want names of whole characters
         self._temporary = self._path.with_name(f".{stem}.{token}.part")
         self.readable_path = str(self._temporary)
         self._exists = False
         self._descriptor = -1
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._descriptor = os.open(self._temporary, flags, 0o666)
+            flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
+            # What replaces a file is never open to more people than that is, not for a moment.
+            mode = replaced.st_mode if replaced else 0o666
+            self._descriptor = os.open(self._temporary, flags, mode & 0o666)
             self._exists = True
-            os.ftruncate(self._descriptor, size)
+            if replaced:
+                host.take_over(self._descriptor, replaced)
+            host.set_length(self._descriptor, size)
         except BaseException as error:
             self.abort()
             raise worded(error, self.name) from error
 
-    def _check_target(self, inputs: Collection[Identity]) -> None:
-        """Refuse early what `commit` would refuse after all the work."""
-        if not self._path.name or self.name.endswith(os.sep):
+    def _check_target(self, inputs: Collection[Identity]) -> os.stat_result | None:
+        """Refuse early what `commit` would refuse; return what will be replaced, if anything."""
+        if not self._path.name or self.name.endswith((os.sep, os.altsep or os.sep)):
             raise OutputError("is a directory, not a file to write", path=self.name)
         try:
             exists = os.path.lexists(self._path)
@@ -94,6 +99,7 @@ class SparseFileSink:
             raise OutputError("exists and is not a regular file", path=self.name)
         if exists and not self._replace:
             raise OutputError(EXISTS, path=self.name, hint=EXISTS_HINT)
+        return status
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Put all of `data` at its place."""
@@ -106,9 +112,9 @@ class SparseFileSink:
         """Share storage where the file system can."""
         request = CLONE_RANGE.pack(descriptor, file_offset, length, virtual_offset)
         try:
-            fcntl.ioctl(self._descriptor, FICLONERANGE, request)
+            host.ioctl(self._descriptor, FICLONERANGE, request)
         except OSError:
-            # Another file system, or one that cannot share. Whatever else it may be, a real
+            # Another host or file system, or one that cannot share. Whatever else it may be, a real
             # failure of the host will be met again by the copy.
             return False
         return True
@@ -116,7 +122,7 @@ class SparseFileSink:
     def flush(self) -> None:
         """Bring the temporary file to stable storage."""
         try:
-            os.fsync(self._descriptor)
+            host.sync(self._descriptor)
         except OSError as error:
             raise worded(error, self.name) from error
 
@@ -136,11 +142,11 @@ class SparseFileSink:
 
     def _move_without_replacing(self) -> None:
         try:
-            os.link(self._temporary, self._path, follow_symlinks=False)
+            host.link(self._temporary, self._path)
         except FileExistsError:
             raise
         except OSError:
-            # This file system has no hard links, and without them no move can refuse to replace:
+            # There are no hard links here, and without them no move can refuse to replace:
             # look once more and take the narrow risk.
             if os.path.lexists(self._path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
@@ -152,7 +158,7 @@ class SparseFileSink:
     def _sync_folder(self) -> None:
         # Not every file system can do this, and the contents of the file are safe already.
         with suppress(OSError):
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            folder = os.open(self._path.parent, host.flags("O_RDONLY", "O_CLOEXEC"))
             try:
                 os.fsync(folder)
             finally:

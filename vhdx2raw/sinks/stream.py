@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Collection
-from typing import BinaryIO
+from typing import IO
 
 from vhdx2raw.errors import OutputError
 from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, STANDARD_OUTPUT, Identity, worded
@@ -19,12 +20,16 @@ class StreamSink:
     zeroing_is_work = False
     readable_path = None
 
-    def __init__(self, stream: BinaryIO, *, inputs: Collection[Identity] = ()) -> None:
+    def __init__(self, stream: IO[bytes], *, inputs: Collection[Identity] = ()) -> None:
         """Write to `stream`, whose file descriptor is used directly.
 
         Raises:
             OutputError: The stream is one of `inputs`, the files that are read.
+            TypeError: It does something to what it is given, such as to compress it.
         """
+        if not isinstance(getattr(stream, "raw", stream), io.FileIO):
+            raise TypeError(f"expected an open file or a pipe, not {type(stream).__name__}")
+        stream.flush()
         self.name = STANDARD_OUTPUT
         self._descriptor = stream.fileno()
         self._position = 0

@@ -1,0 +1,159 @@
+"""What operating systems do differently: the one place that knows that not all of them are Linux.
+
+Every function looks for what it needs when it is called and does without where that is missing:
+Windows reads and writes only at the one position of an open file, and knows no ioctl; only Linux
+shares storage between files by the request that is used here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock
+
+FSCTL_SET_SPARSE = 0x000900C4
+FILE_END_OF_FILE_INFO = 6
+
+_moving: dict[int, Lock] = {}
+"""By descriptor, a lock on its position. One for each number that a file had, however often."""
+
+
+def is_linux() -> bool:
+    """Tell whether this is Linux."""
+    return sys.platform == "linux"
+
+
+def flags(*names: str) -> int:
+    """Return those flags of `os.open` that exist here; a file is never opened as text."""
+    value = getattr(os, "O_BINARY", 0)
+    for name in names:
+        value |= getattr(os, name, 0)
+    return value
+
+
+def pread(descriptor: int, length: int, file_offset: int) -> bytes:
+    """Read up to `length` bytes at an offset, from any thread."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, length, file_offset)
+    with _position(descriptor, file_offset):
+        return os.read(descriptor, length)
+
+
+def pread_into(descriptor: int, buffer: memoryview, file_offset: int) -> int:
+    """Read into the beginning of `buffer`, from any thread; return how many bytes."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], file_offset)
+    data = pread(descriptor, len(buffer), file_offset)
+    buffer[: len(data)] = data
+    return len(data)
+
+
+def pwrite(descriptor: int, data: memoryview, file_offset: int) -> int:
+    """Write from the beginning of `data` at an offset, from any thread; return how many bytes."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, file_offset)
+    with _position(descriptor, file_offset):
+        return os.write(descriptor, data)
+
+
+def length_of(descriptor: int) -> int:
+    """Return the bytes of an open file, or of a block device, whose status has no size."""
+    with _position(descriptor, 0, os.SEEK_END) as end:
+        return end
+
+
+@contextmanager
+def _position(descriptor: int, offset: int, whence: int = os.SEEK_SET) -> Iterator[int]:
+    """Move the position of a file, and let no other thread move it meanwhile."""
+    with _moving.setdefault(descriptor, Lock()):
+        yield os.lseek(descriptor, offset, whence)
+
+
+def set_length(descriptor: int, size: int) -> None:
+    """Give a new, empty file its length in bytes, none of them stored if that can be."""
+    if sys.platform == "win32":
+        _set_length_on_windows(descriptor, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def _set_length_on_windows(descriptor: int, size: int) -> None:
+    """Do by the kernel what `os.ftruncate` does by writing zeros."""
+    if sys.platform == "win32":
+        import ctypes  # noqa: PLC0415
+        import msvcrt  # noqa: PLC0415
+
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        handle = ctypes.c_void_p(msvcrt.get_osfhandle(descriptor))
+        returned, end = ctypes.c_ulong(), ctypes.c_longlong(size)
+        # A file system that refuses has no holes; then the file is allocated as a whole.
+        kernel.DeviceIoControl(
+            handle, FSCTL_SET_SPARSE, None, 0, None, 0, ctypes.byref(returned), None
+        )
+        if not kernel.SetFileInformationByHandle(
+            handle, FILE_END_OF_FILE_INFO, ctypes.byref(end), ctypes.sizeof(end)
+        ):
+            raise ctypes.WinError(ctypes.get_last_error())
+
+
+def sync(descriptor: int) -> None:
+    """Bring a file to stable storage; on macOS, fsync leaves it in the cache of the drive."""
+    with suppress(ImportError, OSError):
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        full_sync = getattr(fcntl, "F_FULLFSYNC", None)
+        if full_sync is not None:
+            fcntl.fcntl(descriptor, full_sync)
+            return
+    os.fsync(descriptor)
+
+
+def take_over(descriptor: int, replaced: os.stat_result) -> None:
+    """Give a new file the owner, the group and the permissions of the one that it replaces.
+
+    Raises:
+        OSError: The host refuses the permissions; owner and group are taken where they can be.
+    """
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):  # only the superuser can give a file away
+        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
+    mode = replaced.st_mode & 0o777
+    if os.fstat(descriptor).st_gid != replaced.st_gid:
+        mode &= ~0o070 | (mode & 0o007) << 3  # another group is no more than anybody
+    os.fchmod(descriptor, mode)
+
+
+def link(path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
+    """Give a file a second name, which must be free.
+
+    Raises:
+        OSError: The name is not free, or the host or the file system has no hard links.
+    """
+    if not hasattr(os, "link"):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    os.link(path, new_path, follow_symlinks=os.link not in os.supports_follow_symlinks)
+
+
+def ioctl(descriptor: int, request: int, argument: bytes | array[int]) -> None:
+    """Make a request of Linux; an array takes the answer.
+
+    Raises:
+        OSError: It was refused, as every request is by other hosts (ENOTTY).
+    """
+    if not is_linux():  # elsewhere the same number may mean something else
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    fcntl.ioctl(descriptor, request, argument)
+
+
+def processor_count() -> int:
+    """Return how many processors this process may use; all of them where nothing tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
