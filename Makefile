@@ -1,6 +1,10 @@
 # make run    convert the sample, or your own disk: make run SRC=disk.vhdx DST=disk.img
 # make test   run every test
 # make check  lint, types and tests: what CI runs
+# make fuzz   try hostile images until interrupted, or: make fuzz FUZZ_OPTIONS="--seconds 60 --seed 7"
+# make docs   write docs/cli.md and the manual page anew from the commands
+# make dist   build the wheel and the source distribution; make zipapp: a single file for Python
+# make test-wheel, make test-lowest    test what users install, with the newest or oldest dependencies
 # make bench  compare with qemu-img and cp
 
 PYTHON ?= python3
@@ -8,8 +12,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SRC ?= testdata/sample.vhdx
 DST ?= sample.img
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+WHEEL := dist/vhdx2raw-$(VERSION)-py3-none-any.whl
+CHECKOUT_TESTS := wheel.py packaging.py zipapp.py
 
-.PHONY: run test lint types check bench dist clean
+.PHONY: run test lint types check docs fuzz fuzz-coverage bench dist zipapp \
+	test-wheel test-lowest clean
 
 run: $(VENV)/.run
 	$(BIN)/vhdx2raw -v $(if $(filter sample.img,$(DST)),--force) "$(SRC)" "$(DST)"
@@ -27,11 +35,43 @@ types: $(VENV)/.dev
 
 check: lint types test
 
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz $(FUZZ_OPTIONS)
+
+# The same led by coverage; FUZZ_OPTIONS are then those of libFuzzer.
+fuzz-coverage: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz.atheris_harness $(FUZZ_OPTIONS)
+
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
-dist: $(VENV)/.dev
+# The wheel and the source distribution.
+dist: $(VENV)/.dist
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict $(WHEEL) dist/vhdx2raw-$(VERSION).tar.gz
+
+# One file for machines where nothing can be installed: python3 vhdx2raw.pyz disk.vhdx disk.img
+zipapp: dist
+	$(BIN)/python tools/make_zipapp.py $(WHEEL) dist/vhdx2raw.pyz
+
+# The tests of the source distribution against the installed wheel, with nothing of the checkout;
+# test-lowest with the oldest versions of the dependencies that pyproject.toml allows.
+test-wheel test-lowest: dist
+	rm -rf build/$@
+	mkdir -p build/$@/tree
+	tar -xf dist/vhdx2raw-$(VERSION).tar.gz --strip-components=1 -C build/$@/tree
+	rm -r build/$@/tree/vhdx2raw
+	sed -n '/^dependencies = /,/^]/s/^ *"\([a-z0-9]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml \
+		>build/$@/lowest.txt
+	$(PYTHON) -m venv build/$@/venv
+	build/$@/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	build/$@/venv/bin/python -m pip install --quiet $(WHEEL) --group test \
+		$(if $(filter test-lowest,$@),--constraint build/$@/lowest.txt)
+	cd build/$@/tree && ../venv/bin/pytest $(addprefix --ignore=tests/test_,$(CHECKOUT_TESTS)) \
+		$(PYTEST_OPTIONS)
 
 # Dependency groups need pip 25.1.
 $(VENV)/.pip:
@@ -45,6 +85,14 @@ $(VENV)/.run: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(VENV)/.dist: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group dist
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group fuzz
 	@touch $@
 
 clean:
