@@ -263,3 +263,9 @@ def test_a_failure_comes_in_its_turn() -> None:
 def test_who_stops_taking_stops_the_threads() -> None:
     with closing(map_ahead(abs, range(1000), 3)) as results:
         assert next(results) == 0
+
+
+def test_every_algorithm_that_each_python_has_can_be_used() -> None:
+    guaranteed = {name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_")}
+    assert {name.replace("-", "_") for name in ALGORITHMS} == guaranteed
+    assert list(ALGORITHMS) == sorted(ALGORITHMS)

@@ -35,12 +35,16 @@ POSITIONED = ("pread", "preadv", "pwrite")
 FLAGS = ("O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK", "O_NOFOLLOW")
 LACKING = {
     "nothing": (),
+    "no map of holes": ("SEEK_DATA", "SEEK_HOLE", "posix_fadvise"),
     "old macOS": ("preadv", "sched_getaffinity"),
     "no positions": POSITIONED,
     "no flags": FLAGS,
     "no hard links": ("link",),
     "no processors": ("sched_getaffinity",),
-    "all of it": (*POSITIONED, *FLAGS, "link", "sched_getaffinity"),
+    "all of it": (
+        *(*POSITIONED, *FLAGS, "link", "sched_getaffinity"),
+        *("SEEK_DATA", "SEEK_HOLE", "posix_fadvise"),
+    ),
 }
 CONTENT = random.Random(1).randbytes(256 * 1024)
 
@@ -65,7 +69,9 @@ def test_a_conversion_gives_the_same_bytes_whatever_the_host_lacks(
     spec = small_disk()
     spec.write(tmp_path / "disk.vhdx")
     with without(*lacking):
-        vhdx2raw.convert(tmp_path / "disk.vhdx", tmp_path / "disk.img", workers=workers)
+        vhdx2raw.convert(
+            tmp_path / "disk.vhdx", tmp_path / "disk.img", workers=workers, verify=True
+        )
     assert names_in(tmp_path) == ["disk.img", "disk.vhdx"]
     assert has_expected_bytes(tmp_path / "disk.img", spec)
 
@@ -74,7 +80,7 @@ def test_the_program_works_where_fcntl_and_much_of_os_are_missing(tmp_path: Path
     """From the first import on: a module that needs any of them at its top would fail."""
     code = f"""
         import os, signal, sys
-        for name in {(*LACKING["all of it"], "posix_fadvise", "SEEK_DATA", "SEEK_HOLE")!r}:
+        for name in {LACKING["all of it"]!r}:
             delattr(os, name)
         del signal.SIGHUP
         sys.modules["fcntl"] = None
@@ -82,7 +88,7 @@ def test_the_program_works_where_fcntl_and_much_of_os_are_missing(tmp_path: Path
         from vhdx2raw.cli import main
         sys.exit(main())
     """
-    words = [sys.executable, "-c", textwrap.dedent(code), SAMPLE, tmp_path / "disk.img"]
+    words = [sys.executable, "-c", textwrap.dedent(code), "--verify", SAMPLE, tmp_path / "disk.img"]
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sha256_of(tmp_path / "disk.img") == SAMPLE_RAW_SHA256
@@ -172,6 +178,14 @@ def test_two_files_do_not_wait_for_each_other(descriptor: int, tmp_path: Path) -
             assert found == [CONTENT[1:4]]
         thread.join()
     os.close(other)
+
+
+def test_a_file_takes_up_what_the_host_says_or_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    path.touch()
+    os.truncate(path, 1 << 30)
+    assert host.allocated_size(path.stat()) < 1 << 20
+    assert host.allocated_size(SimpleNamespace(st_size=1 << 30)) == 1 << 30  # type: ignore[arg-type]
 
 
 # -- opening ----------------------------------------------------------------------------------

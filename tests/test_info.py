@@ -355,7 +355,7 @@ def test_a_dirty_log_can_be_ignored(capfd: Capture) -> None:
 def test_a_dirty_log_can_be_refused(capfd: Capture) -> None:
     outcome = run(capfd, "info", "--no-replay", write("dirty"))
     assert (outcome.exit_code, outcome.out) == (5, "")
-    assert "log at file offset 0x20000: holds updates" in outcome.err
+    assert "log at file offset 0x100000: holds updates" in outcome.err
 
 
 # -- parents -------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,6 +25,9 @@ def map_ahead(
     Raises:
         BaseException: What `function` raised, in its turn.
     """
+    # Most runs have no need of it, and it takes a while to load.
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

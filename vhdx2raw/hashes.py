@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 DEFAULT_ALGORITHM: Final = "sha256"
-ALGORITHMS: Final = tuple(
-    sorted(
-        name.replace("_", "-")
-        for name in hashlib.algorithms_guaranteed
-        if not name.startswith("shake_")  # has no length of its own
-    )
+ALGORITHMS: Final = (
+    *("blake2b", "blake2s", "md5", "sha1", "sha224", "sha256", "sha3-224", "sha3-256"),
+    *("sha3-384", "sha3-512", "sha384", "sha512"),
 )
+"""Those that every Python has, and that have a length of their own."""
 
 
 def new_hash(algorithm: str) -> _Hash:
@@ -29,6 +26,8 @@ def new_hash(algorithm: str) -> _Hash:
     """
     if algorithm_name(algorithm) not in ALGORITHMS:
         raise ValueError(f"{algorithm!r} is none of {', '.join(ALGORITHMS)}")
+    import hashlib  # noqa: PLC0415 - takes a while, and most runs have no need
+
     # The contents of a disk are named, not kept secret: md5 will do where a user asks for it.
     return hashlib.new(algorithm_name(algorithm).replace("-", "_"), usedforsecurity=False)
 

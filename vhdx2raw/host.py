@@ -66,6 +66,39 @@ def length_of(descriptor: int) -> int:
         return end
 
 
+def find_data(descriptor: int, start: int, size: int) -> tuple[int, int] | None:
+    """Return (start, end) of what is stored next, at most up to `size`; None if nothing is.
+
+    Where the host does not know its holes, all of the rest may be data.
+
+    Raises:
+        OSError: The host cannot tell for this file.
+    """
+    if not hasattr(os, "SEEK_DATA"):
+        return start, size
+    with _moving.setdefault(descriptor, Lock()):
+        try:
+            start = os.lseek(descriptor, start, os.SEEK_DATA)
+            # Where the file has become longer meanwhile, that is not looked at.
+            return start, min(os.lseek(descriptor, start, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return None
+            raise
+
+
+def forget_cached(descriptor: int) -> None:
+    """Let what is read next come from the storage, where the host can do that."""
+    if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_DONTNEED"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def allocated_size(status: os.stat_result) -> int:
+    """Return the bytes that a file takes up; its length where the host does not tell more."""
+    return status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
+
+
 @contextmanager
 def _position(descriptor: int, offset: int, whence: int = os.SEEK_SET) -> Iterator[int]:
     """Move the position of a file, and let no other thread move it meanwhile."""

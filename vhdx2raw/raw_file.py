@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from vhdx2raw import host
 from vhdx2raw.source import FileSource
 from vhdx2raw.structures import FILE_SIGNATURE
 
@@ -59,14 +58,13 @@ class RawFile:
         end = 0
         while end < self.size:
             try:
-                start = os.lseek(self._source.descriptor, end, os.SEEK_DATA)
-                # Where the file has become longer since it was opened, that is not looked at.
-                stop = min(os.lseek(self._source.descriptor, start, os.SEEK_HOLE), self.size)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole up to the end
-                    return
+                data = host.find_data(self._source.descriptor, end, self.size)
+            except OSError:
                 # A device, or a file system that does not know its holes: all of it may be data.
-                start, stop = end, self.size
+                data = end, self.size
+            if data is None:
+                return
+            start, stop = data
             if start < stop:
                 yield start, stop
             end = max(start, stop)
@@ -83,11 +81,10 @@ class RawFile:
             OSError: What was written before could not be brought to the storage.
         """
         try:
-            os.fsync(self._source.descriptor)  # only what is stored can be forgotten
+            host.sync(self._source.descriptor)  # only what is stored can be forgotten
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._source.name) from error
-        with suppress(OSError):
-            os.posix_fadvise(self._source.descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        host.forget_cached(self._source.descriptor)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

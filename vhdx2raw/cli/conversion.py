@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from vhdx2raw import host
 from vhdx2raw.acceptance import require_acceptable
 from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.cli.digests import answer_digest
@@ -205,5 +206,5 @@ class Outcome:
                 {"start": start, "length": length} for start, length in result.lost_ranges
             ]
         if Path(self.destination).is_file():
-            facts["actual-size"] = Path(self.destination).stat().st_blocks * 512
+            facts["actual-size"] = host.allocated_size(Path(self.destination).stat())
         return facts

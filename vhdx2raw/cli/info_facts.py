@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from vhdx2raw import host
 from vhdx2raw.bat import OCCUPYING_STATES
 from vhdx2raw.chain import Chain
 from vhdx2raw.cli.words import log_facts, warning_facts
@@ -50,7 +51,7 @@ def stored_block_count(image: VhdxImage) -> int:
 
 def actual_size(image: VhdxImage) -> int:
     """Return the bytes that a file takes up on the host."""
-    return os.fstat(image.source.descriptor).st_blocks * 512
+    return host.allocated_size(os.fstat(image.source.descriptor))
 
 
 def mount_commands(contents: Contents, sector_size: int) -> Iterator[str]:
