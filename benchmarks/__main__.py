@@ -19,6 +19,7 @@ from benchmarks.workloads import MEMORY_FIGURE, WALL_FIGURE, WORKLOADS, Target, 
 from tests.imagebuilder import GIB, MIB
 
 PROGRAM = [str(Path(sys.executable).parent / "vhdx2raw")]
+SAMPLE = Path(__file__).parents[1] / "testdata" / "sample.vhdx"
 UNSYNCED = "vhdx2raw --no-sync"
 SYNCED = "vhdx2raw"
 START_UP = "start-up"
@@ -78,7 +79,7 @@ def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
     """Make one workload, measure it and remove it; no result where it cannot be made."""
     if name == START_UP:
         typer = [sys.executable, "-c", "import typer"]
-        own = Command("vhdx2raw --version", [*PROGRAM, "--version"])
+        own = Command("vhdx2raw info", [*PROGRAM, "info", str(SAMPLE)])
         return measure([own, Command("import typer", typer)], rounds)
     workload = WORKLOADS[name]
     with ExitStack() as stack:

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
+"""Of what is measured: an installed Python program finds its modules compiled, and a checkout has
+them compiled by the run that is not counted."""
 WARM_MEMORY = 3 << 30
 """Bytes that are taken and given back before each run. A virtual machine hands free memory to its
 host, and getting it back, which can cost more than the copy, would be charged to whoever comes
@@ -91,7 +96,9 @@ def _run_once(command: Command) -> Run:
 
 def _run_process(words: list[str]) -> tuple[float, int]:
     """Run one process; return its seconds of processor and its peak memory in KiB."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
     assert process.stderr is not None
     complaint = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
