@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +17,12 @@ from hypothesis import strategies as st
 from tests.conftest import Bench
 from tests.imagebuilder import GIB, MIB, TIB, Block, BlockState, ImageSpec, golden_g4
 from vhdx2raw import bat
-from vhdx2raw.bat import Bat, BlockRun
+from vhdx2raw.bat import MISSING_ENTRY, Bat, BlockRun
+from vhdx2raw.errors import Findings, Severity
 from vhdx2raw.geometry import Geometry
 from vhdx2raw.region import Region
 from vhdx2raw.source import FileSource
-from vhdx2raw.structures import PayloadBlockState
+from vhdx2raw.structures import RESERVED_MASK, PayloadBlockState
 
 BLOCK = 256 * MIB
 RATIO = 16
@@ -113,6 +115,17 @@ def test_a_run_tells_its_state_and_place() -> None:
     assert run.end_block == 8
 
 
+@pytest.mark.parametrize("state", PayloadBlockState)
+def test_a_split_run_is_a_run_for_each_block(state: PayloadBlockState) -> None:
+    run = BlockRun(5, 3, 0x400000 | state)
+    assert {k: v for part in run.split(BLOCK) for k, v in expand(part).items()} == expand(run)
+    assert [(part.first_block, part.block_count) for part in run.split(BLOCK)] == [
+        (5, 1),
+        (6, 1),
+        (7, 1),
+    ]
+
+
 def test_entries_lie_one_behind_the_other(table_path: Path) -> None:
     table, source = open_table(table_path, [0] * 40, geometry_of(40, has_parent=False))
     source.close()
@@ -199,6 +212,148 @@ def test_several_threads_see_the_same_table(table_path: Path) -> None:
         results = list(pool.map(lambda _: list(table.iter_runs(0, blocks)), range(32)))
     source.close()
     assert all(result == alone for result in results)
+
+
+# -- what cannot be read ---------------------------------------------------------------------
+
+
+class BadSource(FileSource):
+    """Fails where a read touches one of its bad bytes."""
+
+    bad: tuple[int, ...]
+
+    def pread(self, file_offset: int, length: int) -> bytes:
+        if any(file_offset <= place < file_offset + length for place in self.bad):
+            raise OSError(errno.EIO, "Input/output error")
+        return super().pread(file_offset, length)
+
+
+ENTRIES = 20 * (RATIO + 1)
+PLACED = [6 | (1000 + 256 * index) * MIB for index in range(ENTRIES)]
+"""A table no entry of which is like another; of the 20 chunks, none ends with a sector."""
+
+
+def open_bad_table(path: Path, *bad: int, lenient: bool = True) -> tuple[Bat, FileSource, Findings]:
+    """Lay a table over a file some of whose entries cannot be read."""
+    path.write_bytes(b"\xee" * REGION_OFFSET + struct.pack(f"<{ENTRIES}Q", *PLACED))
+    source = BadSource(path)
+    source.bad = tuple(REGION_OFFSET + 8 * index for index in bad)
+    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
+    findings = Findings(lenient=lenient)
+    region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
+    return Bat(source, region, geometry, findings), source, findings
+
+
+def entries_of(table: Bat) -> list[int]:
+    """Give every entry of a table, in order, through what it says of blocks and bitmaps."""
+    geometry = table.geometry
+    entries = [0] * geometry.bat_entry_count
+    for run in table.iter_runs(0, geometry.payload_block_count):
+        for block, entry in expand(run).items():
+            entries[geometry.payload_bat_index(block)] = entry % 2**64
+    for chunk in range(geometry.chunk_count):
+        index = geometry.sector_bitmap_bat_index(chunk)
+        entries[index] = table.sector_bitmap_entry(chunk)
+    return entries
+
+
+@pytest.mark.parametrize("piece_size", [17 * 8 * 7, MIB])
+@pytest.mark.parametrize("bad", [0, 1, 63, 64, 100, 127, 128, ENTRIES - 1])
+def test_an_entry_that_cannot_be_read_costs_a_lenient_reader_the_sector_around_it(
+    table_path: Path, bad: int, piece_size: int
+) -> None:
+    """As far as one piece of the table goes."""
+    with patch.object(bat, "PIECE_SIZE", piece_size):
+        table, source, findings = open_bad_table(table_path, bad)
+    found = entries_of(table)
+    source.close()
+    lost = [index for index in range(ENTRIES) if found[index] != PLACED[index]]
+    assert bad in lost
+    assert {index // 64 for index in lost} == {bad // 64}
+    assert {found[index] for index in lost} == {MISSING_ENTRY}
+    if piece_size == MIB:
+        assert lost == [index for index in range(ENTRIES) if index // 64 == bad // 64]
+        (finding,) = findings.of(Severity.ERROR)
+        assert finding.rule == "R52"
+        text = "BAT at file offset %#x: a piece of the table cannot be read: Input/output error"
+        assert text % (REGION_OFFSET + bad // 64 * 512) in str(finding)
+
+
+def test_two_bad_sectors_cost_two_sectors(table_path: Path) -> None:
+    table, source, findings = open_bad_table(table_path, 70, 310)
+    found = entries_of(table)
+    source.close()
+    lost = [index for index in range(ENTRIES) if found[index] == MISSING_ENTRY]
+    assert lost == [*range(64, 128), *range(256, 320)]
+    assert len(findings.of(Severity.ERROR)) == 2
+
+
+def test_a_table_that_cannot_be_read_fails_a_strict_reader(table_path: Path) -> None:
+    table, source, findings = open_bad_table(table_path, 70, lenient=False)
+    with pytest.raises(OSError, match="Input/output error"):
+        entries_of(table)
+    source.close()
+    assert findings.reported == []
+
+
+@pytest.mark.parametrize("rest", [0, 8 * 5, 8 * 17, 8 * 20 + 7, 8 * (ENTRIES - 1)])
+def test_entries_behind_the_end_of_the_file_are_missing_ones(table_path: Path, rest: int) -> None:
+    """Nobody asks for them but who salvages; the bitmap entry of a chunk is no entry then."""
+    open_bad_table(table_path)[1].close()
+    with table_path.open("r+b") as file:
+        file.truncate(REGION_OFFSET + rest)
+    source = FileSource(table_path)
+    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
+    region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
+    found = entries_of(Bat(source, region, geometry, Findings(lenient=True)))
+    source.close()
+    bitmaps = {geometry.sector_bitmap_bat_index(chunk) for chunk in range(geometry.chunk_count)}
+    for index, entry in enumerate(found):
+        missing = 0 if index in bitmaps else MISSING_ENTRY
+        assert entry == (PLACED[index] if index < rest // 8 else missing)
+
+
+def test_what_lies_behind_the_region_is_no_entry(table_path: Path) -> None:
+    """Though the file goes on, and the table of the disk would."""
+    open_bad_table(table_path)[1].close()
+    source = FileSource(table_path)
+    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
+    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * 20), geometry, Findings())
+    runs = list(table.iter_runs(0, 24))
+    bitmaps = [table.sector_bitmap_entry(chunk) for chunk in (0, 1, 2)]
+    source.close()
+    entries = {block: entry for run in runs for block, entry in expand(run).items()}
+    assert [entry == MISSING_ENTRY for entry in entries.values()] == [False] * 19 + [True] * 5
+    assert bitmaps == [PLACED[16], 0, 0]
+
+
+def test_a_table_without_a_list_of_findings_fails_as_its_file_does(table_path: Path) -> None:
+    open_bad_table(table_path)[1].close()
+    source = BadSource(table_path)
+    source.bad = (REGION_OFFSET,)
+    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
+    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry)
+    with pytest.raises(OSError, match="Input/output error"):
+        table.sector_bitmap_entry(0)
+    source.close()
+
+
+def test_a_region_behind_the_end_of_the_file_has_no_entries(table_path: Path) -> None:
+    table_path.write_bytes(b"\xee" * 100)
+    source = FileSource(table_path)
+    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=False)
+    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry, Findings())
+    runs = list(table.iter_runs(0, geometry.payload_block_count))
+    source.close()
+    assert {run.entry for run in runs} == {MISSING_ENTRY}
+    assert sum(run.block_count for run in runs) == geometry.payload_block_count
+
+
+def test_a_missing_entry_is_one_that_cannot_be_right() -> None:
+    """Whoever comes to it learns that nobody knows, not that the block is stored somewhere."""
+    run = BlockRun(0, 1, MISSING_ENTRY)
+    assert run.state is PayloadBlockState.RESERVED
+    assert MISSING_ENTRY & RESERVED_MASK == RESERVED_MASK
 
 
 # -- whole images ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import Bench, disk_bytes
-from tests.imagebuilder import GIB, KIB, MIB, Block, BlockState, ImageSpec, golden_g1
+from tests.imagebuilder import GIB, KIB, MIB, Block, BlockState, ImageSpec, child_of, golden_g1
 from vhdx2raw.chain import Chain, open_chain
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.extents import Extent, ExtentKind, iter_extents
@@ -312,3 +312,86 @@ def test_zeros_are_stored_nowhere(bench: Bench) -> None:
     assert (extent.image, extent.file_offset) == (None, 0)
     with pytest.raises(AssertionError, match="only data is stored anywhere"):
         extent.read_into(memoryview(bytearray(MIB)))
+
+
+def test_what_only_a_shorter_parent_could_have_begins_where_the_child_leaves_off(
+    tmp_path: Path,
+) -> None:
+    """R107: zeros, also where the child has data between the end of its parent and them."""
+    base = ImageSpec(MIB, MIB, {0: Block()})
+    child = child_of(
+        base, ".\\base.vhdx", virtual_disk_size=4 * MIB, block_size=MIB, blocks={1: Block()}
+    )
+    base.write(tmp_path / "base.vhdx")
+    with opened(child, tmp_path / "child.vhdx") as chain:
+        found = [(e.kind, e.virtual_offset, e.length) for e in iter_extents(chain)]
+    assert found == [
+        (ExtentKind.DATA, 0, MIB),
+        (ExtentKind.DATA, MIB, MIB),
+        (ExtentKind.ZERO, 2 * MIB, 2 * MIB),
+    ]
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+@pytest.mark.parametrize("sector_size", [512, 4096])
+def test_sectors_of_partial_blocks_of_later_chunks_are_found(
+    tmp_path: Path,
+    sector_size: int,
+    salvage: bool,  # noqa: FBT001
+) -> None:
+    """Each chunk has bits of its own; the parent is shorter, so the other sectors are zeros."""
+    block_size = 256 * MIB
+    ratio = 2**23 * sector_size // block_size
+    base = ImageSpec(MIB, MIB, {0: Block(content=0)}, logical_sector_size=sector_size)
+    sectors = {ratio: {0, 9}, ratio + 1: {3, 4, 5}, 2 * ratio + 2: {8, 15, 16}}
+    child = child_of(
+        base,
+        ".\\base.vhdx",
+        virtual_disk_size=3 * ratio * block_size,
+        block_size=block_size,
+        blocks={
+            block: Block(BlockState.PARTIALLY_PRESENT, content={0: b"x"}, sector_bits=bits)
+            for block, bits in sectors.items()
+        },
+    )
+    base.write(tmp_path / "base.vhdx")
+    child.write(tmp_path / "child.vhdx")
+    places = child.placement().blocks
+    expected = {
+        (block * block_size + sector * sector_size, places[block] + sector * sector_size)
+        for block, bits in sectors.items()
+        for sector in bits
+    }
+    with open_chain(tmp_path / "child.vhdx", salvage=salvage) as chain:
+        data = [e for e in iter_extents(chain) if e.image is chain.child]
+        start = ratio * block_size + 5 * sector_size
+        later = [e for e in iter_extents(chain, start) if e.image is chain.child]
+    found = {
+        (extent.virtual_offset + at, extent.file_offset + at)
+        for extent in data
+        for at in range(0, extent.length, sector_size)
+    }
+    assert found == expected
+    assert later == [extent for extent in data if extent.virtual_offset > start]
+
+
+def test_a_block_may_lie_right_behind_the_header_section(bench: Bench) -> None:
+    """Where most files have their log."""
+    spec = ImageSpec(MIB, MIB, {0: Block(file_offset=MIB)}, log_offset=4 * MIB)
+    image = bench.assert_reads(spec)
+    assert list(iter_extents(Chain((image,)))) == [Extent(ExtentKind.DATA, 0, MIB, image, MIB)]
+
+
+@pytest.mark.parametrize("place", [0, 64 * MIB], ids=["in the header section", "behind the end"])
+def test_a_block_in_an_impossible_place_is_lost_as_a_whole(place: int, tmp_path: Path) -> None:
+    """And leaves no empty range of data behind."""
+    spec = ImageSpec(3 * MIB, MIB, {k: Block() for k in range(3)})
+    spec.bat_overrides = {1: place | BlockState.FULLY_PRESENT}
+    spec.write(tmp_path / "disk.vhdx")
+    with open_chain(tmp_path / "disk.vhdx", salvage=True) as chain:
+        found = [(e.kind, e.virtual_offset, e.length) for e in iter_extents(chain)]
+    assert found == [
+        (ExtentKind.DATA, 0, MIB),
+        (ExtentKind.LOST, MIB, MIB),
+        (ExtentKind.DATA, 2 * MIB, MIB),
+    ]

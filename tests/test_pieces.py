@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vhdx2raw.extents import Extent, ExtentKind
-from vhdx2raw.pieces import Piece, iter_pieces
+from vhdx2raw.pieces import Piece, cut_zeros, iter_pieces
 
 PIECE = 100
 
@@ -163,3 +163,42 @@ def test_pieces_come_as_soon_as_they_are_complete() -> None:
     """Nothing is collected: a disk may have more extents than memory has room for."""
     endless = (data(100 * i, 100, 1000 * i) for i in iter(int, 1))
     assert next(iter_pieces(endless, PIECE)) == Piece(0, 100, (data(0, 100, 0),))
+
+
+# -- pieces without data, cut once more ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pieces", "cut"),
+    [
+        ([], []),
+        ([Piece(0, 100, ())], [Piece(0, 100, ())]),
+        ([Piece(500, 200, ())], [Piece(500, 100, ()), Piece(600, 100, ())]),
+        (
+            [Piece(500, 201, ())],
+            [Piece(500, 100, ()), Piece(600, 100, ()), Piece(700, 1, ())],
+        ),
+        (
+            [Piece(0, 300, (data(0, 1, 7),)), Piece(300, 150, ()), Piece(450, 10, ())],
+            [
+                Piece(0, 300, (data(0, 1, 7),)),
+                Piece(300, 100, ()),
+                Piece(400, 50, ()),
+                Piece(450, 10, ()),
+            ],
+        ),
+    ],
+)
+def test_only_pieces_without_data_are_cut(pieces: list[Piece], cut: list[Piece]) -> None:
+    assert list(cut_zeros(pieces, PIECE)) == cut
+
+
+@given(disks, st.integers(1, 300))
+def test_pieces_whose_zeros_are_cut_later_tile_the_disk_too(
+    extents: list[Extent], size: int
+) -> None:
+    later = list(cut_zeros(iter_pieces(extents, size), size))
+    assert [p for p in later if p.data] == [p for p in iter_pieces(extents, size) if p.data]
+    assert all(p.length <= size for p in later)
+    cuts = [0] + [piece.virtual_offset + piece.length for piece in later]
+    assert [piece.virtual_offset for piece in later] == cuts[:-1]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.chains_for_tests import BASE_NAME, open_files
+from tests.chains_for_tests import BASE_NAME, chain_bytes, open_files
 from tests.imagebuilder import (
     BAT_REGION,
     KIB,
@@ -336,6 +336,27 @@ def test_a_partial_bitmap_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
     assert_saved(path, whole(spec), [(2 * MIB, 2 * MIB)], ["R114"])
 
 
+@pytest.mark.parametrize("has_parent", [True, False])
+def test_a_range_of_partial_blocks_is_saved_and_nothing_around_it(
+    tmp_path: Path,
+    has_parent: bool,  # noqa: FBT001
+) -> None:
+    """Three of them, which lie one behind the other; every other sector is the parent's."""
+    partial = {index: Block(PARTIAL, sector_bits=range(0, 2048, 2)) for index in range(3)}
+    spec = child(blocks=partial)
+    expected = whole(spec)
+    path = write(tmp_path, family(spec))
+    if not has_parent:
+        (tmp_path / BASE_NAME).unlink()
+        of_parent = [(at, 512) for at in range(512, 3 * MIB, 1024)]
+        expected = with_lost(expected, [*of_parent, FOURTH])
+    with open_chain(path, salvage=True) as chain:
+        for start in (0, 512, MIB - 512, MIB, MIB + 1, 2 * MIB + 1536):
+            for length in (1, 512, 1024, MIB, 2 * MIB - 1):
+                data = chain_bytes(chain, start, length)  # which also sees whether they tile it
+                assert wrong_sectors(data, expected[start : start + length]) == []
+
+
 # -- the log -------------------------------------------------------------------------------------
 
 
@@ -519,6 +540,18 @@ def test_a_block_whose_bitmap_cannot_be_read_is_lost(
     saved = save(path)
     assert saved.lost == [FIRST]
     assert wrong_sectors(saved.data, with_lost(whole(spec), [FIRST])) == []
+
+
+def test_a_strict_reader_is_told_that_a_bitmap_cannot_be_read(
+    tmp_path: Path, spoil: Callable[[Path, Bad], None]
+) -> None:
+    spec = child()
+    path = write(tmp_path, family(spec))
+    bitmap = spec.placement().bitmaps[0]
+    with open_chain(path) as chain:
+        spoil(path, [(bitmap, bitmap + 512)])
+        with pytest.raises(OSError, match="Input/output error"):
+            list(iter_extents(chain))
 
 
 def test_a_log_that_cannot_be_read_is_left_out(
