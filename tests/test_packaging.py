@@ -119,7 +119,7 @@ def test_the_source_distribution_holds_all_that_its_tests_and_its_makefile_read(
 ) -> None:
     for name in ("README.md", "LICENSE", "CHANGELOG.md", "Makefile", "pyproject.toml"):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes(), name
-    for folder in ("vhdx2raw", "tests", "testdata", "tools", "docs"):
+    for folder in ("vhdx2raw", "tests", "testdata", "benchmarks", "tools", "docs"):
         assert files_below(sdist / folder) == files_below(ROOT / folder), folder
 
 
