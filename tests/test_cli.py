@@ -13,6 +13,8 @@ import pytest
 from tests.cli_for_tests import MODULE, SCRIPT, run, run_program, small_disk
 from tests.files_for_tests import has_expected_bytes, names_in, sha256_of
 from tests.imagebuilder import MIB, Block, ImageSpec
+from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.words import say
 from vhdx2raw.sinks import SparseFileSink
 
 SIZE = small_disk().virtual_disk_size
@@ -323,3 +325,13 @@ def test_json_progress_comes_about_twice_a_second(
     assert seconds >= 0.8  # 16 pieces, no more than four threads
     assert 2 <= len(lines) <= 2 * seconds + 2
     assert lines[-1] == (16 * MIB, 16 * MIB)
+
+
+def test_words_never_begin_in_the_line_of_the_bar(capfd: Capture) -> None:
+    with show_progress(ProgressMode.ALWAYS) as show:
+        show(1, 3)
+        capfd.readouterr()
+        say("these words")
+        assert capfd.readouterr().err.endswith("\rthese words\n")
+    say("and these")
+    assert capfd.readouterr().err.endswith("\nand these\n")

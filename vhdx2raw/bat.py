@@ -134,8 +134,7 @@ class Bat:
         if index >= self._entry_count:
             return 0
         entries = self._read_piece(chunk_index // self._chunks_per_piece)
-        place = self._index_in_piece(index)
-        return entries[place] if entries and place < len(entries) else 0
+        return entries[self._index_in_piece(index)] if entries else 0
 
     def entry_file_offset(self, bat_index: int) -> int:
         """Return where in the file an entry of the table lies, in bytes."""
@@ -151,7 +150,7 @@ class Bat:
         count = max(0, min(entries_per_piece, self._entry_count - start))
         raw = self._read_entries(start, count) if count else b""
         complete = count == min(entries_per_piece, self.geometry.bat_entry_count - start)
-        if complete and raw and _ZEROS.startswith(raw):
+        if complete and _ZEROS.startswith(raw):
             return None
         entries = array("Q", raw)
         if sys.byteorder == "big":

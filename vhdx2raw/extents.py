@@ -221,8 +221,7 @@ def _iter_partial(
         for block in blocks.split(image.geometry.block_size):
             block_start = block.first_block * image.geometry.block_size
             begin, stop = max(start, block_start), min(end, block_start + image.geometry.block_size)
-            if begin < stop:
-                yield from _iter_partial(image, block, begin, stop)
+            yield from _iter_partial(image, block, begin, stop)
         return
     geometry = image.geometry
     chunk_index = blocks.first_block // geometry.chunk_ratio

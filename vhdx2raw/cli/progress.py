@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
-from vhdx2raw.cli.words import is_terminal, say
+from vhdx2raw.cli.words import Screen, is_terminal, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,11 @@ def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
 
         bar: tqdm[NoReturn]
         with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
-            yield _Bar(bar)
+            Screen.make_room = bar.clear
+            try:
+                yield _Bar(bar)
+            finally:
+                Screen.make_room = lambda: None
     else:
         yield lambda _done, _total: None
 

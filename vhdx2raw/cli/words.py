@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TextIO
+from typing import ClassVar, TextIO
 
 from vhdx2raw.errors import Finding, OutputError, printable
 from vhdx2raw.log import LogReport
@@ -16,9 +16,20 @@ from vhdx2raw.sinks.base import STANDARD_OUTPUT, worded
 UNITS = "kMGTPE"
 
 
+class Screen:
+    """The terminal, where a bar may stand in the line in which words would begin.
+
+    Attributes:
+        make_room: Clears that line; whoever draws a bar sets it.
+    """
+
+    make_room: ClassVar[Callable[[], object]] = staticmethod(lambda: None)
+
+
 def say(text: str) -> None:
     """Write one line to stderr; one that is full or closed does not change what was done."""
     with suppress(OSError, ValueError, AttributeError):
+        Screen.make_room()
         sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
 
@@ -54,6 +65,8 @@ def answer(text: str) -> None:
         # What it cannot write is told by its number, as Python does on stderr.
         text = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
     try:
+        if is_terminal(stream):
+            Screen.make_room()
         stream.write(f"{text}\n")
         stream.flush()
     except OSError as error:
