@@ -112,41 +112,36 @@ def convert(
         if hash_algorithm:
             sink = hashing = HashingSink(sink, hash_algorithm)
         copy = _Copy(chain, sink, sparse_size, clone=clone)
-        if sink.sequential:
-            copy.run_here(progress)
-        else:
-            copy.run_in_threads(workers or default_workers(), progress)
+        passes = 2 if verify else 1
+        total = copy.total_bytes * passes
+
+        def tell(done: int, _total: int) -> None:
+            progress(done, total)
+
+        copy.run(workers or default_workers(), tell)
         if sync or verify:
             sink.flush()
         if verify:
             _verify(chain, sink, copy.total_bytes, progress)
         changes = chain.find_changes() if allow_changed else chain.require_unchanged()
-        progress(copy.done_bytes, copy.total_bytes)
+        progress(copy.done_bytes * passes, total)
         sink.commit()
     except BaseException:
         sink.abort()
         raise
-    return ConversionResult(
-        chain.virtual_disk_size,
-        copy.data_bytes,
-        copy.cloned_bytes,
-        copy.written_bytes,
-        copy.lost.merged(),
-        changes,
-        hashing.hexdigest if hashing else None,
-    )
+    return copy.result(changes, hashing.hexdigest if hashing else None)
 
 
 def _verify(chain: Chain, sink: Sink, moved: int, progress: ProgressCallback) -> None:
-    """Read back what was written; its progress follows that of the copy."""
+    """Read back what was written, which counts as much as it was to copy it."""
     if sink.readable_path is None:
         raise ValueError("what goes to this sink cannot be read back")
-    verify_output(
-        VirtualDisk(chain, owns_chain=False),
-        sink.readable_path,
-        name=sink.name,
-        progress=lambda done, total: progress(moved + done, moved + total),
-    )
+
+    def tell(done: int, total: int) -> None:
+        progress(moved + moved * done // max(1, total), 2 * moved)
+
+    disk = VirtualDisk(chain, owns_chain=False)
+    verify_output(disk, sink.readable_path, name=sink.name, progress=tell)
 
 
 def _check_numbers(sparse_size: int, workers: int | None) -> None:
@@ -172,6 +167,7 @@ class _Copy:
 
     def __init__(self, chain: Chain, sink: Sink, sparse_size: int, *, clone: bool) -> None:
         self._sink = sink
+        self._virtual_disk_size = chain.virtual_disk_size
         self._sparse_size = sparse_size
         self._piece_size = max(PIECE_SIZE, sparse_size)
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
@@ -191,21 +187,34 @@ class _Copy:
         self.cloned_bytes = 0
         self.written_bytes = 0
 
-    def run_here(self, progress: ProgressCallback) -> None:
-        """Copy everything in this thread, in order."""
+    def run(self, workers: int, progress: ProgressCallback) -> None:
+        """Copy everything, in order in this thread if the sink wants that, else in several."""
+        if not self._sink.sequential:
+
+            def tell_progress() -> None:
+                progress(self.done_bytes, self.total_bytes)
+
+            share_work(self._plan, self._start_worker, workers, tell_progress)
+            return
         make = self._start_worker()
         tell = now_and_then(progress)
         for piece in self._plan:
             make(piece)
             tell(self.done_bytes, self.total_bytes)
 
-    def run_in_threads(self, count: int, progress: ProgressCallback) -> None:
-        """Copy everything with `count` threads, and raise the first failure of any of them."""
-
-        def tell() -> None:
-            progress(self.done_bytes, self.total_bytes)
-
-        share_work(self._plan, self._start_worker, count, tell)
+    def result(
+        self, changes: tuple[tuple[str, Finding], ...], digest: str | None
+    ) -> ConversionResult:
+        """Return what was done."""
+        return ConversionResult(
+            self._virtual_disk_size,
+            self.data_bytes,
+            self.cloned_bytes,
+            self.written_bytes,
+            self.lost.merged(),
+            changes,
+            digest,
+        )
 
     def _start_worker(self) -> Callable[[Piece], None]:
         """Return what makes one piece after the other, with a buffer of its own."""
