@@ -339,3 +339,20 @@ def test_a_shifted_page_without_a_double_offset_is_the_warning(bench: Bench) -> 
     spec.blocks[15].state = BlockState.NOT_PRESENT
     spec.blocks[15].file_offset = 0
     bench.assert_reads(spec, ("R82", "sector bitmap entries .*: found 1"))
+
+
+def test_blocks_that_overlap_between_two_regions_are_not_laid_to_the_regions(bench: Bench) -> None:
+    """The metadata end where the two blocks begin, and the BAT begins where they end."""
+    blocks = {index: Block(file_offset=5 * MIB) for index in range(2)}
+    spec = ImageSpec(2 * MIB, MIB, blocks, metadata_offset=4 * MIB, bat_offset=6 * MIB)
+    pattern = "payload block 1 .*: the block lies where payload block 0 lies, at 0x500000"
+    bench.assert_refused(spec, CorruptImageError, "R84", pattern)
+
+
+def test_a_stray_bitmap_entry_owns_nothing_of_a_disk_without_a_parent(bench: Bench) -> None:
+    """Two blocks of the second chunk overlap where the one of the first chunk points."""
+    place, block = 16 * MIB, 256 * MIB
+    blocks = {index: Block(content=0, file_offset=place) for index in (16, 17)}
+    spec = ImageSpec(18 * block, block, blocks, bat_overrides={16: place | 6})
+    pattern = "payload block 17 .*: the block lies where payload block 16 lies, at 0x1000000"
+    bench.assert_refused(spec, CorruptImageError, "R84", pattern)

@@ -296,8 +296,11 @@ def test_a_table_that_cannot_be_read_fails_a_strict_reader(table_path: Path) -> 
     assert findings.reported == []
 
 
-@pytest.mark.parametrize("rest", [0, 8 * 5, 8 * 17, 8 * 20 + 7, 8 * (ENTRIES - 1)])
-def test_entries_behind_the_end_of_the_file_are_missing_ones(table_path: Path, rest: int) -> None:
+@pytest.mark.parametrize("piece_size", [17 * 8 * 3, MIB])
+@pytest.mark.parametrize("rest", [0, 8 * 5, 8 * 16, 8 * 17, 8 * 20 + 7, 8 * (ENTRIES - 1)])
+def test_entries_behind_the_end_of_the_file_are_missing_ones(
+    table_path: Path, rest: int, piece_size: int
+) -> None:
     """Nobody asks for them but who salvages; the bitmap entry of a chunk is no entry then."""
     open_bad_table(table_path)[1].close()
     with table_path.open("r+b") as file:
@@ -305,7 +308,9 @@ def test_entries_behind_the_end_of_the_file_are_missing_ones(table_path: Path, r
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
     region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
-    found = entries_of(Bat(source, region, geometry, Findings(lenient=True)))
+    with patch.object(bat, "PIECE_SIZE", piece_size):
+        table = Bat(source, region, geometry, Findings(lenient=True))
+    found = entries_of(table)
     source.close()
     bitmaps = {geometry.sector_bitmap_bat_index(chunk) for chunk in range(geometry.chunk_count)}
     for index, entry in enumerate(found):
@@ -336,6 +341,35 @@ def test_a_table_without_a_list_of_findings_fails_as_its_file_does(table_path: P
     with pytest.raises(OSError, match="Input/output error"):
         table.sector_bitmap_entry(0)
     source.close()
+
+
+def test_what_is_left_of_an_empty_table_says_nothing_of_the_rest(table_path: Path) -> None:
+    table_path.write_bytes(bytes(8 * 20))
+    source = FileSource(table_path)
+    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
+    region = Region("BAT region", 0, 8 * ENTRIES)
+    runs = list(Bat(source, region, geometry, Findings(lenient=True)).iter_runs(0, 24))
+    source.close()
+    entries = {block: entry for run in runs for block, entry in expand(run).items()}
+    assert list(entries.values()) == [0] * 19 + [MISSING_ENTRY] * 5
+
+
+def test_a_table_no_byte_of_which_can_be_read_is_missing_as_a_whole(table_path: Path) -> None:
+    class NoSource(FileSource):
+        def pread(self, file_offset: int, length: int) -> bytes:
+            raise OSError(errno.EIO, "Input/output error")
+
+    geometry = Geometry(32 * TIB, BLOCK, 512, has_parent=False)
+    size = 8 * geometry.bat_entry_count
+    with table_path.open("wb") as file:
+        file.truncate(size)
+    source, findings = NoSource(table_path), Findings(lenient=True)
+    table = Bat(source, Region("BAT region", 0, size), geometry, findings)
+    runs = list(table.iter_runs(0, geometry.payload_block_count))
+    source.close()
+    assert {run.entry for run in runs} == {MISSING_ENTRY}
+    assert sum(run.block_count for run in runs) == geometry.payload_block_count
+    assert {finding.rule for finding in findings.of(Severity.ERROR)} == {"R52"}
 
 
 def test_a_region_behind_the_end_of_the_file_has_no_entries(table_path: Path) -> None:

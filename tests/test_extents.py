@@ -339,7 +339,7 @@ def test_sectors_of_partial_blocks_of_later_chunks_are_found(
     sector_size: int,
     salvage: bool,  # noqa: FBT001
 ) -> None:
-    """Each chunk has bits of its own; the parent is shorter, so the other sectors are zeros."""
+    """Each chunk has bits of its own, the last ones at the end of the file."""
     block_size = 256 * MIB
     ratio = 2**23 * sector_size // block_size
     base = ImageSpec(MIB, MIB, {0: Block(content=0)}, logical_sector_size=sector_size)
@@ -350,8 +350,13 @@ def test_sectors_of_partial_blocks_of_later_chunks_are_found(
         virtual_disk_size=3 * ratio * block_size,
         block_size=block_size,
         blocks={
-            block: Block(BlockState.PARTIALLY_PRESENT, content={0: b"x"}, sector_bits=bits)
-            for block, bits in sectors.items()
+            block: Block(
+                BlockState.PARTIALLY_PRESENT,
+                content={0: b"x"},
+                file_offset=16 * MIB + index * block_size,
+                sector_bits=bits,
+            )
+            for index, (block, bits) in enumerate(sectors.items())
         },
     )
     base.write(tmp_path / "base.vhdx")

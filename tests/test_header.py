@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -16,18 +17,18 @@ from tests.imagebuilder import (
     golden_g2,
     same_bytes_guid,
 )
-from vhdx2raw.errors import CorruptImageError, Findings, UnsupportedImageError
+from vhdx2raw.errors import CorruptImageError, Findings, Severity, UnsupportedImageError
 from vhdx2raw.header import HeaderSection, read_header_section
 from vhdx2raw.source import FileSource
 
 LOG = same_bytes_guid(0x44)
 
 
-def section_of(path: Path) -> HeaderSection:
+def section_of(path: Path, findings: Findings | None = None) -> HeaderSection:
     """Read the header section alone, whatever follows it."""
     source = FileSource(path)
     try:
-        return read_header_section(source, Findings())
+        return read_header_section(source, findings or Findings())
     finally:
         source.close()
 
@@ -298,3 +299,93 @@ def test_guids_of_the_header_are_reported_as_they_are(bench: Bench) -> None:
     header = bench.assert_reads(spec).header_section.header
     assert header.file_write_guid == same_bytes_guid(0xFF)
     assert header.data_write_guid == same_bytes_guid(0)
+
+
+# -- what cannot be read ---------------------------------------------------------------------
+
+
+class BadSource(FileSource):
+    """Fails where a read touches one of its bad bytes."""
+
+    bad: tuple[int, ...]
+
+    def pread(self, file_offset: int, length: int) -> bytes:
+        if any(file_offset <= place < file_offset + length for place in self.bad):
+            raise OSError(errno.EIO, "Input/output error")
+        return super().pread(file_offset, length)
+
+
+def read_bad(path: Path, findings: Findings, *bad: int) -> HeaderSection:
+    """Read the header section of a disk some bytes of which cannot be read."""
+    golden_g1().write(path)
+    source = BadSource(path)
+    source.bad = bad
+    try:
+        return read_header_section(source, findings)
+    finally:
+        source.close()
+
+
+def texts(findings: Findings) -> list[tuple[Severity, str, str]]:
+    return [(severity, found.rule, str(found)) for severity, found in findings.reported]
+
+
+@pytest.mark.parametrize("bad", [0, 64 * KIB, 128 * KIB])
+def test_a_header_section_that_cannot_be_read_fails_a_strict_reader(
+    tmp_path: Path, bad: int
+) -> None:
+    with pytest.raises(OSError, match="Input/output error"):
+        read_bad(tmp_path / "disk.vhdx", Findings(), bad)
+
+
+def test_a_lenient_reader_needs_no_file_identifier(tmp_path: Path) -> None:
+    findings = Findings(lenient=True)
+    section = read_bad(tmp_path / "disk.vhdx", findings, 0)
+    assert (section.creator, section.header_number) == ("", 2)
+    text = "file at file offset 0x0: its first sector cannot be read: Input/output error"
+    assert texts(findings) == [(Severity.ERROR, "R1", f"{text} (MS-VHDX 2.2.1)")]
+
+
+def test_to_a_lenient_reader_a_header_that_cannot_be_read_is_an_invalid_one(tmp_path: Path) -> None:
+    findings = Findings(lenient=True)
+    section = read_bad(tmp_path / "disk.vhdx", findings, 128 * KIB)
+    assert section.header_number == 1
+    text = "header 2 at file offset 0x20000: it cannot be read: Input/output error"
+    assert texts(findings) == [(Severity.WARNING, "R7", f"{text} (MS-VHDX 2.2.2)")]
+
+
+def test_without_a_valid_header_a_lenient_reader_takes_the_file_for_one_without_a_log(
+    tmp_path: Path,
+) -> None:
+    findings = Findings(lenient=True)
+    section = read_bad(tmp_path / "disk.vhdx", findings, 64 * KIB, 128 * KIB)
+    assert [(severity, rule) for severity, rule, _ in texts(findings)] == [(Severity.ERROR, "R10")]
+    assert (section.header_number, section.is_dirty) == (1, False)
+    header = section.header
+    assert (header.log_version, header.log_length, header.log_offset) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("bad_headers", [(), (0,), (1,)], ids=["both", "header 2", "header 1"])
+def test_a_valid_header_makes_a_file_a_vhdx_to_a_lenient_reader(
+    bench: Bench, bad_headers: tuple[int, ...]
+) -> None:
+    spec = golden_g1()
+    spec.signature = bytes(8)
+    for index in bad_headers:
+        spec.headers[index].checksum = 1
+    spec.write(bench.path)
+    findings = Findings(lenient=True)
+    assert section_of(bench.path, findings).header.version == 1
+    assert [found.rule for found in findings.of(Severity.ERROR)] == ["R1"]
+
+
+def test_what_has_neither_identifier_nor_header_is_no_vhdx_to_a_lenient_reader_either(
+    bench: Bench,
+) -> None:
+    spec = golden_g1()
+    spec.signature = bytes(8)
+    for header in spec.headers:
+        header.checksum = 1
+    spec.write(bench.path)
+    with pytest.raises(UnsupportedImageError, match="file: is something else, not a VHDX"):
+        section_of(bench.path, Findings(lenient=True))

@@ -1,5 +1,7 @@
 """Finding the active sequence of a log, and what becomes of the file (R12 to R15, R27 to R41)."""
 
+import errno
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,9 +44,17 @@ from tests.logs_for_tests import (
     sha256_of_disk,
     table_7_3,
 )
-from vhdx2raw.errors import CorruptImageError, TruncatedImageError, UnsupportedImageError
+from vhdx2raw.errors import (
+    CorruptImageError,
+    Findings,
+    Severity,
+    TruncatedImageError,
+    UnsupportedImageError,
+)
+from vhdx2raw.header import read_header_section
 from vhdx2raw.image import open_image
-from vhdx2raw.log import LogReport, LogState
+from vhdx2raw.log import LogPolicy, LogReport, LogState, replay_log
+from vhdx2raw.source import FileSource
 
 
 def assert_refused(bench: Bench, spec: ImageSpec, refusal: Refusal) -> None:
@@ -99,9 +109,12 @@ def test_run_needs_entries_without_a_gap_between(tmp_path: Path) -> None:
 
 def test_number_that_repeats_ends_a_run(bench: Bench) -> None:
     """R27, R29: two sequences with the same newest number say nothing."""
-    refusal = Refusal(CorruptImageError, "R29", "two sequences of entries that end with the same")
+    pattern = (
+        "log at file offset 0x100000: has two sequences .* same number: found sequence number 4"
+    )
     spec = disk_with(entry(0, 4, mark(0, 1)), entry(2, 4, mark(1, 2), tail=2))
-    assert_refused(bench, spec, refusal)
+    error = bench.assert_refused(spec, CorruptImageError, "R29", pattern)
+    assert "--ignore-log reads the file as it is" in error.hint
 
 
 def test_tail_in_the_middle_of_an_entry_makes_a_run_unusable(bench: Bench) -> None:
@@ -266,7 +279,9 @@ def test_log_of_more_than_a_gib_is_not_supported(bench: Bench) -> None:
     spec = blank_disk(file_size=6 * GIB)
     for header in spec.headers:
         header.log_offset, header.log_length = FILE_SIZE, 4 * GIB - MIB
-    bench.assert_refused(spec, UnsupportedImageError, "R15", "is longer than 1 GiB")
+    bench.assert_refused(
+        spec, UnsupportedImageError, "R15", "log at .* 0x20000: is longer than 1 GiB"
+    )
 
 
 @pytest.mark.parametrize("place", [2 * MIB, 3 * MIB])
@@ -339,3 +354,41 @@ def test_block_behind_the_grown_part_is_refused(bench: Bench) -> None:
     spec = disk_with(entry(0, 1, table, last_file_offset=6 * MIB))
     text = r"payload block 1 .*lies beyond the end of the file, at 0x600000: found .* 6291456 bytes"
     bench.assert_refused(spec, TruncatedImageError, "R111", text)
+
+
+# -- a log that cannot be read -----------------------------------------------------------------
+
+
+class BadSource(FileSource):
+    """Fails where a read touches the log."""
+
+    def pread(self, file_offset: int, length: int) -> bytes:
+        if file_offset < 2 * MIB and file_offset + length > MIB:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().pread(file_offset, length)
+
+
+@pytest.fixture
+def bad_source(tmp_path: Path) -> Iterator[BadSource]:
+    disk_with(entry(0, 1, mark(0, 1))).write(tmp_path / "disk.vhdx")
+    source = BadSource(tmp_path / "disk.vhdx")
+    yield source
+    source.close()
+
+
+def test_a_log_that_cannot_be_read_fails_a_strict_reader(bad_source: BadSource) -> None:
+    """The file is not to blame."""
+    section = read_header_section(bad_source, Findings())
+    with pytest.raises(OSError, match="Input/output error"):
+        replay_log(bad_source, section, LogPolicy.REPLAY, Findings())
+
+
+def test_a_log_that_cannot_be_read_is_left_out_by_a_lenient_reader(bad_source: BadSource) -> None:
+    findings = Findings(lenient=True)
+    section = read_header_section(bad_source, findings)
+    source, report = replay_log(bad_source, section, LogPolicy.REPLAY, findings)
+    assert source is bad_source
+    assert report == LogReport(LogState.IGNORED, entry_count=0)
+    (finding,) = findings.of(Severity.ERROR)
+    assert finding.rule == "R31"
+    assert "log at file offset 0x100000: cannot be read: Input/output error" in str(finding)

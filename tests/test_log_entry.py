@@ -291,10 +291,15 @@ def test_zeros_where_no_log_may_change_anything_make_the_entry_invalid(
 
 @pytest.mark.parametrize(
     ("start", "end"),
-    [(320 * KIB, MIB), (2 * MIB + 512 * KIB, 3 * MIB), (BLOCK + 9 * PAGE, BLOCK + 9 * PAGE)],
+    [
+        (320 * KIB, MIB),
+        (2 * MIB + 512 * KIB, 3 * MIB),
+        (BLOCK + 9 * PAGE, BLOCK + 9 * PAGE),
+        (MIB + 4 * PAGE, MIB + 4 * PAGE),
+    ],
 )
 def test_other_places_may_become_zeros(start: int, end: int, path: Path) -> None:
-    """R24: up to the log and from its end on."""
+    """R24: up to the log and from its end on, and in it those that are none."""
     second = second_entry(mark(1, 2), ZeroDescriptorSpec(start, end - start))
     assert marks_with(second, path) == TAKEN
 

@@ -163,6 +163,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
+def test_updates_end_with_the_farthest_of_them() -> None:
+    """Whichever comes last; zeros without length are nowhere."""
+    updates = Updates()
+    assert updates.end == 0
+    for place, end in [(5, 6), (2, 6), (7, 8)]:
+        updates.add_sector(place * SECTOR, 0, 0)
+        assert updates.end == end * SECTOR
+    for place, end in [(3, 8), (9, 10), (0, 10)]:
+        updates.add_zeros(place * SECTOR, SECTOR)
+        assert updates.end == end * SECTOR
+    updates.add_sector(4 * SECTOR, 0, 0)
+    updates.add_zeros(20 * SECTOR, 0)
+    assert updates.end == 10 * SECTOR
+
+
 def test_later_update_wins(path: Path) -> None:
     updates = [("sector", 1, 0), ("zeros", 0, 3), ("sector", 2, 1), ("sector", 2, 2)]
     with overlay(path, raw_file(), updates) as source:

@@ -152,6 +152,7 @@ def test_what_the_extents_leave_out_is_in_no_piece(
     covered = [i for p in pieces for i in range(p.virtual_offset, p.virtual_offset + p.length)]
     assert covered == wanted
     assert bytes_of([part for piece in pieces for part in piece.data]) == bytes_of(kept)
+    assert sum(p.data_length for p in pieces) == len(bytes_of(kept)), "data is in two pieces"
     assert all(p.length <= size for p in pieces if p.data or cut_zeros)
     for piece in pieces:
         if piece.data or cut_zeros:

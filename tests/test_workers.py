@@ -98,14 +98,20 @@ def test_progress_is_told_again_and_again_by_the_caller_while_there_is_work() ->
     assert set(told) == {threading.current_thread()}
 
 
-def test_the_end_of_the_work_is_noticed_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caller_sleeps_until_a_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And wakes up then, however long it might sleep."""
     monkeypatch.setattr(workers, "PROGRESS_SECONDS", 3600)
+    told: list[int] = []
+    plan, pause = iter(range(20)), Event()
     caller = Thread(
-        target=share_work, args=(iter(range(20)), doing(ignore), 2, no_progress), daemon=True
+        target=share_work,
+        args=(plan, doing(lambda _: ignore(pause.wait(0.01))), 2, lambda: told.append(1)),
+        daemon=True,
     )
     caller.start()
     caller.join(PATIENCE)
     assert not caller.is_alive()
+    assert len(told) <= 2
 
 
 def test_a_failure_stops_the_caller_while_other_threads_still_work(
