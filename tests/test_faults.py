@@ -53,6 +53,7 @@ PATHS = {
 NO_MATTER = {
     *("close source", "close parent", "ioctl temporary", "link temporary"),
     *("open folder", "fsync folder", "close folder", "unlink temporary"),
+    *("open other", "close other"),  # once more, to write past the page cache
 }
 """Nothing is lost if these fail: there is another way, or the work is done."""
 IN_THE_DARK = {"lstat", "readlink", "stat"}
@@ -369,12 +370,12 @@ import sys
 from importlib import import_module
 from vhdx2raw.cli import main
 
-def bytearray(_size):
+def page_aligned(_size):
     print("out of memory")
     raise MemoryError
 
 import_module("vhdx2raw.cli.convert")
-import_module("vhdx2raw.convert").bytearray = bytearray
+import_module("vhdx2raw.host").page_aligned = page_aligned
 sys.exit(main(sys.argv[1:]))
 """
 """The buffers of the threads cannot be had."""

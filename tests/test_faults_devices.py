@@ -13,6 +13,7 @@ from tests.cli_for_tests import run, run_program
 from tests.faults_for_tests import Host
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import KIB, MIB, Block, ImageSpec
+from vhdx2raw import host as seam
 
 DISK = ImageSpec(8 * MIB, MIB, {index: Block() for index in range(8)})
 BAD_BLOCK = 5
@@ -135,9 +136,10 @@ def hollow(tmp_path: Path, step: Step, undo: ExitStack) -> Path:
 
 
 def test_a_disk_that_fails_only_when_it_is_synced_is_a_clear_failure(
-    hollow: Path, tmp_path: Path, capfd: Capture
+    hollow: Path, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every write succeeds, into memory. Only fsync tells that it never reached the disk."""
+    monkeypatch.setattr(seam, "open_direct", lambda _descriptor: -1)  # would be told by the write
     DISK.write(tmp_path / "disk.vhdx")
     status = os.statvfs(hollow)
     assert status.f_bavail * status.f_frsize > DISK.virtual_disk_size

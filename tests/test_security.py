@@ -324,6 +324,7 @@ HARMLESS = (
     "gc.",
     "import",
     "marshal.",
+    "mmap.",
     "object.__",
     "os.listdir",
     "os.scandir",
@@ -383,6 +384,8 @@ def test_only_the_chain_is_read_and_only_the_output_is_written(
     kinds: dict[str, set[str]] = {"read": set(), "written": set(), "other": set()}
     removed_or_moved: set[str] = set()
     for event, facts in audit(*words, "c.vhdx", "out.img"):
+        if event == "open" and facts[0].startswith("/proc/self/fd/"):
+            continue  # once more what is open already, to write past the page cache
         if event == "open":
             kind = "written" if write_flags(*facts) else "read"
             kinds[kind].add(os.path.relpath(facts[0], here))

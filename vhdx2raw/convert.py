@@ -218,7 +218,7 @@ class _Copy:
 
     def _start_worker(self) -> Callable[[Piece], None]:
         """Return what makes one piece after the other, with a buffer of its own."""
-        buffer = memoryview(bytearray(self._piece_size))
+        buffer = host.page_aligned(self._piece_size)
         return lambda piece: self._make(piece, buffer)
 
     def _iter_after_cloning(self, extents: Iterator[Extent]) -> Iterator[Extent]:

@@ -8,6 +8,7 @@ shares storage between files by the request that is used here.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import sys
 from array import array
@@ -58,6 +59,22 @@ def pwrite(descriptor: int, data: memoryview, file_offset: int) -> int:
         return os.pwrite(descriptor, data, file_offset)
     with _position(descriptor, file_offset):
         return os.write(descriptor, data)
+
+
+def open_direct(descriptor: int) -> int:
+    """Open a file once more, for writes past the page cache; -1 where that cannot be."""
+    if not is_linux():
+        return -1
+    try:
+        path = f"/proc/self/fd/{descriptor}"
+        return os.open(path, flags("O_WRONLY", "O_DIRECT", "O_CLOEXEC"))
+    except OSError:
+        return -1
+
+
+def page_aligned(size: int) -> memoryview:
+    """Return a buffer of zeros that begins with a page of memory, as direct writes need."""
+    return memoryview(mmap.mmap(-1, size))
 
 
 def length_of(descriptor: int) -> int:

@@ -58,7 +58,7 @@ def convert(
             source = opened.enter_context(open_chain(source))
         return convert_chain(
             source,
-            _open_sink(destination, source, force=force),
+            _open_sink(destination, source, force=force, direct=sync),
             sparse_size=sparse_size,
             workers=workers,
             clone=clone,
@@ -70,8 +70,8 @@ def convert(
         )
 
 
-def _open_sink(destination: AnyPath | Sink, chain: Chain, *, force: bool) -> Sink:
+def _open_sink(destination: AnyPath | Sink, chain: Chain, *, force: bool, direct: bool) -> Sink:
     if isinstance(destination, Sink):
         return destination
     size = chain.virtual_disk_size
-    return open_sink(destination, size, replace=force, inputs=chain.identities)
+    return open_sink(destination, size, replace=force, inputs=chain.identities, direct=direct)

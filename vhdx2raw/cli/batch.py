@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -17,7 +17,7 @@ from vhdx2raw.cli.interruption import defer, raise_if_interrupted
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.words import answer, say
 from vhdx2raw.errors import OutputError, Vhdx2rawError
-from vhdx2raw.progress import ProgressCallback
+from vhdx2raw.progress import PROGRESS_SECONDS, ProgressCallback
 from vhdx2raw.sinks import Identity
 from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, worded
 from vhdx2raw.source import identity_of
@@ -97,11 +97,12 @@ class Batch:
                 pool.submit(self._run_task, task, total, index) for index, task in enumerate(tasks)
             ]
             try:
-                results = [future.result() for future in futures]
+                _wait_for(futures)
             except BaseException:
                 for future in futures:
                     future.cancel()
                 raise
+        results = [future.result() for future in futures]
         counts = Counter(result.status for result in results)
         if self.tells or counts["failed"]:
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
@@ -181,3 +182,16 @@ def _size_of(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:  # told when it is opened
         return 0
+
+
+def _wait_for(futures: list[Future[_Result]]) -> None:
+    """Wait until all are done, or one has raised, which is raised here.
+
+    Never for long at a time: a signal may come to any thread, and is answered by this one only
+    when it wakes.
+    """
+    pending = set(futures)
+    while pending:
+        done, pending = wait(pending, PROGRESS_SECONDS, FIRST_EXCEPTION)
+        for future in done:
+            future.result()

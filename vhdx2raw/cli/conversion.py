@@ -109,6 +109,7 @@ class Wishes:
             replace=self.force,
             inputs=chain.identities,
             target_is_zero=self.target_is_zero,
+            direct=self.sync,
         )
 
     def _copy(self, chain: Chain, sink: Sink, show: ProgressCallback) -> ConversionResult:

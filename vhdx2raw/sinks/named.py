@@ -18,6 +18,7 @@ def open_sink(
     replace: bool = False,
     inputs: Collection[Identity] = (),
     target_is_zero: bool = False,
+    direct: bool = False,
 ) -> SparseFileSink | BlockDeviceSink:
     """Open a block device, or make a regular file, whichever `path` asks for.
 
@@ -26,6 +27,7 @@ def open_sink(
         size: Bytes of the virtual disk.
         replace: Whether what is there already may be lost.
         inputs: The files that are read, none of which may be overwritten.
+        direct: Whether a file is written past the page cache where the host can do that.
         target_is_zero: Whether the device reads as zeros already; a new file always does.
 
     Raises:
@@ -36,7 +38,7 @@ def open_sink(
         return BlockDeviceSink(
             path, size, replace=replace, inputs=inputs, target_is_zero=target_is_zero
         )
-    return SparseFileSink(path, size, replace=replace, inputs=inputs)
+    return SparseFileSink(path, size, replace=replace, inputs=inputs, direct=direct)
 
 
 def _is_block_device(path: str | os.PathLike[str]) -> bool:

@@ -21,6 +21,7 @@ from vhdx2raw.sinks.base import (
     worded,
     write_fully,
 )
+from vhdx2raw.sinks.direct import MIN_SIZE, DirectWriter
 
 FICLONERANGE = 0x4020940D
 MAX_STEM_SIZE = 200
@@ -43,6 +44,7 @@ class SparseFileSink:
         *,
         replace: bool = False,
         inputs: Collection[Identity] = (),
+        direct: bool = False,
     ) -> None:
         """Make a temporary file of its final length, all of it a hole, beside `path`.
 
@@ -51,6 +53,8 @@ class SparseFileSink:
             size: Bytes of the virtual disk.
             replace: Whether a file that has this name already may be replaced.
             inputs: The files that are read, none of which may be the output.
+            direct: Whether to write past the page cache where the host can: faster for whoever
+                waits for stable storage, slower for others.
 
         Raises:
             OutputError: The output exists, is an input, or there is no room for it.
@@ -69,6 +73,7 @@ class SparseFileSink:
         self.readable_path = str(self._temporary)
         self._exists = False
         self._descriptor = -1
+        self._direct: DirectWriter | None = None
         try:
             flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
             # What replaces a file is never open to more people than that is, not for a moment.
@@ -78,6 +83,8 @@ class SparseFileSink:
             if replaced:
                 host.take_over(self._descriptor, replaced)
             host.set_length(self._descriptor, size)
+            if direct and size >= MIN_SIZE:
+                self._direct = DirectWriter(self._descriptor)
         except BaseException as error:
             self.abort()
             raise worded(error, self.name) from error
@@ -103,6 +110,11 @@ class SparseFileSink:
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Put all of `data` at its place."""
+        try:
+            if self._direct and self._direct.write(virtual_offset, data):
+                return
+        except OSError as error:
+            raise worded(error, self.name) from error
         write_fully(self._descriptor, virtual_offset, data, self.name)
 
     def zero(self, virtual_offset: int, length: int) -> None:
@@ -175,5 +187,9 @@ class SparseFileSink:
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        try:
+            if self._direct:
+                self._direct.close()
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
