@@ -1,6 +1,6 @@
 # make run    convert the sample, or your own disk: make run SRC=disk.vhdx DST=disk.img
 # make test   run every test
-# make check  lint, types and tests: what CI runs
+# make check  lint, types and tests; make coverage  tests with the lines and branches they reach
 # make fuzz   try hostile images until interrupted, or: make fuzz FUZZ_OPTIONS="--seconds 60 --seed 7"
 # make docs   write docs/cli.md and the manual page anew from the commands
 # make dist   build the wheel and the source distribution; make zipapp: a single file for Python
@@ -16,7 +16,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEEL := dist/vhdx2raw-$(VERSION)-py3-none-any.whl
 CHECKOUT_TESTS := wheel.py packaging.py zipapp.py
 
-.PHONY: run test lint types check docs fuzz fuzz-coverage bench dist zipapp \
+.PHONY: run test coverage lint types check docs fuzz fuzz-coverage bench dist zipapp \
 	test-wheel test-lowest clean
 
 run: $(VENV)/.run
@@ -25,6 +25,9 @@ run: $(VENV)/.run
 
 test: $(VENV)/.dev
 	$(BIN)/pytest $(PYTEST_OPTIONS)
+
+coverage: $(VENV)/.dev
+	$(BIN)/pytest --cov --cov-report=term $(PYTEST_OPTIONS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
