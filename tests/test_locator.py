@@ -233,6 +233,15 @@ def test_duplicate_key_with_another_value_is_refused(key: str) -> None:
     assert_corrupt(item, "R97", f"the key {key} has two different values (MS-VHDX 2.6.2.6.2)")
 
 
+def test_a_hostile_key_makes_no_long_message_and_no_second_line() -> None:
+    key = "k\n" * 8000
+    item = parent_locator([LINK, NAME, (key, LINKAGE), (key, "another")])
+    with pytest.raises(CorruptImageError, match="has two different values") as caught:
+        read_parent_locator(item, Findings())
+    assert len(str(caught.value)) < 1000
+    assert "\n" not in str(caught.value)
+
+
 # -- linkage (R98, R99, R101) ----------------------------------------------------------------
 
 

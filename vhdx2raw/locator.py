@@ -6,7 +6,13 @@ import re
 from dataclasses import dataclass
 from uuid import UUID
 
-from vhdx2raw.errors import CorruptImageError, Finding, Findings, UnsupportedImageError
+from vhdx2raw.errors import (
+    CorruptImageError,
+    Finding,
+    Findings,
+    UnsupportedImageError,
+    quote,
+)
 from vhdx2raw.structures import (
     MAX_LOCATOR_ENTRIES,
     VHDX_PARENT_LOCATOR,
@@ -86,7 +92,7 @@ def _read_entries(item: bytes, findings: Findings) -> dict[str, str]:
         key = _read_key(item, entry, findings)
         value = _read_value(item, entry, findings)
         if entries.setdefault(key, value) != value:
-            raise _corrupt("R97", f"the key {key} has two different values", "2.6.2.6.2")
+            raise _corrupt("R97", f"the key {quote(key)} has two different values", "2.6.2.6.2")
     return entries
 
 
