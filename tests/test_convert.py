@@ -383,7 +383,7 @@ def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert peak < 6 * MIB  # four buffers, and what is little
+    assert peak < 4 * MIB
 
 
 # -- numbers out of their range ------------------------------------------------------------------

@@ -113,18 +113,13 @@ def convert(
             sink = hashing = HashingSink(sink, hash_algorithm)
         copy = _Copy(chain, sink, sparse_size, clone=clone)
         passes = 2 if verify else 1
-        total = copy.total_bytes * passes
-
-        def tell(done: int, _total: int) -> None:
-            progress(done, total)
-
-        copy.run(workers or default_workers(), tell)
+        copy.run(workers or default_workers(), lambda done, all_: progress(done, all_ * passes))
         if sync or verify:
             sink.flush()
         if verify:
             _verify(chain, sink, copy.total_bytes, progress)
         changes = chain.find_changes() if allow_changed else chain.require_unchanged()
-        progress(copy.done_bytes * passes, total)
+        progress(copy.done_bytes * passes, copy.total_bytes * passes)
         sink.commit()
     except BaseException:
         sink.abort()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import typer
 
@@ -86,34 +86,63 @@ def run(
         verify=verify,
         allow_changed=allow_changed,
     )
-    if quiet and verbose:
-        raise typer.BadParameter("-q and -v contradict each other")
-    if salvage and verify:
-        raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
-    if mapfile is not None and not salvage:
-        raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
+    _check_options(wishes, quiet=quiet, verbose=verbose)
     as_json = as_json or output is options.OutputFormat.JSON
     progress = options.choose_progress(progress, short=short_progress, quiet=quiet)
-    tells = verbose or (is_terminal(sys.stderr) and not quiet)
+    job = _Job(wishes, progress, as_json, verbose or (is_terminal(sys.stderr) and not quiet))
     if output_dir is None:
-        if jobs > 1 or skip_existing:
+        job.convert_one(paths, for_batch=jobs > 1 or skip_existing)
+    else:
+        job.convert_many(paths, output_dir, jobs, skip_existing=skip_existing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is wished, and how it is told."""
+
+    wishes: Wishes
+    progress: ProgressMode
+    as_json: bool
+    tells: bool
+
+    def convert_one(self, paths: list[str], *, for_batch: bool) -> None:
+        """Convert SRC to DST."""
+        if for_batch:
             raise typer.BadParameter("--jobs and --skip-existing need --output-dir")
-        source, destination = _check_pair(paths, wishes, as_json=as_json)
-        with show_progress(progress) as show:
-            outcome = wishes.convert(source, destination, show)
-        outcome.tell(tells)
-        if as_json:
+        source, destination = _check_pair(paths, self.wishes, as_json=self.as_json)
+        with show_progress(self.progress) as show:
+            outcome = self.wishes.convert(source, destination, show)
+        outcome.tell(self.tells)
+        if self.as_json:
             answer(json.dumps(outcome.facts(), indent=2))
         else:
             outcome.answer_digest()
-        exit_code = outcome.exit_code
-    else:
-        _check_batch(paths, wishes)
-        wishes = replace(wishes, workers=workers or max(1, default_workers() // jobs))
-        batch = Batch(wishes, jobs, skip_existing, progress, as_json, tells)
-        exit_code = batch.run(plan(paths, output_dir))
+        _exit_with(outcome.exit_code)
+
+    def convert_many(
+        self, sources: list[str], folder: str, jobs: int, *, skip_existing: bool
+    ) -> None:
+        """Convert every SRC to a file in a folder."""
+        _check_batch(sources, self.wishes)
+        workers = self.wishes.workers or max(1, default_workers() // jobs)
+        wishes = replace(self.wishes, workers=workers)
+        batch = Batch(wishes, jobs, skip_existing, self.progress, self.as_json, self.tells)
+        _exit_with(batch.run(plan(sources, folder)))
+
+
+def _exit_with(exit_code: int) -> None:
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _check_options(wishes: Wishes, *, quiet: bool, verbose: bool) -> None:
+    """Refuse what contradicts itself, before anything is opened."""
+    if quiet and verbose:
+        raise typer.BadParameter("-q and -v contradict each other")
+    if wishes.salvage and wishes.verify:
+        raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
+    if wishes.mapfile is not None and not wishes.salvage:
+        raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
 
 
 def _check_batch(sources: list[str], wishes: Wishes) -> None:
