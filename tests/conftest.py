@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from vhdx2raw.extents import ExtentKind, iter_extents
 from vhdx2raw.image import VhdxImage, open_image
 
 LARGEST_WHOLE_COMPARISON = 64 * MIB
+
+# What a shell starts in the background ignores SIGINT, and so would every program that a test
+# starts in order to interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def disk_bytes(image: VhdxImage, virtual_offset: int, length: int) -> bytes:
