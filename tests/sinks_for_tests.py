@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from threading import Lock
 
+from tests.imagebuilder import MIB
+
 Call = tuple[str] | tuple[str, int, int]
 """("write", "zero" or "clone", virtual_offset, length), or ("flush",), ("commit",), ("abort",)."""
 
@@ -13,6 +15,7 @@ class RecordingSink:
 
     name = "a recorder"
     readable_path = None
+    piece_size = MIB
 
     def __init__(
         self,

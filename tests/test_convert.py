@@ -411,3 +411,27 @@ def test_less_than_one_worker_is_refused_and_leaves_no_output(tmp_path: Path, wo
     ):
         convert(chain, sink, workers=workers)
     assert [call[0] for call in sink.calls] == ["abort"]
+
+
+@pytest.mark.parametrize("size", [0, 2 * KIB, 12 * KIB, 2 * MIB])
+def test_a_sink_that_asks_for_impossible_pieces_is_refused_and_aborted(
+    tmp_path: Path, size: int
+) -> None:
+    sink = RecordingSink()
+    sink.piece_size = size
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match=f"piece_size {size} of the sink is no power of two"),
+    ):
+        convert(chain, sink)
+    assert [call[0] for call in sink.calls] == ["abort"]
+
+
+@pytest.mark.parametrize("size", [4 * KIB, 256 * KIB, MIB])
+def test_a_sink_gets_pieces_of_the_size_that_it_asks_for(tmp_path: Path, size: int) -> None:
+    sink = RecordingSink()
+    sink.piece_size = size
+    with opened(tmp_path, ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})) as chain:
+        convert(chain, sink)
+    writes = sorted(call[1:] for call in sink.calls if call[0] == "write")
+    assert writes == [(start, size) for start in range(0, 2 * MIB, size)]

@@ -24,9 +24,6 @@ from vhdx2raw.structures import KIB, MIB
 from vhdx2raw.workers import share_work
 from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS, fill_zeros, iter_runs
 
-PIECE_SIZE = MIB
-"""Bytes read and written at once: large enough for the kernel to hold them in large folios, small
-enough to bound the memory of many threads."""
 ZERO_SIZE = 64 * MIB
 """Bytes made zero at once where that is work: enough to be few requests, few enough to be stopped
 in between."""
@@ -108,7 +105,7 @@ def convert(
     """
     hashing: HashingSink | None = None
     try:
-        _check_numbers(sparse_size, workers)
+        _check_numbers(sparse_size, workers, sink.piece_size)
         if hash_algorithm:
             sink = hashing = HashingSink(sink, hash_algorithm)
         copy = _Copy(chain, sink, sparse_size, clone=clone)
@@ -139,12 +136,14 @@ def _verify(chain: Chain, sink: Sink, moved: int, progress: ProgressCallback) ->
     verify_output(disk, sink.readable_path, name=sink.name, progress=tell)
 
 
-def _check_numbers(sparse_size: int, workers: int | None) -> None:
+def _check_numbers(sparse_size: int, workers: int | None, piece_size: int) -> None:
     in_range = MIN_SPARSE_SIZE <= sparse_size <= MAX_SPARSE_SIZE
     if sparse_size and not (in_range and sparse_size.bit_count() == 1):
         raise ValueError(f"sparse_size {sparse_size} is neither 0 nor a power of two in its range")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
+    if not 4 * KIB <= piece_size <= MAX_BUFFER_SIZE or piece_size.bit_count() != 1:
+        raise ValueError(f"piece_size {piece_size} of the sink is no power of two in its range")
 
 
 def default_workers() -> int:
@@ -164,7 +163,7 @@ class _Copy:
         self._sink = sink
         self._virtual_disk_size = chain.virtual_disk_size
         self._sparse_size = sparse_size
-        self._piece_size = max(PIECE_SIZE, sparse_size)
+        self._piece_size = max(sink.piece_size, sparse_size)
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
         self.lost = LostRanges()
         self._salvaging = chain.salvaging

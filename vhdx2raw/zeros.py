@@ -2,7 +2,7 @@
 
 The tests run at the speed of memory: `bytes.startswith` is a `memcmp`, while comparing a
 memoryview with `==` looks at one byte at a time. A granule can only be zero if its first byte is,
-so a slice with a stride finds the candidates without an object for each granule.
+so a slice with a stride finds where zeros may begin without an object for each granule.
 """
 
 from __future__ import annotations
@@ -36,27 +36,39 @@ def iter_runs(buffer: memoryview, granule: int) -> Iterator[tuple[bool, int, int
     """Yield (is zero, start, end) for the runs that tile `buffer`, in bytes.
 
     Runs alternate between the two kinds and are cut at multiples of `granule` bytes. Zeros that
-    do not fill a granule count as data.
+    do not fill a granule count as data. `buffer` has at most `MAX_BUFFER_SIZE` bytes.
     """
     size = len(buffer)
-    if size and is_zero(buffer):
-        yield True, 0, size
-        return
     first_bytes = bytes(buffer[::granule])
-    done = 0  # where the current run of data begins
-    zero_start = 0  # where the run of zeros before it begins
+    done = 0
     index = first_bytes.find(0)
     while index >= 0:
         start = index * granule
-        if is_zero(buffer[start : start + granule]):
+        end = _end_of_zeros(buffer, start, granule)
+        if start < end:
             if done < start:
-                if zero_start < done:
-                    yield True, zero_start, done
                 yield False, done, start
-                zero_start = start
-            done = min(start + granule, size)
-        index = first_bytes.find(0, index + 1)
-    if zero_start < done:
-        yield True, zero_start, done
+            yield True, start, end
+            done = end
+        # Where the zeros end there is a granule of data, unless it is the end of everything.
+        index = first_bytes.find(0, end // granule + 1)
     if done < size:
         yield False, done, size
+
+
+def _end_of_zeros(buffer: memoryview, start: int, granule: int) -> int:
+    """Return where the zeros end that begin at `start`, in whole granules.
+
+    Looks at twice as much each time, and then at half as much, so that a long run takes a few
+    comparisons and not one for each granule.
+    """
+    size = len(buffer)
+    span = granule
+    while start < size and is_zero(buffer[start : start + span]):
+        start = min(start + span, size)
+        span *= 2
+    while start < size and span > granule:
+        span //= 2
+        if is_zero(buffer[start : start + span]):
+            start = min(start + span, size)
+    return start

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
+from vhdx2raw.structures import KIB
 
 STANDARD_OUTPUT = "standard output"
 IS_INPUT = "is the input itself"
@@ -29,6 +30,10 @@ NO_OUTPUT_HINTS = {
 CLONE_ALIGNMENT = 4096
 """Bytes; the block size of the file systems that share storage."""
 
+PIECE_SIZE = 256 * KIB
+"""Bytes to write at once through the page cache. The kernel looks for memory in pieces as large as
+the writes, and large ones are seldom at hand; small ones are many calls."""
+
 Identity = tuple[int, int]
 """What tells a file from every other: `Source.identity`."""
 
@@ -43,6 +48,9 @@ class Sink(Protocol):
     """Whether `zero` can be called at all."""
     zeroing_is_work: bool
     """Whether `zero` takes time. Then it counts as progress, and is asked for in limited ranges."""
+
+    piece_size: int
+    """Bytes that it takes best at once: a power of two from 4 KiB to 1 MiB."""
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.geometry import ceil_div
-from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, Identity, worded, write_fully
+from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, PIECE_SIZE, Identity, worded, write_fully
 from vhdx2raw.source import BLOCK_DEVICE, identity_of
 from vhdx2raw.structures import KIB
 from vhdx2raw.zeros import ZEROS
@@ -54,6 +54,7 @@ class BlockDeviceSink:
 
     sequential = False
     makes_holes = True
+    piece_size = PIECE_SIZE
 
     def __init__(
         self,

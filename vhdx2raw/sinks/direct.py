@@ -10,10 +10,12 @@ import errno
 import os
 
 from vhdx2raw import host
-from vhdx2raw.structures import KIB
+from vhdx2raw.structures import KIB, MIB
 
 ALIGNMENT = 4 * KIB
 """Bytes; of offset, length and memory. More than any disk asks for."""
+DIRECT_PIECE_SIZE = MIB
+"""Bytes to write at once; each write is waited for."""
 MIN_SIZE = 128 * KIB
 """Bytes; what is smaller waits too long for the disk, once for each piece."""
 

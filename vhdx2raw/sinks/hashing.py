@@ -26,6 +26,7 @@ class HashingSink:
         self._hash = new_hash(algorithm)
         self._position = 0
         self.makes_holes = inner.makes_holes
+        self.piece_size = inner.piece_size
         self.name = inner.name
         self.readable_path = inner.readable_path
 

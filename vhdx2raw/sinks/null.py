@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vhdx2raw.sinks.base import PIECE_SIZE
+
 
 class NullSink:
     """Takes everything and keeps nothing: the way to measure the reading side."""
@@ -11,6 +13,7 @@ class NullSink:
     sequential = False
     makes_holes = True
     zeroing_is_work = False
+    piece_size = PIECE_SIZE
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Forget `data`."""

@@ -17,11 +17,12 @@ from vhdx2raw.sinks.base import (
     EXISTS_HINT,
     IS_INPUT,
     IS_INPUT_HINT,
+    PIECE_SIZE,
     Identity,
     worded,
     write_fully,
 )
-from vhdx2raw.sinks.direct import MIN_SIZE, DirectWriter
+from vhdx2raw.sinks.direct import DIRECT_PIECE_SIZE, MIN_SIZE, DirectWriter
 
 FICLONERANGE = 0x4020940D
 MAX_STEM_SIZE = 200
@@ -36,6 +37,7 @@ class SparseFileSink:
     sequential = False
     makes_holes = True
     zeroing_is_work = False
+    piece_size = PIECE_SIZE
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class SparseFileSink:
             host.set_length(self._descriptor, size)
             if direct and size >= MIN_SIZE:
                 self._direct = DirectWriter(self._descriptor)
+                self.piece_size = DIRECT_PIECE_SIZE
         except BaseException as error:
             self.abort()
             raise worded(error, self.name) from error

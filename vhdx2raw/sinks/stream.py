@@ -8,7 +8,14 @@ from collections.abc import Collection
 from typing import IO
 
 from vhdx2raw.errors import OutputError
-from vhdx2raw.sinks.base import IS_INPUT, IS_INPUT_HINT, STANDARD_OUTPUT, Identity, worded
+from vhdx2raw.sinks.base import (
+    IS_INPUT,
+    IS_INPUT_HINT,
+    PIECE_SIZE,
+    STANDARD_OUTPUT,
+    Identity,
+    worded,
+)
 from vhdx2raw.source import identity_of
 
 
@@ -18,6 +25,7 @@ class StreamSink:
     sequential = True
     makes_holes = False
     zeroing_is_work = False
+    piece_size = PIECE_SIZE
     readable_path = None
 
     def __init__(self, stream: IO[bytes], *, inputs: Collection[Identity] = ()) -> None:
