@@ -6,7 +6,6 @@ import io
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,10 +269,10 @@ STATE = FileState(SIZE, 5, (b"first", b"second"))
 @pytest.mark.parametrize(
     ("after", "section"),
     [
-        (replace(STATE, size=0, modified_ns=6, headers=(b"", b"")), "file"),
-        (replace(STATE, modified_ns=6, headers=(b"", b"")), "header 1"),
-        (replace(STATE, modified_ns=6, headers=(b"first", b"")), "header 2"),
-        (replace(STATE, modified_ns=4), "file"),
+        (STATE._replace(size=0, modified_ns=6, headers=(b"", b"")), "file"),
+        (STATE._replace(modified_ns=6, headers=(b"", b"")), "header 1"),
+        (STATE._replace(modified_ns=6, headers=(b"first", b"")), "header 2"),
+        (STATE._replace(modified_ns=4), "file"),
     ],
 )
 def test_the_most_telling_change_is_told(after: FileState, section: str) -> None:

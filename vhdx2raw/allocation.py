@@ -7,7 +7,7 @@ checked before the first byte is converted, in one walk.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vhdx2raw.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
 from vhdx2raw.errors import (
@@ -34,8 +34,7 @@ from vhdx2raw.structures import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(NamedTuple):
     """How the payload blocks of a disk are stored; that it exists proves that the BAT is sound.
 
     Attributes:

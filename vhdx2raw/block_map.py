@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntFlag, auto
 from itertools import groupby
 from typing import NamedTuple
@@ -191,8 +190,7 @@ class CellRun(NamedTuple):
     holding: Holding
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
+class Grid(NamedTuple):
     """A range of the virtual disk as cells of one size.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -32,8 +31,7 @@ class ExtentKind(Enum):
     """Nobody knows. Only what was opened to be salvaged has such ranges; they read as zeros."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(NamedTuple):
     """A range of the virtual disk and where its bytes come from.
 
     Attributes:

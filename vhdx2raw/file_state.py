@@ -6,15 +6,14 @@ when the file is opened, and looked at again when everything has been read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vhdx2raw.errors import Finding, TruncatedImageError
 from vhdx2raw.source import Source
 from vhdx2raw.structures import HEADER_OFFSETS, HEADER_SIZE
 
 
-@dataclass(frozen=True, slots=True)
-class FileState:
+class FileState(NamedTuple):
     """What tells one state of a file from the next.
 
     Attributes:

@@ -7,7 +7,7 @@ its sector bitmap block, in every type of disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vhdx2raw.structures import SECTORS_PER_CHUNK
 
@@ -17,8 +17,7 @@ def ceil_div(dividend: int, divisor: int) -> int:
     return -(-dividend // divisor)
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """The sizes of a disk, and every count and index that follows from them.
 
     Attributes:

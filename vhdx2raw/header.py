@@ -6,7 +6,7 @@ is never looked at again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vhdx2raw.errors import (
     CorruptImageError,
@@ -30,8 +30,7 @@ from vhdx2raw.structures import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderSection:
+class HeaderSection(NamedTuple):
     """What the start of the file says before any log is replayed.
 
     Attributes:
@@ -50,8 +49,7 @@ class HeaderSection:
         return self.header.log_guid != ZERO_GUID
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(NamedTuple):
     """One of the two copies of a structure.
 
     Attributes:

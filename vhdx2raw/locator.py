@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from vhdx2raw.errors import (
@@ -28,8 +28,7 @@ PATH_KEYS = ("relative_path", "volume_path", "absolute_win32_path")
 _GUID = re.compile(r"\{?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\}?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class ParentLocator:
+class ParentLocator(NamedTuple):
     """What a child knows of its parent.
 
     Attributes:

@@ -8,8 +8,8 @@ later room asks whether it was dirty.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from vhdx2raw.errors import (
     TRUNCATED_HINT,
@@ -54,8 +54,7 @@ class LogState(Enum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True, slots=True)
-class LogReport:
+class LogReport(NamedTuple):
     """What was done with the log of a file.
 
     Attributes:

@@ -7,8 +7,8 @@ last entry is what a crash leaves behind. An entry may run over the end of the r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from vhdx2raw.crc import crc32c
 from vhdx2raw.errors import CorruptImageError, Finding
@@ -36,8 +36,7 @@ CHECKSUM_ROUNDS = 4
 is enough for them; overlapping ones are made to cost time."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """An entry that obeys every rule.
 
     Attributes:

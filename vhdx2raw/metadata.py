@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from vhdx2raw.errors import CorruptImageError, Finding, Findings, Severity
@@ -28,8 +27,7 @@ from vhdx2raw.structures import (
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(NamedTuple):
     """The known metadata items; that it exists is the proof that they were checked.
 
     Attributes:

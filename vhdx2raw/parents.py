@@ -12,8 +12,8 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.locator import ParentLocator
@@ -26,8 +26,7 @@ _ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:")
 OUTSIDE = "lies outside of the child's folder and of every --parent-dir"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A place where a parent may lie.
 
     Attributes:

@@ -7,13 +7,12 @@ even where a differencing disk changes its source every sector.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from vhdx2raw.extents import Extent, ExtentKind
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A range of the virtual disk to be made in one go.
 
     Attributes:

@@ -6,8 +6,8 @@ Reads through the replayed log, which may rewrite both copies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 from uuid import UUID
 
 from vhdx2raw.errors import CorruptImageError, Finding, Findings, UnsupportedImageError
@@ -31,8 +31,7 @@ REQUIRED_FLAG = 1
 KNOWN_REGIONS = {BAT_REGION: "BAT region", METADATA_REGION: "metadata region"}
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A piece of the file that belongs to one purpose.
 
     Attributes:
@@ -51,8 +50,7 @@ class Region:
         return self.file_offset + self.length
 
 
-@dataclass(frozen=True, slots=True)
-class RegionTable:
+class RegionTable(NamedTuple):
     """Where the regions lie.
 
     Attributes:
@@ -151,7 +149,7 @@ def _read_table(source: Source, number: int, findings: Findings) -> Copy:
         count = RegionTableHeader.unpack(copy.raw).entry_count
         if count > MAX_TABLE_ENTRIES:
             problem = f"it claims {count} entries, at most {MAX_TABLE_ENTRIES} fit"
-            return replace(copy, problem=problem)
+            return copy._replace(problem=problem)
     return copy
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -24,12 +25,12 @@ class Run(NamedTuple):
     sector_count: int
 
 
+@cache
 def _runs_of_byte(byte: int) -> tuple[Run, ...]:
     bits = (byte >> bit & 1 for bit in range(8))
     return tuple(Run(bool(bit), len(list(group))) for bit, group in groupby(bits))
 
 
-_RUNS_OF_BYTE = tuple(_runs_of_byte(byte) for byte in range(256))
 # Bitmaps are mostly long stretches of one kind, which cost one match each.
 _STRETCH = re.compile(rb"\x00+|\xff+|[^\x00\xff]+", re.DOTALL)
 
@@ -60,4 +61,4 @@ def _iter_stretches(bitmap: bytes) -> Iterator[Run]:
             yield Run(stretch[0] == 0xFF, 8 * len(stretch))  # noqa: PLR2004
         else:
             for byte in stretch:
-                yield from _RUNS_OF_BYTE[byte]
+                yield from _runs_of_byte(byte)

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import typer
 
@@ -102,8 +102,7 @@ def _open_as_it_begins(
     return RawFile(path)
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
+class _Report(NamedTuple):
     """What was compared, and what was found."""
 
     name: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from vhdx2raw import host
 from vhdx2raw.acceptance import require_acceptable
@@ -33,8 +33,7 @@ SALVAGED = 3
 """The exit code of a conversion that is done, though parts could not be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(NamedTuple):
     """What the user wants of every conversion of a run."""
 
     parents: list[str]
@@ -127,8 +126,7 @@ class Wishes:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one conversion that did not fail."""
 
     wishes: Wishes

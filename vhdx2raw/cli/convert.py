@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import typer
 
 from vhdx2raw.cli import convert_options, options
-from vhdx2raw.cli.batch import Batch, plan
 from vhdx2raw.cli.conversion import Wishes
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
 from vhdx2raw.cli.progress import ProgressMode, show_progress
@@ -96,8 +95,7 @@ def run(
         job.convert_many(paths, output_dir, jobs, skip_existing=skip_existing)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """What is wished, and how it is told."""
 
     wishes: Wishes
@@ -123,9 +121,12 @@ class _Job:
         self, sources: list[str], folder: str, jobs: int, *, skip_existing: bool
     ) -> None:
         """Convert every SRC to a file in a folder."""
+        # It brings what runs many at a time, which takes a while to load.
+        from vhdx2raw.cli.batch import Batch, plan  # noqa: PLC0415
+
         _check_batch(sources, self.wishes)
         workers = self.wishes.workers or max(1, default_workers() // jobs)
-        wishes = replace(self.wishes, workers=workers)
+        wishes = self.wishes._replace(workers=workers)
         batch = Batch(wishes, jobs, skip_existing, self.progress, self.as_json, self.tells)
         _exit_with(batch.run(plan(sources, folder)))
 

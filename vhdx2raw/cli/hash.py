@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import typer
@@ -96,8 +95,7 @@ class _Outcome(NamedTuple):
     exit_code: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
+class _Job(NamedTuple):
     """How every image is hashed."""
 
     algorithm: str

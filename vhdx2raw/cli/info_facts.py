@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from vhdx2raw import host
 from vhdx2raw.bat import OCCUPYING_STATES
@@ -20,8 +19,7 @@ DEFAULT_SECTOR_SIZE: Final = 512
 """Bytes of a sector of a loop device, unless another size is asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """The disk that is asked about.
 
     Attributes:

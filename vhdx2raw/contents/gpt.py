@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from vhdx2raw.contents.partition_types import GPT_TYPES
@@ -21,8 +20,7 @@ _ENTRY: Final = struct.Struct("<16s16sQQQ72s")
 _CHECKSUM_OFFSET: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(NamedTuple):
     """One of the two headers."""
 
     signature: bytes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
+from typing import NamedTuple
 
 from vhdx2raw.contents.partition_types import EXTENDED, MBR_TYPES, PROTECTIVE
 from vhdx2raw.contents.volumes import Volume
@@ -20,8 +20,7 @@ class Scheme(str, Enum):
     """A GPT, some of whose partitions are in the MBR as well."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """One partition.
 
     Attributes:
@@ -60,8 +59,7 @@ class Partition:
         return self.type_id == mbr_type_id(PROTECTIVE)
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionTable:
+class PartitionTable(NamedTuple):
     """A partition table.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from vhdx2raw.contents.gpt import has_gpt, read_gpt
 from vhdx2raw.contents.mbr import read_mbr
@@ -23,8 +22,7 @@ NO_PROTECTION: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(NamedTuple):
     """What lies inside a disk.
 
     Attributes:
@@ -89,7 +87,7 @@ def _read_table(disk: Disk, sector_size: int, problems: list[str]) -> PartitionT
     if mbr is None or not protected:
         problems.append(NO_PROTECTION)
     elif len(mbr.partitions) > 1:
-        table = replace(table, scheme=Scheme.HYBRID)
+        table = table._replace(scheme=Scheme.HYBRID)
     if table.sector_size != sector_size:
         problems.append(
             f"the GPT is one for sectors of {table.sector_size} bytes, but those of the disk have"
@@ -103,7 +101,7 @@ def _with_volumes(disk: Disk, table: PartitionTable) -> PartitionTable:
     partitions = tuple(
         part
         if part.is_extended or part.is_protective
-        else replace(part, volume=identify_volume(disk, part.start, part.end))
+        else part._replace(volume=identify_volume(disk, part.start, part.end))
         for part in table.partitions
     )
-    return replace(table, partitions=partitions)
+    return table._replace(partitions=partitions)
