@@ -70,5 +70,5 @@ def _end_of_zeros(buffer: memoryview, start: int, granule: int) -> int:
     while start < size and span > granule:
         span //= 2
         if is_zero(buffer[start : start + span]):
-            start = min(start + span, size)
+            start += span
     return start
