@@ -117,7 +117,9 @@ def test_the_wheel_is_for_every_host_and_small(wheel: zipfile.ZipFile) -> None:
 def test_the_source_distribution_holds_all_that_its_tests_and_its_makefile_read(
     sdist: Path,
 ) -> None:
-    for name in ("README.md", "LICENSE", "CHANGELOG.md", "Makefile", "pyproject.toml"):
+    documents = [path.name for path in ROOT.glob("*.md")]
+    assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"} <= set(documents)
+    for name in (*documents, "LICENSE", "Makefile", "pyproject.toml"):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes(), name
     for folder in ("vhdx2raw", "tests", "testdata", "benchmarks", "tools", "docs"):
         assert files_below(sdist / folder) == files_below(ROOT / folder), folder
