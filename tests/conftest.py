@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.imagebuilder import KIB, MIB, ImageSpec
 from vhdx2raw.chain import Chain
@@ -20,6 +21,15 @@ LARGEST_WHOLE_COMPARISON = 64 * MIB
 # What a shell starts in the background ignores SIGINT, and so would every program that a test
 # starts in order to interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says something about the machine, and nothing about the package.
+settings.register_profile(
+    "without times",
+    settings(),  # as hypothesis decides, here or on a server
+    deadline=None,
+    suppress_health_check=(*settings().suppress_health_check, HealthCheck.too_slow),
+)
+settings.load_profile("without times")
 
 
 def disk_bytes(image: VhdxImage, virtual_offset: int, length: int) -> bytes:

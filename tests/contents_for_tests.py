@@ -1,6 +1,5 @@
 """Disks for the tests of what lies inside: files, bytes made by hand, partition tables."""
 
-import os
 import shutil
 import struct
 import subprocess
@@ -14,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from tests.imagebuilder import KIB, MIB
+from tests.peers_for_tests import needs_program
 from vhdx2raw.contents import (
     Contents,
     read_contents,
@@ -30,9 +30,9 @@ BOOT_MARK = {510: b"\x55\xaa"}
 
 def demand(program: str) -> None:
     """Skip a test whose program is missing; fail if CI has to have it."""
-    if shutil.which(program) is None:
-        if os.environ.get("CI") and program in IN_CI:
-            pytest.fail(f"{program} must be there in CI")
+    if program in IN_CI:
+        needs_program(program)
+    elif shutil.which(program) is None:
         pytest.skip(f"{program} not found")
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,10 +49,9 @@ class Code:
         return reason if kind == "not run" else ""
 
     @property
-    def missing_programs(self) -> list[str]:
-        """What it uses that not every machine has, and this one has not."""
-        used = (name for name in OPTIONAL_PROGRAMS if re.search(rf"\b{name}\b", self.text))
-        return [name for name in used if not shutil.which(name, path=SEARCH_PATH)]
+    def optional_programs(self) -> list[str]:
+        """What it uses that not every machine has."""
+        return [name for name in OPTIONAL_PROGRAMS if re.search(rf"\b{name}\b", self.text)]
 
 
 def read_blocks(*languages: str) -> list[Code]:

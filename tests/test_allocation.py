@@ -16,9 +16,18 @@ from tests.imagebuilder import (
     RegionEntrySpec,
     golden_g1,
 )
-from vhdx2raw.allocation import check_allocation
+from vhdx2raw.allocation import _Walk, check_allocation
 from vhdx2raw.bat import Bat
-from vhdx2raw.errors import CorruptImageError, Findings, TruncatedImageError
+from vhdx2raw.check import check
+from vhdx2raw.disk import open_disk
+from vhdx2raw.errors import (
+    MAX_FINDINGS_PER_RULE,
+    CorruptImageError,
+    Findings,
+    Severity,
+    TruncatedImageError,
+)
+from vhdx2raw.extents import ExtentKind
 from vhdx2raw.structures import PayloadBlockState
 
 EMPTY_STATES = [0, 1, 2, 3]
@@ -356,3 +365,56 @@ def test_a_stray_bitmap_entry_owns_nothing_of_a_disk_without_a_parent(bench: Ben
     spec = ImageSpec(18 * block, block, blocks, bat_overrides={16: place | 6})
     pattern = "payload block 17 .*: the block lies where payload block 16 lies, at 0x1000000"
     bench.assert_refused(spec, CorruptImageError, "R84", pattern)
+
+
+def test_what_is_free_has_no_owner(bench: Bench) -> None:
+    spec = simple(6, 0)
+    image = bench.open(spec)
+    bat = Bat(image.source, image.regions.bat, image.geometry)
+    walk = _Walk(bat, image.regions, image.source.size, Findings())
+    block = spec.block_file_offset(0)
+    assert walk._find_owner(block, block + 1) == ("payload block 0", block)
+    with pytest.raises(AssertionError, match="what was taken has an owner"):
+        walk._find_owner(block + MIB, block + 2 * MIB)
+
+
+@pytest.mark.parametrize("entry", [2**64 - 4, 2**64 - 1, 0xFFFF_FFFF_FFFF_FFFC & ~0x7 | 4])
+def test_an_entry_of_all_ones_is_refused_like_any_other_garbage(bench: Bench, entry: int) -> None:
+    """None of them stands for an entry that could not be read."""
+    spec = simple(6, 6, 6)
+    spec.bat_overrides = {1: entry}
+    bench.assert_refused(spec, CorruptImageError, "R77", "reserved bits are set")
+
+
+def test_an_entry_of_all_ones_is_an_error_to_a_check_too(bench: Bench) -> None:
+    spec = simple(6, 6, 6)
+    spec.bat_overrides = {1: 2**64 - 4}
+    spec.write(bench.path)
+    report = check(bench.path)
+    rules = [finding.rule for severity, finding in report.results if severity is Severity.ERROR]
+    assert rules == ["R77", "R80"]
+
+
+def test_a_table_of_garbage_is_checked_without_wording_every_entry(bench: Bench) -> None:
+    spec = simple(*[0] * 200)
+    spec.bat_overrides = {index: (index << 20) | 0x8C for index in range(200)}
+    spec.write(bench.path)
+    report = check(bench.path)
+    for rule in ("R77", "R80"):
+        kept = [finding for _, finding in report.results if finding.rule == rule]
+        assert len(kept) == MAX_FINDINGS_PER_RULE
+        assert report.suppressed[Severity.ERROR, rule] == 200 - MAX_FINDINGS_PER_RULE
+
+
+def test_blocks_behind_one_without_a_place_are_held_against_the_file(bench: Bench) -> None:
+    """Offsets 0, 1, 2, ... MiB look like one run, but only the first has no place."""
+    spec = simple(6, 6, 6, 6, 6)
+    spec.bat_overrides = {index: index * MIB | 6 for index in range(5)}
+    spec.write(bench.path)
+    report = check(bench.path)
+    errors = [finding for severity, finding in report.results if severity is Severity.ERROR]
+    assert [finding.rule for finding in errors] == ["R78", "R84"]
+    assert "lies where the log lies, at 0x100000" in errors[1].problem
+    with open_disk(bench.path, salvage=True) as disk:
+        kinds = [(extent.kind, extent.length) for extent in disk.extents()]
+    assert kinds == [(ExtentKind.LOST, MIB), (ExtentKind.DATA, 4 * MIB)]

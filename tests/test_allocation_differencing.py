@@ -19,7 +19,7 @@ from tests.imagebuilder import (
     golden_g1,
     golden_g3,
 )
-from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.errors import MAX_FINDINGS_PER_RULE, CorruptImageError, TruncatedImageError
 from vhdx2raw.structures import PayloadBlockState
 
 BLOCK = 256 * MIB
@@ -260,3 +260,15 @@ def test_bitmaps_and_blocks_may_touch(bench: Bench) -> None:
     spec.bitmaps[0] = BitmapSpec(file_offset=4 * MIB)
     spec.bitmaps[1] = BitmapSpec(file_offset=5 * MIB + BLOCK)
     assert_opens(bench, spec)
+
+
+def test_many_odd_entries_of_bitmaps_give_few_warnings(bench: Bench) -> None:
+    spec = child_of(ImageSpec(64 * GIB, MIB), ".\\parent.vhdx")
+    chunks = 16
+    spec.bat_overrides = {(index + 1) * 4096 + index: 5 for index in range(chunks)}
+    few = [finding.rule for finding in bench.open(spec).warnings]
+    assert few.count("R83") == chunks
+    spec = child_of(ImageSpec(256 * GIB, MIB), ".\\parent.vhdx")
+    spec.bat_overrides = {(index + 1) * 4096 + index: 5 for index in range(64)}
+    many = [finding.rule for finding in bench.open(spec).warnings]
+    assert many.count("R83") == MAX_FINDINGS_PER_RULE

@@ -20,6 +20,7 @@ from tests.chains_for_tests import RELATIVE, base_disk
 from tests.cli_for_tests import MODULE, TIMEOUT, Outcome, run, run_program, small_disk, stored_zeros
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import GIB, MIB, Block, ImageSpec, child_of
+from tests.peers_for_tests import needs_program
 from tests.test_cli import progress_lines
 from tests.test_cli_output import run_on_terminal
 from tests.test_interruption import WORDS, ended, running
@@ -35,7 +36,6 @@ VALIDATOR = jsonschema.Draft202012Validator(
     SCHEMA, registry=Registry().with_resource("convert.json", SUMMARY)
 )
 SIZE = small_disk().virtual_disk_size
-SHA256SUM = shutil.which("sha256sum")
 GARBAGE = b"not a VHDX at all, but long enough to be looked at" * 100
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -197,13 +197,12 @@ def test_every_option_is_meant_for_every_file(folder: Path, capfd: Capture) -> N
     assert lines["b.vhdx"]["hash"]["digest"] == other_disk().expected_sha256()
 
 
-@pytest.mark.skipif(SHA256SUM is None, reason="sha256sum not found")
 def test_the_digests_of_a_batch_are_a_list_for_sha256sum(folder: Path, capfd: Capture) -> None:
     words = ["--hash", "sha256", "--jobs", "2", "--output-dir", "raw"]
     outcome = run(capfd, *words, "a.vhdx", "b.vhdx")
     assert outcome.exit_code == 0
-    assert SHA256SUM
-    check = [SHA256SUM, "--check", "--strict"]
+    sha256sum = needs_program("sha256sum")
+    check = [sha256sum, "--check", "--strict"]
     done = subprocess.run(check, input=outcome.out, text=True, check=True, capture_output=True)
     assert sorted(done.stdout.splitlines()) == ["raw/a.img: OK", "raw/b.img: OK"]
 
@@ -479,11 +478,9 @@ def test_a_signal_leaves_only_complete_outputs(
     words = ["--no-sync", "--output-dir", "raw", "--jobs", str(jobs)]
     with running(*words, "a.vhdx", *names, "b.vhdx") as process:
         wait_for_parts(process, folder / "raw", jobs)
-        sent = time.monotonic()
         for _ in range(1 if patience else 3):
             process.send_signal(number)
         assert ended(process) == (128 + number, WORDS[number])
-        assert time.monotonic() - sent < 5
     assert names_in(folder / "raw") == ["a.img"]
     assert has_expected_bytes(folder / "raw/a.img", small_disk())
 

@@ -17,6 +17,7 @@ import pytest
 
 from tests.files_for_tests import has_expected_bytes
 from tests.imagebuilder import KIB, MIB, Block, BlockState, ImageSpec
+from tests.peers_for_tests import run_as_superuser, skip_unless_ci
 from tests.sinks_for_tests import RecordingSink
 from vhdx2raw.chain import open_chain
 from vhdx2raw.convert import ConversionResult, convert
@@ -48,21 +49,6 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "disk.vhdx"
 
 
-def run_step(*command: str | Path) -> str:
-    """Run what only the superuser can do; skip the test where it cannot be done."""
-    if os.geteuid():
-        pytest.skip("only the superuser can make devices")
-    try:
-        done = subprocess.run(
-            [str(word) for word in command], check=False, capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip(f"{command[0]} not found")
-    if done.returncode:
-        pytest.skip(f"{command[0]} does not work here: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
 class Devices:
     """Makes loop devices on files, and detaches them."""
 
@@ -76,7 +62,7 @@ class Devices:
         return self.attach(self.backing, *options)
 
     def attach(self, file: Path, *options: str) -> Path:
-        device = run_step("losetup", "--find", "--show", *options, file)
+        device = run_as_superuser("losetup", "--find", "--show", *options, file)
         self._made.append(device)
         return Path(device)
 
@@ -306,10 +292,10 @@ def test_a_device_that_is_too_small_is_refused(devices: Devices) -> None:
 
 
 def test_a_mounted_device_is_refused(devices: Devices, device: Path, tmp_path: Path) -> None:
-    run_step("mkfs.ext4", "-q", device)
+    run_as_superuser("mkfs.ext4", "-q", device)
     folder = tmp_path / "mounted"
     folder.mkdir()
-    run_step("mount", device, folder)
+    run_as_superuser("mount", device, folder)
     try:
         before = devices.contents()
         error = refusal(device)
@@ -424,11 +410,11 @@ def test_a_loop_device_on_the_input_is_refused(
 def test_a_disk_and_its_partitions_are_the_same_bytes(devices: Devices) -> None:
     """Two partitions of one disk are not."""
     disk = devices.make(DEVICE_SIZE, "--partscan")
-    run_step("addpart", disk, "1", "2048", "4096")
-    run_step("addpart", disk, "2", "8192", "4096")
+    run_as_superuser("addpart", disk, "1", "2048", "4096")
+    run_as_superuser("addpart", disk, "2", "8192", "4096")
     first, second = (Path(f"{disk}p{number}") for number in (1, 2))
     if not (first.exists() and second.exists()):
-        pytest.skip("the nodes of partitions do not appear by themselves here")
+        skip_unless_ci("the nodes of partitions do not appear by themselves here")
     for target, source in ((disk, first), (second, disk), (first, first)):
         assert refusal(target, inputs=identities_of(source)).message == IS_INPUT
     assert refusal(first, inputs=identities_of(devices.backing)).message == IS_INPUT
@@ -523,7 +509,7 @@ def test_what_the_device_could_not_keep_is_noticed_in_the_end(
     """The writes themselves succeed: they only reach the cache."""
     folder = tmp_path / "small"
     folder.mkdir()
-    run_step("mount", "-t", "tmpfs", "-o", f"size={MIB}", "none", folder)
+    run_as_superuser("mount", "-t", "tmpfs", "-o", f"size={MIB}", "none", folder)
     try:
         thin = folder / "thin.bin"
         with thin.open("wb") as file:

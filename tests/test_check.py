@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import tracemalloc
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ from tests.imagebuilder import (
     make_dirty,
 )
 from tests.logs_for_tests import disk_with, entry, mark, table_7_3
+from tests.peers_for_tests import needs_program
 from tests.seeded_faults import (
     FAULTS,
     HEADER_2,
@@ -225,7 +225,7 @@ def test_what_lies_behind_a_damaged_header_is_checked_too(tmp_path: Path) -> Non
 def test_no_entries_are_read_from_what_is_no_bat(tmp_path: Path) -> None:
     """One entry is wrong, not each of those that would be read out of the header section."""
     path = write(tmp_path, {"disk.vhdx": regions(bat={"file_offset": 0})})
-    assert set(rules_in(check(path), Severity.ERROR)) <= {"R47", "R51", "R74"}
+    assert rules_in(check(path), Severity.ERROR) == ["R47", "R74"]
     assert rules_in(check(path), Severity.WARNING) == []
 
 
@@ -395,12 +395,12 @@ def test_nothing_worse_than_a_note_is_found_in_a_real_image(images: Path, name: 
     assert_healthy(images / Path(name).stem)
 
 
-@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img not found")
 @pytest.mark.parametrize("subformat", ["dynamic", "fixed", "fixed,block_state_zero=off"])
 @pytest.mark.parametrize("size", [9 * MIB + 512, 5 * GIB])
 def test_nothing_worse_than_a_note_is_found_in_an_image_of_qemu(
     tmp_path: Path, subformat: str, size: int
 ) -> None:
+    needs_program("qemu-img")
     path = tmp_path / "disk.vhdx"
     options = f"subformat={subformat}"
     command = ["qemu-img", "create", "-q", "-f", "vhdx", "-o", options, str(path), str(size)]

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.chains_for_tests import RELATIVE, base_disk, write_files
 from tests.cli_for_tests import TIMEOUT, run, run_program, small_disk, start_program, stored_zeros
 from tests.files_for_tests import names_in
 from tests.imagebuilder import GIB, MIB, Block, BlockState, HeaderSpec, ImageSpec, child_of
+from tests.peers_for_tests import needs_program
 from tests.raw_for_tests import break_file, raw_of, unpack_real_image, write_sparse
 from tests.test_real_images import ALL, CLEAN, FOLDER
 
@@ -323,11 +323,9 @@ def test_a_signal_ends_a_comparison(tmp_path: Path, number: signal.Signals) -> N
     with start_program("compare", "--progress", "json", *files) as process:
         assert process.stderr
         assert process.stderr.readline().startswith(b'{"bytes-done"')
-        sent = time.monotonic()
         process.send_signal(number)
         last = process.stderr.read().splitlines()[-1]
         assert process.wait(TIMEOUT) == 128 + number
-        assert time.monotonic() - sent < 5
     words = "interrupted" if number == signal.SIGINT else "ended by SIGTERM"
     assert last.decode() == f"vhdx2raw: {words}"
 
@@ -335,7 +333,6 @@ def test_a_signal_ends_a_comparison(tmp_path: Path, number: signal.Signals) -> N
 # -- another truth ------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img not found")
 @pytest.mark.parametrize(
     ("longer", "strict"),
     [(0, False), (512, False), (512, True), (3 * MIB, False), (3 * MIB, True)],
@@ -346,6 +343,7 @@ def test_qemu_img_gives_the_same_answer(
 ) -> None:
     """Not where sizes are equal and strict: there it also looks at what is allocated."""
     os.truncate(file, SIZE + longer)
+    needs_program("qemu-img")
     command = ["qemu-img", "compare", "-q", "-f", "vhdx", "-F", "raw", "disk.vhdx", file]
     theirs = subprocess.run(command + ["-s"] * strict, check=False).returncode
     assert theirs in (0, 1)
@@ -353,12 +351,12 @@ def test_qemu_img_gives_the_same_answer(
     assert run(capfd, "compare", "-q", *words, "disk.vhdx", file).exit_code == theirs
 
 
-@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img not found")
 @pytest.mark.skipif(not FOLDER.exists(), reason="no folder of real images beside the checkout")
 @pytest.mark.parametrize("name", CLEAN)
 def test_a_real_image_is_what_qemu_img_makes_of_it(
     tmp_path: Path, capfd: Capture, name: str
 ) -> None:
+    needs_program("qemu-img")
     image, raw = unpack_real_image(name, tmp_path), tmp_path / "disk.img"
     command = ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(image), str(raw)]
     subprocess.run(command, check=True)

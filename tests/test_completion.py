@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import select
-import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli_for_tests import SCRIPT, TIMEOUT
+from tests.peers_for_tests import needs_program
 from vhdx2raw.cli.app import COMMANDS
 
 PROGRAM_FOLDER = Path(SCRIPT[0]).parent
@@ -134,8 +134,7 @@ SHELLS: dict[str, Complete] = {
 def shell(request: pytest.FixtureRequest) -> str:
     """Give the name of each shell that is installed."""
     name: str = request.param
-    if not shutil.which(name):
-        pytest.skip(f"needs {name}")
+    needs_program(name)
     return name
 
 
@@ -172,16 +171,14 @@ def test_a_word_is_completed(shell: str, folder: Path, line: str, word: str) -> 
 
 @pytest.mark.parametrize("name", ["bash", "fish"])
 def test_the_commands_are_offered_first(folder: Path, name: str) -> None:
-    if not shutil.which(name):
-        pytest.skip(f"needs {name}")
+    needs_program(name)
     assert SHELLS[name](folder, "vhdx2raw ") == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", ["bash", "fish"])
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_option_in_the_help_is_offered(folder: Path, name: str, command: str) -> None:
-    if not shutil.which(name):
-        pytest.skip(f"needs {name}")
+    needs_program(name)
     words = ["vhdx2raw", *command.split()]
     lines = run_in(folder, *words, "--help").splitlines()
     options = {

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_for_tests import small_disk, stored_zeros
+from tests.cli_for_tests import TIMEOUT, small_disk, stored_zeros
 from tests.imagebuilder import GIB, KIB, MIB, Block, BlockState, ImageSpec
 from tests.sinks_for_tests import Call, FailingSink, RecordingSink, fail_at
 from vhdx2raw.chain import Chain, open_chain
-from vhdx2raw.convert import ConversionResult, convert, default_workers
+from vhdx2raw.convert import ConversionResult, convert
 from vhdx2raw.errors import OutputError, TruncatedImageError
 from vhdx2raw.sinks import NullSink, Sink
 
@@ -41,7 +41,7 @@ def opened(folder: Path, spec: ImageSpec) -> Iterator[Chain]:
 def _no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 # -- what the sink is told ----------------------------------------------------------------------
@@ -183,12 +183,10 @@ def test_any_number_of_threads_gives_the_same_bytes_and_counts(tmp_path: Path) -
 
 
 def test_the_null_sink_counts_like_any_other(tmp_path: Path) -> None:
+    """Three blocks are stored, the last one of a sector; two of their granules are not zeros."""
     with opened(tmp_path, small_disk()) as chain:
-        assert convert(chain, NullSink()) == convert(chain, RecordingSink())
-
-
-def test_there_are_as_many_workers_as_processors_but_few() -> None:
-    assert 1 <= default_workers() <= min(4, len(os.sched_getaffinity(0)))
+        result = convert(chain, NullSink())
+    assert result == ConversionResult(5 * MIB + 512, 3 * MIB, 0, 8 * KIB + MIB)
 
 
 # -- progress -----------------------------------------------------------------------------------
@@ -290,7 +288,7 @@ def test_the_first_cause_is_the_one_that_is_raised(tmp_path: Path) -> None:
         if number == 0:
             failed.set()
             raise first
-        failed.wait()
+        assert failed.wait(TIMEOUT)
         time.sleep(0.2)
         raise OSError(errno.EBADF, "a consequence")
 
@@ -303,7 +301,7 @@ def test_the_first_cause_is_the_one_that_is_raised(tmp_path: Path) -> None:
 def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
     tmp_path: Path, call: int, *, sequential: bool
 ) -> None:
-    """A disk that takes a second or more is given up at once."""
+    """A disk that takes a second or more is given up at once: after a small part of it."""
     error = StopEverythingError()
     sink = RecordingSink(sequential=sequential, makes_holes=True)
     fail = fail_at(call, error)
@@ -314,13 +312,12 @@ def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
         count += 1
         fail(count)
 
-    started = time.monotonic()
     with opened(tmp_path, stored_zeros(16 * GIB)) as chain:
         with pytest.raises(StopEverythingError):
             convert(chain, sink, workers=2, progress=progress)
         assert sink.calls[-1] == ("abort",)
     assert count == call
-    assert time.monotonic() - started < 5
+    assert sum(length for _, _, length in sink.ranges) < 8 * GIB
 
 
 @pytest.mark.parametrize("workers", ALL_WORKERS)
@@ -435,3 +432,15 @@ def test_a_sink_gets_pieces_of_the_size_that_it_asks_for(tmp_path: Path, size: i
         convert(chain, sink)
     writes = sorted(call[1:] for call in sink.calls if call[0] == "write")
     assert writes == [(start, size) for start in range(0, 2 * MIB, size)]
+
+
+def test_a_sink_that_cannot_be_read_back_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    sink = RecordingSink()
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match="what goes to this sink cannot be read back"),
+    ):
+        convert(chain, sink, verify=True)
+    assert [call[0] for call in sink.calls] == ["abort"]

@@ -12,6 +12,7 @@ import pytest
 from tests.cli_for_tests import small_disk
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import MIB, Block, BlockState, ImageSpec, child_of, log_sectors
+from tests.peers_for_tests import needs_mounts, run_as_superuser
 from tests.sinks_for_tests import RecordingSink
 from vhdx2raw.chain import open_chain
 from vhdx2raw.convert import ConversionResult, convert
@@ -164,19 +165,13 @@ def test_a_refusal_of_the_file_system_is_remembered(
 def cloning_place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """Give a folder on a file system that can share blocks: takes the superuser and a loop."""
     command, size = CLONING_FILE_SYSTEMS[request.param]
-    if os.geteuid():
-        pytest.skip("only the superuser can mount a file system")
+    needs_mounts()
     image, folder = tmp_path / "fs.img", tmp_path / "mounted"
     folder.mkdir()
     with image.open("wb") as file:
         file.truncate(size)
     for step in ([*command, str(image)], ["mount", "-o", "loop", str(image), str(folder)]):
-        try:
-            done = subprocess.run(step, check=False, capture_output=True, text=True)
-        except FileNotFoundError:
-            pytest.skip(f"{step[0]} not found")
-        if done.returncode:
-            pytest.skip(f"{step[0]} does not work here: {done.stderr.strip()}")
+        run_as_superuser(*step)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

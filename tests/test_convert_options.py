@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -28,6 +27,7 @@ from tests.cli_for_tests import (
 )
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import GIB, KIB, MIB, Block, HeaderSpec, ImageSpec, make_dirty
+from tests.peers_for_tests import needs_program
 from tests.raw_for_tests import break_file, raw_of
 from tests.test_block_device import OLD, Devices
 from tests.test_cli import progress_lines
@@ -38,7 +38,6 @@ from vhdx2raw.source import FileSource
 
 SIZE = small_disk().virtual_disk_size
 SHA256 = small_disk().expected_sha256()
-SHA256SUM = shutil.which("sha256sum")
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs/schemas/convert.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -88,6 +87,10 @@ USAGE = [
     (["--verify", "disk.vhdx", "null:"], "--verify needs a DST that can be read back"),
     (["--verify", "--salvage", "disk.vhdx", "out.img"], "cannot tell the losses of --salvage"),
     (["--mapfile", "m", "disk.vhdx", "out.img"], "--mapfile lists what --salvage has lost"),
+    (
+        ["--salvage", "--mapfile", "-", "disk.vhdx", "out.img"],
+        "--mapfile needs the name of a file",
+    ),
     (
         ["--salvage", "--mapfile", "./out.img", "disk.vhdx", "out.img"],
         "--mapfile and DST are the same file",
@@ -163,14 +166,13 @@ def test_every_algorithm_gives_what_the_output_hashes_to(
     assert facts["hash"] == {"algorithm": algorithm, "digest": expected}
 
 
-@pytest.mark.skipif(SHA256SUM is None, reason="sha256sum not found")
 @pytest.mark.parametrize("name", ["out.img", "new\nline", "back\\slash"], ids=repr)
 def test_the_line_is_what_sha256sum_checks(folder: Path, name: str) -> None:
     line = subprocess.run(
         [*MODULE, "--hash", "sha256", "disk.vhdx", name], check=True, capture_output=True
     ).stdout
-    assert SHA256SUM
-    check = [SHA256SUM, "--check", "--strict", "--status"]
+    sha256sum = needs_program("sha256sum")
+    check = [sha256sum, "--check", "--strict", "--status"]
     assert subprocess.run(check, input=line, check=False).returncode == 0
     (folder / name).write_bytes(b"something else")
     assert subprocess.run(check, input=line, check=False).returncode == 1
@@ -228,10 +230,8 @@ def test_a_signal_ends_the_digest_of_a_large_empty_disk(
             assert time.monotonic() < deadline
             time.sleep(0.01)
         time.sleep(0.1)
-        sent = time.monotonic()
         process.send_signal(number)
         assert process.wait(TIMEOUT) == SIGNALS[number]
-        assert time.monotonic() - sent < 5
     assert names_in(folder) == ["disk.vhdx"]
 
 

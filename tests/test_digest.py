@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from tests.chains_for_tests import PARTIAL, RELATIVE, base_disk, write_files
 from tests.cli_for_tests import small_disk
 from tests.files_for_tests import has_expected_bytes
 from tests.imagebuilder import MIB, Block, ImageSpec, child_of, make_dirty
+from tests.peers_for_tests import needs_program
 from tests.raw_for_tests import break_file
 from tests.sinks_for_tests import FailingSink, RecordingSink, fail_at
 from vhdx2raw.ahead import map_ahead
@@ -142,12 +142,9 @@ def test_a_conversion_through_a_hash_gives_the_disk_and_its_digest(
         convert(disk.chain, sink, sparse_size=sparse_size)
     assert has_expected_bytes(tmp_path / "out.img", small_disk())
     assert sink.hexdigest == small_disk().expected_sha256()
-    program = shutil.which("sha256sum")
-    if program:
-        done = subprocess.run(
-            [program, str(tmp_path / "out.img")], check=True, capture_output=True, text=True
-        )
-        assert done.stdout.split()[0] == sink.hexdigest
+    command = [needs_program("sha256sum"), str(tmp_path / "out.img")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split()[0] == sink.hexdigest
 
 
 def test_holes_stay_holes_though_zeros_are_hashed(path: Path) -> None:

@@ -60,8 +60,11 @@ def test_other_data_is_left_to_the_usual_way(descriptor: int, place: int, length
 def test_memory_that_is_not_aligned_is_left_to_the_usual_way_from_then_on(descriptor: int) -> None:
     """Or written, by hosts that do not mind."""
     writer = DirectWriter(descriptor)
-    written = writer.write(0, data_of(256 * KIB + 512)[8 : 256 * KIB + 8])
-    assert writer.write(0, data_of(256 * KIB)) is written
+    odd, even = data_of(256 * KIB + 512)[8 : 256 * KIB + 8], data_of(256 * KIB)
+    written = writer.write(0, odd)
+    assert os.pread(descriptor, 256 * KIB, 0) == (odd if written else bytes(256 * KIB))
+    assert writer.write(512 * KIB, even) is written
+    assert os.pread(descriptor, 256 * KIB, 512 * KIB) == (even if written else bytes(256 * KIB))
     writer.close()
 
 
@@ -95,13 +98,25 @@ def test_where_it_cannot_be_done_the_file_is_the_same(
     assert (tmp_path / "disk.img").read_bytes() == bytes(data) + bytes(512)
 
 
-def test_direct_and_usual_writes_make_one_file(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("descriptor")
+def test_direct_and_usual_writes_make_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was_direct: list[bool] = []
+    real_write = DirectWriter.write
+
+    def write(self: DirectWriter, file_offset: int, data: memoryview) -> bool:
+        was_direct.append(real_write(self, file_offset, data))
+        return was_direct[-1]
+
+    monkeypatch.setattr(DirectWriter, "write", write)
     data = data_of(SIZE)
     sink = SparseFileSink(tmp_path / "disk.img", SIZE, direct=True)
     for start, end in ((0, 512 * KIB), (768 * KIB, SIZE), (512 * KIB, 516 * KIB)):
         sink.write(start, data[start:end])
     sink.flush()
     sink.commit()
+    assert was_direct == [True, False, False]
     expected = bytearray(data)
     expected[516 * KIB : 768 * KIB] = bytes(252 * KIB)
     assert (tmp_path / "disk.img").read_bytes() == expected

@@ -10,6 +10,7 @@ import pytest
 from tests.docs_for_tests import (
     DOCUMENTS,
     ROOT,
+    SEARCH_PATH,
     TIMEOUT,
     Code,
     Command,
@@ -20,6 +21,7 @@ from tests.docs_for_tests import (
     read_blocks,
     run_shell,
 )
+from tests.peers_for_tests import needs_module, needs_program
 from vhdx2raw.cli.app import INTERNAL_FAULT
 from vhdx2raw.cli.compare import DIFFERENT
 from vhdx2raw.cli.conversion import SALVAGED
@@ -39,8 +41,8 @@ def require_runnable(block: Code) -> None:
     """Skip what needs more than a folder, saying what that is."""
     if block.reason_not_to_run:
         pytest.skip(f"{block.name} is not run: {block.reason_not_to_run}")
-    if block.missing_programs:
-        pytest.skip(f"{block.name} needs {', '.join(block.missing_programs)}")
+    for program in block.optional_programs:
+        needs_program(program, path=SEARCH_PATH)
 
 
 def assert_does_what_it_shows(folder: Path, commands: list[Command]) -> None:
@@ -70,7 +72,7 @@ def test_a_shell_example_gives_what_it_shows(block: Code, tmp_path: Path) -> Non
 def test_a_python_example_runs_and_prints_what_it_says(block: Code, tmp_path: Path) -> None:
     require_runnable(block)
     if "dissect" in block.text:
-        pytest.importorskip("dissect.extfs", reason=f"{block.name} needs dissect")
+        needs_module("dissect.extfs")
     prepare(tmp_path, block.text)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", block.text],

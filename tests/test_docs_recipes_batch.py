@@ -12,6 +12,7 @@ import pytest
 from tests.cli_for_tests import SCRIPT, TIMEOUT
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import MIB, Block, ImageSpec
+from tests.peers_for_tests import needs_program, skip_unless_ci
 from tests.test_batch import VALIDATOR, write_truncated
 
 TEXT = (Path(__file__).parents[1] / "docs/batch.md").read_text(encoding="utf-8")
@@ -40,10 +41,9 @@ def disk_of(name: str) -> ImageSpec:
 def do(folder: Path, recipe: str, *needed: str) -> subprocess.CompletedProcess[str]:
     """Run a recipe as it stands, with this program on the path; skip it if a tool is missing."""
     for tool in needed:
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} not found")
+        needs_program(tool)
     if not PROGRAM.exists():
-        pytest.skip("vhdx2raw is not installed beside this Python")
+        skip_unless_ci("vhdx2raw is not installed beside this Python")
     path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["sh", "-c", recipe],

@@ -14,6 +14,7 @@ import pytest
 
 import vhdx2raw
 from tests.imagebuilder import MIB, Block, ImageSpec, child_of
+from tests.peers_for_tests import needs_module
 from tests.test_real_images import FOLDER
 
 SAMPLE = Path(__file__).resolve().parents[1] / "testdata" / "sample.vhdx"
@@ -24,7 +25,7 @@ HELLO = b"Hello from inside a VHDX.\n"
 
 def dissect(name: str) -> Any:  # noqa: ANN401 - it has no types
     """Give a module of dissect, a set of readers in pure Python for file systems and the like."""
-    return pytest.importorskip(f"dissect.{name}", reason=f"needs dissect.{name}")
+    return needs_module(f"dissect.{name}")
 
 
 @pytest.fixture(scope="module")

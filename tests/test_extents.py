@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from tests.conftest import Bench, disk_bytes
 from tests.imagebuilder import GIB, KIB, MIB, Block, BlockState, ImageSpec, child_of, golden_g1
 from vhdx2raw.chain import Chain, open_chain
-from vhdx2raw.errors import TruncatedImageError
-from vhdx2raw.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.extents import Extent, ExtentKind, _read_bitmap, iter_extents
 from vhdx2raw.image import VhdxImage, open_image
 
 Bounds = tuple[int, int]
@@ -400,3 +401,22 @@ def test_a_block_in_an_impossible_place_is_lost_as_a_whole(place: int, tmp_path:
         (ExtentKind.LOST, MIB, MIB),
         (ExtentKind.DATA, 2 * MIB, MIB),
     ]
+
+
+def test_a_missing_sector_bitmap_is_borne_only_by_who_salvages(plain_image: VhdxImage) -> None:
+    """A sound disk has one wherever one is asked for; this disk has none."""
+    with pytest.raises(AssertionError, match="any other disk was found to be sound"):
+        _read_bitmap(plain_image, 0, 0, 1)
+    assert _read_bitmap(replace(plain_image, salvaging=True), 0, 0, 1) is None
+
+
+def test_what_is_lost_is_an_error_to_who_did_not_ask_for_salvage(bench: Bench) -> None:
+    """As when a table changes after it was checked: never zeros instead of data."""
+    image = bench.open(ImageSpec(4 * MIB, MIB, {0: Block(), 2: Block()}))
+    with bench.path.open("r+b") as file:
+        file.seek(image.bat.entry_file_offset(2))
+        file.write((2**64 - 4).to_bytes(8, "little"))
+    image.bat._read_piece.cache_clear()
+    with pytest.raises(CorruptImageError, match="has its bytes from 0x200000 on") as caught:
+        list(iter_extents(Chain((image,))))
+    assert (caught.value.finding.rule, caught.value.path) == ("R80", str(bench.path))

@@ -166,27 +166,34 @@ def test_every_call_fails_clearly_or_does_not_matter(stage: Stage, scene: str) -
 
 @pytest.mark.parametrize("scene", ["plain", "chain", "stream"])
 def test_a_failure_of_a_call_on_an_open_file_names_the_file(stage: Stage) -> None:
+    injected = 0
     for what, count in recorded(stage):
         if what.split()[0] in ("fstat", "lseek"):
             host, outcome = stage.play(Fault(what, count, fails(errno.ESTALE)))
             assert host.injected == 1
             names = [str(path) for path in stage.sources] + ["standard output"]
             assert any(f"{name}: " in outcome.err for name in names), f"{what} {count}: {outcome}"
+            injected += 1
+    assert injected
 
 
 @pytest.mark.parametrize("scene", ["plain", "chain"])
 def test_a_source_that_cannot_be_read_again_is_not_called_changed(stage: Stage) -> None:
+    injected = 0
     for what, count in recorded(stage):
         if what.startswith("pread"):
             host, outcome = stage.play(Fault(what, count, fails(errno.EIO)))
             assert host.injected == 1
             assert "was changed" not in outcome.err, f"{what} {count}: {outcome}"
+            injected += 1
+    assert injected
 
 
 def test_a_call_that_did_its_work_but_says_that_it_failed_leaves_nothing_half_done(
     stage: Stage,
 ) -> None:
     """So servers of files behave if their answer got lost."""
+    injected = 0
     for what, count in ends_of(recorded(stage)):
         if what.startswith(("open", "fstat", "lseek", "pread")) or what.endswith("stdout"):
             continue  # these have no effect on a file
@@ -197,6 +204,8 @@ def test_a_call_that_did_its_work_but_says_that_it_failed_leaves_nothing_half_do
         assert outcome.exit_code in (0, 6, 7, 8), note
         assert stage.is_perfect or stage.is_as_before, note
         assert stage.leftovers == [], note
+        injected += 1
+    assert injected
 
 
 # -- a host that stays broken --------------------------------------------------------------------

@@ -13,6 +13,7 @@ from tests.cli_for_tests import run, run_program
 from tests.faults_for_tests import Host
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import KIB, MIB, Block, ImageSpec
+from tests.peers_for_tests import needs_mounts, run_as_superuser
 from vhdx2raw import host as seam
 
 DISK = ImageSpec(8 * MIB, MIB, {index: Block() for index in range(8)})
@@ -23,21 +24,9 @@ Step = Callable[..., str]
 
 @pytest.fixture
 def step() -> Step:
-    """Give a function that runs what only the superuser can do, and skips where it cannot."""
-    if os.geteuid():
-        pytest.skip("only the superuser can make devices and mount them")
-
-    def run_step(*command: str | Path) -> str:
-        words = [str(word) for word in command]
-        try:
-            done = subprocess.run(words, check=False, capture_output=True, text=True)
-        except FileNotFoundError:
-            pytest.skip(f"{words[0]} not found")
-        if done.returncode:
-            pytest.skip(f"{words[0]} does not work here: {done.stderr.strip()}")
-        return done.stdout.strip()
-
-    return run_step
+    """Give a function that runs what only the superuser can do."""
+    needs_mounts()
+    return run_as_superuser
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import resource
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from tests.cli_for_tests import MODULE, Outcome, run, run_program, small_disk
 from tests.faults_for_tests import NO_OUTPUT, OLD
 from tests.files_for_tests import has_expected_bytes, names_in, sha256_of
+from tests.peers_for_tests import needs_program, skip_unless_ci
 
 ALL = bool(os.environ.get("VHDX2RAW_ALL_FAULTS"))
 OPTIONS = ("--workers", "1", "--no-clone")
@@ -31,12 +31,11 @@ def some_of(*names: str) -> list[str]:
 @pytest.fixture(scope="module")
 def strace() -> tuple[str, ...]:
     """Give the words that begin every command with strace."""
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed")
+    needs_program("strace")
     probe = ["strace", "--seccomp-bpf", "-f", "-qq", "-o", os.devnull, "true"]
     tried = subprocess.run(probe, check=False, capture_output=True, text=True)
     if tried.returncode:
-        pytest.skip(f"strace cannot be used here: {tried.stderr.strip()}")
+        skip_unless_ci(f"strace cannot be used here: {tried.stderr.strip()}")
     return ("strace", "--seccomp-bpf", "-f", "-qq")
 
 

@@ -18,6 +18,7 @@ import pytest
 
 import vhdx2raw
 from tests.chains_for_tests import PARTIAL, chain_bytes
+from tests.cli_for_tests import TIMEOUT
 from tests.files_for_tests import has_expected_bytes
 from tests.imagebuilder import (
     KIB,
@@ -245,7 +246,7 @@ def test_no_other_thread_moves_the_position_between_seek_and_read(raw: bytes) ->
     source = FileObjectSource(Slow(raw))
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(source.pread, 100, 50)
-        moved.wait()
+        assert moved.wait(TIMEOUT)
         second = pool.submit(source.pread, 200, 50)
         assert first.result() == raw[100:150]
         assert second.result() == raw[200:250]

@@ -16,10 +16,14 @@ from tests.imagebuilder import MIB, ImageSpec, golden_g2
 from tests.seeded_faults import HEADER_1, HEADER_2, child, disk, family
 from tests.sinks_for_tests import FailingSink, RecordingSink
 from tests.test_check import write
-from vhdx2raw.chain import CHANGED_HINT, open_chain
-from vhdx2raw.convert import convert
+from vhdx2raw.chain import open_chain
+from vhdx2raw.compare import compare
+from vhdx2raw.convert import CHANGED_HINT, convert
+from vhdx2raw.digest import digest
+from vhdx2raw.disk import open_disk
 from vhdx2raw.errors import CorruptImageError, Finding, TruncatedImageError
 from vhdx2raw.file_state import FileState, find_change, read_state
+from vhdx2raw.progress import ProgressCallback
 from vhdx2raw.sinks import SparseFileSink
 from vhdx2raw.source import FileSource
 
@@ -189,7 +193,7 @@ def test_a_file_that_stays_as_it_is_has_no_change(tmp_path: Path, spec: ImageSpe
     with open_chain(path) as chain:
         assert convert(chain, RecordingSink()).changes == ()
         assert convert(chain, RecordingSink(), allow_changed=True).changes == ()
-        assert chain.require_unchanged() == ()
+        chain.require_unchanged()  # raises nothing
         assert chain.child.find_change() is None
 
 
@@ -280,3 +284,49 @@ def test_the_most_telling_change_is_told(after: FileState, section: str) -> None
     assert isinstance(change, Finding)
     assert (change.rule, change.section) == ("R119", section)
     assert find_change(after, after) is None
+
+
+# -- during other work -----------------------------------------------------------------------------
+
+
+def changing_progress(path: Path, change: Change) -> ProgressCallback:
+    """Give a callback that changes a file as soon as some of it was read."""
+    changed: list[Path] = []
+
+    def tell(_done: int, _total: int) -> None:
+        if not changed:
+            changed.append(path)
+            change(path)
+
+    return tell
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_file_that_changes_has_no_digest(tmp_path: Path, what: str) -> None:
+    change, message = CHANGES[what]
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    with open_disk(path) as opened, pytest.raises(CorruptImageError) as caught:
+        digest(opened, progress=changing_progress(path, change))
+    assert (caught.value.path, caught.value.message) == (str(path), message)
+    assert "--allow-changed" not in caught.value.hint
+
+
+@pytest.mark.parametrize("stop_at_first", [False, True])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_changes_is_compared_with_nothing(
+    tmp_path: Path,
+    which: int,
+    stop_at_first: bool,  # noqa: FBT001
+) -> None:
+    change, message = CHANGES["header 1 is written"]
+    paths = [tmp_path / name for name in ("one.vhdx", "two.vhdx")]
+    for path in paths:
+        padded_disk().write(path)
+    progress = changing_progress(paths[which], change)
+    with (
+        open_disk(paths[0]) as one,
+        open_disk(paths[1]) as two,
+        pytest.raises(CorruptImageError) as caught,
+    ):
+        compare(one, two, stop_at_first=stop_at_first, progress=progress)
+    assert (caught.value.path, caught.value.message) == (str(paths[which]), message)

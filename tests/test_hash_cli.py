@@ -4,10 +4,8 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from tests.imagebuilder import (
     child_of,
     make_dirty,
 )
+from tests.peers_for_tests import needs_program
 from tests.raw_for_tests import break_file, raw_of, unpack_real_image
 from tests.test_cli_output import run_on_terminal
 from tests.test_real_images import ALL, FOLDER
@@ -35,7 +34,6 @@ from vhdx2raw.hashes import ALGORITHMS
 
 SIZE = small_disk().virtual_disk_size
 SHA256 = small_disk().expected_sha256()
-SHA256SUM = shutil.which("sha256sum")
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs/schemas/hash.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 LARGEST_REAL_DISK = GIB
@@ -99,7 +97,6 @@ NAMES = [
 ]
 
 
-@pytest.mark.skipif(SHA256SUM is None, reason="sha256sum not found")
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_a_line_is_just_what_sha256sum_says_of_the_raw_image(folder: Path, name: bytes) -> None:
     """Whatever the name; and the raw image can be checked with it."""
@@ -109,11 +106,11 @@ def test_a_line_is_just_what_sha256sum_says_of_the_raw_image(folder: Path, name:
     (raw / os.fsdecode(name)).write_bytes(raw_of(small_disk()))
     environment = os.environ | {"LC_ALL": "C.UTF-8"}
     ours = output_of([*MODULE, "hash", "--", os.fsdecode(name)], folder, environment)
-    assert SHA256SUM
-    theirs = output_of([SHA256SUM, "--", os.fsdecode(name)], raw, environment)
+    sha256sum = needs_program("sha256sum")
+    theirs = output_of([sha256sum, "--", os.fsdecode(name)], raw, environment)
     assert ours == theirs
     (folder / "SUMS").write_bytes(ours)
-    check = [SHA256SUM, "--check", "--strict", "--status", str(folder / "SUMS")]
+    check = [sha256sum, "--check", "--strict", "--status", str(folder / "SUMS")]
     assert subprocess.run(check, cwd=raw, env=environment, check=False).returncode == 0
 
 
@@ -301,10 +298,17 @@ def test_a_signal_ends_the_work(tmp_path: Path, number: signal.Signals) -> None:
     with start_program("hash", "--progress", "json", tmp_path / "disk.vhdx") as process:
         assert process.stderr
         assert process.stderr.readline().startswith(b'{"bytes-done"')
-        sent = time.monotonic()
         process.send_signal(number)
         last = process.stderr.read().splitlines()[-1]
         assert process.wait(TIMEOUT) == 128 + number
-        assert time.monotonic() - sent < 5
     words = "interrupted" if number == signal.SIGINT else "ended by SIGTERM"
     assert last.decode() == f"vhdx2raw: {words}"
+
+
+def test_a_name_that_the_encoding_lacks_is_told_by_its_numbers(tmp_path: Path) -> None:
+    small_disk().write(tmp_path / "\u00e9.vhdx")
+    outcome = run_program(
+        "hash", "\u00e9.vhdx", cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    assert outcome.out.endswith("  \\xe9.vhdx\n")

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import shlex
-import shutil
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,15 @@ from typing import Any
 import pytest
 
 from tests.cli_for_tests import MODULE, TIMEOUT, run
-from tests.docs_for_tests import OPTIONAL_PROGRAMS, ROOT, environment, prepare, run_shell
+from tests.docs_for_tests import (
+    OPTIONAL_PROGRAMS,
+    ROOT,
+    SEARCH_PATH,
+    environment,
+    prepare,
+    run_shell,
+)
+from tests.peers_for_tests import needs_program
 from vhdx2raw.cli import app
 from vhdx2raw.cli.app import COMMANDS
 
@@ -53,9 +60,9 @@ def test_every_command_has_examples_of_its_own_in_its_help(capfd: Capture, name:
 
 @pytest.mark.parametrize(("name", "words"), EXAMPLES, ids=[words for _, words in EXAMPLES])
 def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> None:
-    missing = [program for program in OPTIONAL_PROGRAMS if f"| {program}" in words]
-    if missing and not shutil.which(missing[0]):
-        pytest.skip(f"needs {missing[0]}")
+    for program in OPTIONAL_PROGRAMS:
+        if f"| {program}" in words:
+            needs_program(program, path=SEARCH_PATH)
     # A regular file stands in for the disk of the user; test_block_device.py has real ones.
     words = re.sub(r"/dev/sd(\w)", r"./sd\1.img", words)
     prepare(tmp_path, f"disk.vhdx {words}")
@@ -174,8 +181,7 @@ FORMATTERS = {
 
 @pytest.mark.parametrize("program", FORMATTERS)
 def test_the_manual_page_is_formatted_without_a_warning(program: str, tmp_path: Path) -> None:
-    if not shutil.which(program):
-        pytest.skip(f"needs {program}")
+    needs_program(program)
     done = subprocess.run(
         [*FORMATTERS[program], MANUAL_PAGE],
         env={**environment(tmp_path), "MANPAGER": "cat", "MANWIDTH": "80"},

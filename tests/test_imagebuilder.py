@@ -6,7 +6,6 @@ import hashlib
 import re
 import shutil
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,16 +211,15 @@ def test_same_description_gives_same_file(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_largest_disk_is_built_quickly_and_sparse(tmp_path: Path) -> None:
+def test_largest_disk_is_built_sparse(tmp_path: Path) -> None:
     """A 64 TiB disk of 1 MiB blocks costs a few pages and its four blocks."""
     last = 64 * TIB // MIB - 1
     spec = ImageSpec(64 * TIB, MIB, {k: Block() for k in (last, 4096, 4095, 0)})
     path = tmp_path / "large.vhdx"
-    started = time.monotonic()
     spec.write(path)
-    assert time.monotonic() - started < 1
     assert spec.resolved_bat_length == 513 * MIB
     assert path.stat().st_size == (3 + 513 + 4) * MIB
+    assert path.stat().st_blocks * 512 < 5 * MIB
     disk = NaiveDisk([path])
     for block_index in (0, 1, 4095, 4096, 4097, last):
         offset = block_index * MIB

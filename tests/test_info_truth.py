@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.imagebuilder import (
     MIB,
 )
 from tests.info_for_tests import MOUNT, ROOT, Capture, facts_of, words_of
+from tests.peers_for_tests import needs_program
 
 REAL = ROOT.parent / "shared" / "images"
 
@@ -31,10 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def qemu_image(folder: Path) -> Path:
     """Give a dynamic image that qemu-img made."""
-    if shutil.which("qemu-img") is None:
-        if os.environ.get("CI"):
-            pytest.fail("qemu-img must be there in CI: install qemu-utils")
-        pytest.skip("qemu-img not found: install qemu-utils")
+    needs_program("qemu-img")
     options = f"subformat=dynamic,block_size={8 * MIB}"
     command = ["qemu-img", "create", "-q", "-f", "vhdx", "-o", options, "disk.vhdx", str(3 * GIB)]
     subprocess.run(command, check=True)

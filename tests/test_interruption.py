@@ -22,6 +22,7 @@ from vhdx2raw.cli import main
 from vhdx2raw.sinks import SparseFileSink
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+DEADLY = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 WORDS = {
     signal.SIGINT: "vhdx2raw: interrupted\n",
     signal.SIGTERM: "vhdx2raw: ended by SIGTERM\n",
@@ -88,6 +89,12 @@ def wait_until_full(process: Program) -> None:
     time.sleep(0.05)
 
 
+def wait_until_stopped(process: Program) -> None:
+    """Wait until SIGSTOP has had its effect on all threads."""
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), "ended instead"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Give the empty folder of the output."""
@@ -127,10 +134,8 @@ def test_a_signal_leaves_nothing_at_all(
     with running(endless, folder / "out.img") as process:
         wait_until_begun(process, folder)
         time.sleep(delay)
-        sent = time.monotonic()
         process.send_signal(number)
         assert ended(process) == (128 + number, WORDS[number])
-        assert time.monotonic() - sent < 5
     assert names_in(folder) == []
 
 
@@ -174,17 +179,17 @@ def test_a_killed_program_leaves_nothing_under_the_final_name(endless: Path, fol
 # -- at any moment --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_at_any_moment_there_is_a_perfect_file_or_none(
-    full: Path, folder: Path, number: signal.Signals, seed: int
+def assert_perfect_or_none(
+    folder: Path, number: signal.Signals, exit_code: int, words: str
 ) -> None:
-    """Before the program can listen and after it has ended its work a signal just ends it."""
-    delay = random.Random(f"{number} {seed}").uniform(0.02, 0.5)
-    with running(full, folder / "out.img") as process:
-        time.sleep(delay)
-        process.send_signal(number)
-        exit_code, words = ended(process)
+    """Check what a signal that came at any moment has left.
+
+    Before the program can listen and after it has ended its work a signal just ends it.
+    """
+    if number == signal.SIGINT and exit_code == 1:
+        assert "init_import_site" in words  # Python itself was interrupted while it started
+        assert names_in(folder) == []
+        return
     assert exit_code in (0, 128 + number, -number)
     if exit_code == 0:
         assert words == ""
@@ -196,6 +201,38 @@ def test_at_any_moment_there_is_a_perfect_file_or_none(
         assert has_expected_bytes(folder / "out.img", FULL_DISK)
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("number", DEADLY)
+def test_from_the_start_on_there_is_a_perfect_file_or_none(
+    full: Path, folder: Path, number: signal.Signals, seed: int
+) -> None:
+    delay = random.Random(f"{number} {seed}").uniform(0.02, 0.5)
+    with running(full, folder / "out.img") as process:
+        time.sleep(delay)
+        process.send_signal(number)
+        exit_code, words = ended(process)
+    assert_perfect_or_none(folder, number, exit_code, words)
+
+
+@pytest.mark.parametrize("number", DEADLY)
+def test_at_any_moment_of_the_work_there_is_a_perfect_file_or_none(
+    full: Path, folder: Path, number: signal.Signals
+) -> None:
+    chance = random.Random(f"{number}")
+    interrupted = 0
+    for delay in (0, *(chance.uniform(0, 0.2) for _ in range(4))):
+        with running(full, folder / "out.img") as process:
+            wait_until_begun(process, folder)
+            time.sleep(delay)
+            process.send_signal(number)
+            exit_code, words = ended(process)
+        assert_perfect_or_none(folder, number, exit_code, words)
+        interrupted += exit_code != 0 and not (folder / "out.img").exists()
+        for name in names_in(folder):
+            (folder / name).unlink()
+    assert interrupted, "no signal came in the middle of a conversion"
+
+
 @pytest.mark.parametrize("moment", ["while it gets its name", "while a summary is made"])
 def test_a_signal_after_the_work_is_too_late(
     tmp_path: Path, folder: Path, moment: str, monkeypatch: pytest.MonkeyPatch
@@ -203,14 +240,18 @@ def test_a_signal_after_the_work_is_too_late(
     """The output is complete and has its name, so this is a success."""
     room, name = (SparseFileSink, "_sync_folder") if "name" in moment else (json, "dumps")
     real_step = getattr(room, name)
+    sent = 0
 
     def interrupt(*arguments: object, **options: object) -> object:
+        nonlocal sent
+        sent += 1
         os.kill(os.getpid(), signal.SIGTERM)
         return real_step(*arguments, **options)
 
     monkeypatch.setattr(room, name, interrupt)
     small_disk().write(tmp_path / "disk.vhdx")
     assert main(["--json", str(tmp_path / "disk.vhdx"), str(folder / "out.img")]) == 0
+    assert sent == 1
     assert names_in(folder) == ["out.img"]
     assert has_expected_bytes(folder / "out.img", small_disk())
 
@@ -224,10 +265,8 @@ def test_a_reader_that_does_not_read_does_not_hold_up_a_signal(
 ) -> None:
     with running(endless, "-", stdout=subprocess.PIPE) as process:
         wait_until_full(process)
-        sent = time.monotonic()
         process.send_signal(number)
         assert ended(process) == (128 + number, WORDS[number])
-        assert time.monotonic() - sent < 2
 
 
 def test_a_signal_that_was_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
@@ -253,7 +292,7 @@ def test_a_stopped_program_can_go_on(endless: Path, folder: Path) -> None:
     with running(endless, folder / "out.img") as process:
         wait_until_begun(process, folder)
         process.send_signal(signal.SIGSTOP)
-        time.sleep(0.05)
+        wait_until_stopped(process)
         process.send_signal(signal.SIGCONT)
         time.sleep(0.05)
         assert process.poll() is None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,6 +26,7 @@ from tests.map_for_tests import (
     map_of,
 )
 from tests.naive_reader import NaiveDisk
+from tests.peers_for_tests import needs_program
 from tests.test_real_chain import DIRTY, FOLDER, unpack
 from tests.test_real_images import ALL
 from tests.test_scale import MAX_RESIDENT, run_and_measure
@@ -360,12 +359,8 @@ def test_64_tib_take_little_memory(tmp_path: Path, option: str) -> None:
 
 
 def demand_qemu() -> None:
-    """Skip a test whose programs are missing, but not in CI."""
-    missing = [name for name in ("qemu-img", "qemu-io") if shutil.which(name) is None]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"{' and '.join(missing)} must be there in CI: install qemu-utils")
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not found: install qemu-utils")
+    needs_program("qemu-img")
+    needs_program("qemu-io")
 
 
 def qemu(*command: str | Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 from tests.cli_for_tests import MODULE, run, run_program
 from tests.files_for_tests import names_in
 from tests.imagebuilder import KIB, MIB, Block, ImageSpec
+from tests.peers_for_tests import run_as_superuser
 
 DISK = ImageSpec(4 * MIB, MIB, {index: Block() for index in (2, 0, 3)})
 ROOM = MIB
@@ -37,13 +38,7 @@ def small_place(tmp_path: Path) -> Iterator[Path]:
     """Give a folder with room for 1 MiB: a file system of its own, which takes the superuser."""
     folder = tmp_path / "small"
     folder.mkdir()
-    if os.geteuid():
-        pytest.skip("only the superuser can mount a small file system")
-    options = f"size={ROOM // KIB}k"
-    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-    mounted = subprocess.run(command, check=False, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    run_as_superuser("mount", "-t", "tmpfs", "-o", f"size={ROOM // KIB}k", "none", folder)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

@@ -1,8 +1,6 @@
 """qemu-img as the second truth: on images that it writes, and on images that the builder writes."""
 
-import os
 import random
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 
 from tests.files_for_tests import assert_same_disk, has_expected_bytes, sha256_of
 from tests.imagebuilder import GIB, MIB, Block, BlockState, ImageSpec, address_pattern, golden_g4
+from tests.peers_for_tests import needs_program
 from vhdx2raw.chain import open_chain
 from vhdx2raw.convert import convert
 from vhdx2raw.sinks import SparseFileSink
@@ -26,11 +25,8 @@ SUBFORMATS = [
 
 @pytest.fixture(autouse=True)
 def _qemu_is_there() -> None:
-    missing = [name for name in ("qemu-img", "qemu-io") if shutil.which(name) is None]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"{' and '.join(missing)} must be there in CI: install qemu-utils")
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not found: install qemu-utils")
+    needs_program("qemu-img")
+    needs_program("qemu-io")
 
 
 def qemu(program: str, *arguments: str | Path) -> None:

@@ -5,7 +5,6 @@ of an odd number of sectors, and takes files of the same size and FileWriteGuid 
 replays a log only into the file, so it gets a copy, and it reads no child at all.
 """
 
-import os
 import random
 import shutil
 import subprocess
@@ -30,6 +29,7 @@ from tests.imagebuilder import (
 )
 from tests.logs_for_tests import Refusal, table_7_3
 from tests.logs_for_tests import Row as LogRow
+from tests.peers_for_tests import needs_program
 from vhdx2raw.errors import ImageError
 from vhdx2raw.image import open_image
 
@@ -38,18 +38,10 @@ CHILD_STATES = [0, 1, 2, 3, 6, 7, 7, 7]
 ROOT_STATES = [0, 2, 3, 6, 6, 6]
 
 
-def demand(program: str, package: str) -> None:
-    """Skip a test whose program is missing, but not in CI."""
-    if shutil.which(program) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{program} must be there in CI: install {package}")
-        pytest.skip(f"{program} not found: install {package}")
-
-
 @pytest.fixture
 def seven_zip() -> Callable[[Path], bytes]:
     """Give what reads a whole disk by 7-Zip."""
-    demand("7zz", "7zip")
+    needs_program("7zz")
 
     def read(path: Path) -> bytes:
         command = ["7zz", "x", "-so", "-tvhdx", str(path)]
@@ -63,7 +55,7 @@ def seven_zip() -> Callable[[Path], bytes]:
 @pytest.fixture
 def repair(tmp_path: Path) -> Callable[[Path], bytes | None]:
     """Give what reads a whole disk by qemu-img, from a copy that it repairs; None if it fails."""
-    demand("qemu-img", "qemu-utils")
+    needs_program("qemu-img")
 
     def read(path: Path) -> bytes | None:
         copy, raw = tmp_path / "copy.vhdx", tmp_path / "copy.raw"

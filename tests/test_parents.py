@@ -16,6 +16,7 @@ from tests.chains_for_tests import (
     write_files,
 )
 from tests.imagebuilder import Block, ImageSpec
+from tests.peers_for_tests import needs_superuser
 from vhdx2raw import parent_search
 from vhdx2raw.chain import open_chain
 from vhdx2raw.errors import ParentNotFoundError
@@ -355,8 +356,7 @@ def test_only_a_regular_file_is_opened(
         with socket.socket(socket.AF_UNIX) as server:
             server.bind("base.vhdx")
     elif kind == "device":
-        if os.geteuid():
-            pytest.skip("only the superuser can make a device")
+        needs_superuser()
         os.mknod(place, 0o600 | 0o020000, os.makedev(1, 5))
     else:
         place.symlink_to("/dev/zero")

@@ -16,6 +16,7 @@ from tests.cli_for_tests import run
 from tests.files_for_tests import ZEROS, assert_same_disk, data_of, sha256_of
 from tests.imagebuilder import GIB, MIB, Block, ImageSpec
 from tests.naive_reader import NaiveDisk
+from tests.peers_for_tests import needs_program
 from vhdx2raw.chain import open_chain
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.image import open_image
@@ -53,14 +54,6 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unpack(DIRTY, tmp_path_factory.mktemp("dirty"))
-
-
-def demand(program: str, package: str) -> None:
-    """Skip a test whose program is missing, but not in CI."""
-    if shutil.which(program) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{program} must be there in CI: install {package}")
-        pytest.skip(f"{program} not found: install {package}")
 
 
 # -- the dirty disk --------------------------------------------------------------------------
@@ -109,7 +102,7 @@ def test_dirty_disk_holds_one_entry_among_stale_ones(dirty: Path) -> None:
 def test_qemu_img_repairs_the_dirty_disk_to_the_same(
     dirty: Path, tmp_path: Path, capfd: Capture
 ) -> None:
-    demand("qemu-img", "qemu-utils")
+    needs_program("qemu-img")
     copy, ours, theirs = (tmp_path / name for name in ("copy.vhdx", "ours", "theirs"))
     shutil.copyfile(dirty, copy)
     for command in (
@@ -169,7 +162,7 @@ def test_child_with_a_built_parent_reads_as_two_others_say(
     child: Path, tmp_path: Path, capfd: Capture
 ) -> None:
     """Found beside it by the wanted name, and again when it is named."""
-    demand("7zz", "7zip")
+    needs_program("7zz")
     parent = tmp_path / "vm" / PARENT_NAME
     parent.parent.mkdir()
     built_parent(child).write(parent)

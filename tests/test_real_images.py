@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli_for_tests import run
 from tests.files_for_tests import assert_same_disk, names_in, sha256_of
+from tests.peers_for_tests import needs_program
 from vhdx2raw.cli import main
 
 FOLDER = Path(__file__).parents[2] / "shared" / "images"
@@ -66,11 +67,11 @@ def test_a_real_image_converts_to_the_known_disk(
     assert (sha256_of(image), image.stat().st_mtime_ns) == before
 
 
-@pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img not found")
 @pytest.mark.parametrize("name", CLEAN)
 def test_qemu_img_reads_a_real_image_as_we_do(
     images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
+    needs_program("qemu-img")
     image, ours, theirs = images / Path(name).stem, tmp_path / "ours", tmp_path / "theirs"
     assert run(capfd, image, ours).exit_code == 0
     command = ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(image), str(theirs)]

@@ -10,7 +10,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import stat
 import struct
 import subprocess
@@ -37,6 +36,7 @@ from tests.imagebuilder import (
     HeaderSpec,
     ImageSpec,
 )
+from tests.peers_for_tests import needs_program, needs_superuser, skip_unless_ci
 from tests.test_cli_output import run_on_terminal
 from tests.test_parents import OUTSIDE, parents_of, refusal_of
 from vhdx2raw import parent_search
@@ -44,7 +44,6 @@ from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.image import open_image
 from vhdx2raw.sinks import SparseFileSink
 
-QEMU_IMG = shutil.which("qemu-img")
 PACKAGE = Path(vhdx2raw.__file__).parent
 COMMANDS = ("convert", "info", "map", "check", "compare", "hash")
 Capture = pytest.CaptureFixture[str]
@@ -282,8 +281,7 @@ def test_force_keeps_the_owner_where_that_is_allowed(
     folder: Path, capfd: Capture, monkeypatch: Patch
 ) -> None:
     """Where it is not, the group of whoever replaces the file gets no more than anybody."""
-    if os.geteuid():
-        pytest.skip("only the superuser can give a file away")
+    needs_superuser()
     Path("out.img").touch()
     os.chown("out.img", 1234, 5678)
     Path("out.img").chmod(0o4764)
@@ -539,7 +537,7 @@ def test_no_string_of_an_image_or_a_path_commands_a_terminal(
 ) -> None:
     """On stdout as on stderr; nor can it feign a line of its own."""
     exit_code, text = seen_on_terminal(*words_for(command, hostile_files(folder)[kind]))
-    assert exit_code != 2
+    assert exit_code not in (2, 70)
     assert "owned" in text
     assert controls_in(text) == set()
     assert not any(line.startswith("fake") for line in text.splitlines())
@@ -640,21 +638,19 @@ def test_a_disk_that_begins_like_another_format_is_a_warning(
     assert_is_warned_of(folder, capfd, MAGICS[name], name)
 
 
-@pytest.mark.skipif(QEMU_IMG is None, reason="qemu-img not found")
 @pytest.mark.parametrize("qemu_format", QEMU_FORMATS)
 def test_whatever_qemu_would_take_for_another_format_is_a_warning(
     folder: Path, capfd: Capture, qemu_format: str
 ) -> None:
     """The start of a real image of each format that qemu-img can make, written by a guest."""
-    assert QEMU_IMG
     image = folder / "image"
     made = subprocess.run(
-        [QEMU_IMG, "create", "-q", "-f", qemu_format, image, "64M"],
+        [needs_program("qemu-img"), "create", "-q", "-f", qemu_format, image, "64M"],
         check=False,
         capture_output=True,
     )
     if made.returncode:
-        pytest.skip(f"qemu-img cannot make {qemu_format}")
+        skip_unless_ci(f"qemu-img cannot make {qemu_format}")
     start = image.read_bytes()[: 64 * 1024]
     image.unlink()
     disk_that_begins_with(start).write(folder / "disk.vhdx")

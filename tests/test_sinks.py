@@ -272,6 +272,12 @@ def test_what_cannot_be_a_file_is_refused_by_name(
     assert names_in(target.parent) == names
 
 
+def test_a_name_that_is_too_long_should_be_shorter(target: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        SparseFileSink(target.with_name("x" * 256), SIZE)
+    assert caught.value.hint == "choose a shorter name"
+
+
 def test_a_file_in_the_place_of_a_folder_is_refused(target: Path) -> None:
     target.write_bytes(b"precious")
     with pytest.raises(OutputError, match="Not a directory") as caught:

@@ -58,12 +58,15 @@ def test_a_stream_cannot_seek(pipe: tuple[BinaryIO, BinaryIO], virtual_offset: i
 
 
 def test_a_stream_has_no_holes(pipe: tuple[BinaryIO, BinaryIO]) -> None:
-    sink = StreamSink(pipe[1])
+    source, stream = pipe
+    sink = StreamSink(stream)
     assert sink.sequential
     assert not sink.makes_holes
     assert not sink.clone(0, 0, 0, MIB)
     with pytest.raises(NotImplementedError):
         sink.zero(0, MIB)
+    sink.write(0, memoryview(b"data"))
+    assert source.read(100) == b"data"
 
 
 def test_what_a_stream_took_in_part_is_sent_on(

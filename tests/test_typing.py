@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs_for_tests import ROOT, read_blocks
-
-pytest.importorskip("mypy", reason="needs mypy, which `make test` installs")
+from tests.peers_for_tests import needs_module
 
 TIMEOUT = 300
 # `assert_type` is in the standard library from 3.11 on; mypy knows it from here in any version.
@@ -91,6 +90,7 @@ vhdx2raw.no_such_name  # type: ignore[attr-defined]
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the interpreter of an environment in which the wheel is installed, and nothing else."""
+    needs_module("mypy")
     folder = tmp_path_factory.mktemp("typing")
     venv.create(folder / "env")
     interpreter = folder / "env" / "bin" / "python"

@@ -136,7 +136,7 @@ class _Walk:
             self._findings.warn(Finding("R82", "BAT", problem, "2.5.1.2", found=str(count)))
 
     def _check_run(self, run: BlockRun) -> None:
-        if run.entry == MISSING_ENTRY:
+        if run.entry == MISSING_ENTRY and self._bat.lacks_entries:
             return  # reported as a whole
         if run.entry & RESERVED_MASK:
             self._refuse_block(run, "R77", "reserved bits are set", "2.5.1")
@@ -151,7 +151,8 @@ class _Walk:
             return
         length = run.block_count * self._geometry.block_size
         free = self._space.claim(run.file_offset // MIB, length // MIB)
-        if not free and self._is_worth_a_search():
+        # To find the owner takes a whole walk.
+        if not free and not self._findings.is_only_counted(Severity.ERROR, "R84"):
             owner, overlap = self._find_owner(run.file_offset, run.file_offset + length)
             block = self._block_at(run, overlap)
             self._refuse_overlap(_payload_name(block), self._entry_place(block), owner, overlap)
@@ -163,6 +164,8 @@ class _Walk:
         end = run.file_offset + last * block_size
         end += self._geometry.used_block_size(run.first_block + last)
         if end > self._size:
+            if self._findings.is_only_counted(Severity.ERROR, "R111"):
+                return False
             # The first block of the run that does not fit.
             index = min(last, max(0, self._size - run.file_offset) // block_size)
             block = run.first_block + index
@@ -212,7 +215,7 @@ class _Walk:
             self._findings.error(TruncatedImageError(finding, hint=TRUNCATED_HINT))
             return
         free = file_offset >= self._claimable or self._space.claim(file_offset // MIB, 1)
-        if not free and self._is_worth_a_search():
+        if not free and not self._findings.is_only_counted(Severity.ERROR, "R84"):
             end = file_offset + SECTOR_BITMAP_BLOCK_SIZE
             self._refuse_overlap(name, where, *self._find_owner(file_offset, end))
 
@@ -227,6 +230,8 @@ class _Walk:
         return self._bat.entry_file_offset(self._geometry.payload_bat_index(block))
 
     def _refuse_block(self, run: BlockRun, rule: str, problem: str, spec: str) -> None:
+        if self._findings.is_only_counted(Severity.ERROR, rule):
+            return  # a table of garbage has millions
         name = _payload_name(run.first_block)
         where = self._entry_place(run.first_block)
         self._refuse(Finding(rule, name, problem, spec, where, f"{run.entry:#018x}"))
@@ -237,13 +242,6 @@ class _Walk:
 
     def _refuse(self, finding: Finding) -> None:
         self._findings.error(CorruptImageError(finding))
-
-    def _is_worth_a_search(self) -> bool:
-        """Tell whether one more overlap would be reported; to find its owner takes a whole walk."""
-        worth = not self._findings.is_full(Severity.ERROR, "R84")
-        if not worth:
-            self._findings.suppressed[Severity.ERROR, "R84"] += 1
-        return worth
 
     def _block_at(self, run: BlockRun, file_offset: int) -> int:
         return run.first_block + (file_offset - run.file_offset) // self._geometry.block_size

@@ -30,8 +30,8 @@ PIECE_SIZE = MIB
 CACHED_PIECES = 4
 _ZEROS = bytes(PIECE_SIZE)
 MISSING_ENTRY = 0xFFFF_FFFF_FFFF_FFF8 | PayloadBlockState.RESERVED
-"""What stands for an entry that cannot be read: every bit that must not be set, and a state that
-nothing can have. An entry that really is like this means the same: nobody knows."""
+"""What stands for an entry that a lenient reader cannot have: every bit that must not be set, and a
+state that nothing can have. A table that holds this itself is as broken as any other."""
 READ_GRANULE = 512 // BAT_ENTRY_SIZE
 """Entries; the least that is tried by itself where the host cannot read all."""
 
@@ -80,6 +80,10 @@ class Bat:
     """The table of one file, read on demand.
 
     Safe for reads from several threads.
+
+    Attributes:
+        lacks_entries: Whether payload entries are known to be missing, as only a lenient reader
+            puts up with; `MISSING_ENTRY` stands for them.
     """
 
     def __init__(
@@ -101,6 +105,8 @@ class Bat:
         # to a lenient reader any disk.
         length = max(0, min(region.length, source.size - region.file_offset))
         self._entry_count = min(geometry.bat_entry_count, length // BAT_ENTRY_SIZE)
+        last_block = geometry.payload_bat_index(geometry.payload_block_count - 1)
+        self.lacks_entries = self._entry_count <= last_block
         self._read_piece = lru_cache(CACHED_PIECES)(self._read_piece_uncached)
 
     def iter_runs(self, first_block: int, end_block: int) -> Iterator[BlockRun]:
@@ -172,6 +178,7 @@ class Bat:
             problem = f"a piece of the table cannot be read: {error.strerror}"
             finding = Finding("R52", "BAT", problem, "2.5", self.entry_file_offset(first))
             self._findings.error(CorruptImageError(finding))
+            self.lacks_entries = True
             return MISSING_ENTRY.to_bytes(BAT_ENTRY_SIZE, "little") * count
 
 
@@ -187,8 +194,9 @@ def _iter_runs_of_chunk(
     while start < count:
         expected = entries[start]
         stride = block_size if expected & STATE_MASK in OCCUPYING_STATES else 0
-        end = start
-        while end < count and entries[end] == expected:
+        end = start + 1
+        has_place = expected & FILE_OFFSET_MASK or not stride  # else nothing can lie behind it
+        while has_place and end < count and entries[end] == expected + stride:
             expected += stride
             end += 1
         yield BlockRun(first_block + start, end - start, entries[start])

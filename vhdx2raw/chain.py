@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MAX_DEPTH = 256
-CHANGED_HINT = (
-    "a VM may be using it: shut that down or convert a checkpoint;"
-    " --allow-changed takes the result as it is"
-)
+IN_USE_HINT = "a VM may be using it: shut that down, or take a checkpoint"
 AnyPath = str | os.PathLike[str]
 
 
@@ -71,15 +68,17 @@ class Chain:
         changes = ((image.source.name, image.find_change()) for image in self.images)
         return tuple((name, change) for name, change in changes if change)
 
-    def require_unchanged(self) -> tuple[()]:
-        """Make sure that no file has changed since it was opened; return the empty list of changes.
+    def require_unchanged(self, *, hint: str = IN_USE_HINT) -> None:
+        """Make sure that no file has changed since it was opened.
+
+        Args:
+            hint: What the user can do about it.
 
         Raises:
             CorruptImageError: One has, so that what was read may be of two states.
         """
         for name, change in self.find_changes():
-            raise CorruptImageError(change, path=name, hint=CHANGED_HINT)
-        return ()
+            raise CorruptImageError(change, path=name, hint=hint)
 
     def close(self) -> None:
         """Close every file; a second call does nothing."""

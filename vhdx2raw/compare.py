@@ -73,9 +73,24 @@ def compare(
             What it raises ends the comparison.
 
     Raises:
-        ImageError: A file turned out to be truncated.
+        ImageError: A file turned out to be truncated, or was changed meanwhile.
         OSError: The host could not read.
     """
+    result = _compare_all(disk, other, progress, stop_at_first=stop_at_first)
+    for virtual_disk in (disk, other):
+        if isinstance(virtual_disk, VirtualDisk):
+            virtual_disk.chain.require_unchanged()
+    return result
+
+
+def _compare_all(
+    disk: VirtualDisk,
+    other: VirtualDisk | RawFile,
+    progress: ProgressCallback,
+    *,
+    stop_at_first: bool = False,
+) -> Comparison:
+    """Do what `compare` does, whether or not a file changes meanwhile."""
     sizes = (disk.size, other.size)
     total = sum(stop - start for start, stop in _iter_spans(disk, other))
     tell = now_and_then(progress)
@@ -185,7 +200,7 @@ def verify(
     """
     with RawFile(path, max_device_size=disk.size) as raw:
         raw.forget_cached()
-        result = compare(disk, raw, progress=progress)
+        result = _compare_all(disk, raw, progress)
     name = os.fspath(path) if name is None else name
     if result.first_difference is not None:
         facts = f"{result.different_bytes}, the first at {result.first_difference:#x}"

@@ -30,6 +30,10 @@ in between."""
 DEFAULT_SPARSE_SIZE = 4 * KIB
 MIN_SPARSE_SIZE = 512
 MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
+CHANGED_HINT = (
+    "a VM may be using it: shut that down or convert a checkpoint;"
+    " --allow-changed takes the result as it is"
+)
 MAX_WORKERS = 4
 """More threads than this wait for each other instead of for the disks."""
 
@@ -105,7 +109,7 @@ def convert(
     """
     hashing: HashingSink | None = None
     try:
-        _check_numbers(sparse_size, workers, sink.piece_size)
+        _check_arguments(sink, sparse_size, workers, verify=verify)
         if hash_algorithm:
             sink = hashing = HashingSink(sink, hash_algorithm)
         copy = _Copy(chain, sink, sparse_size, clone=clone)
@@ -115,7 +119,7 @@ def convert(
             sink.flush()
         if verify:
             _verify(chain, sink, copy.total_bytes, progress)
-        changes = chain.find_changes() if allow_changed else chain.require_unchanged()
+        changes = _find_changes(chain, allowed=allow_changed)
         progress(copy.done_bytes * passes, copy.total_bytes * passes)
         sink.commit()
     except BaseException:
@@ -124,10 +128,16 @@ def convert(
     return copy.result(changes, hashing.hexdigest if hashing else None)
 
 
+def _find_changes(chain: Chain, *, allowed: bool) -> tuple[tuple[str, Finding], ...]:
+    if allowed:
+        return chain.find_changes()
+    chain.require_unchanged(hint=CHANGED_HINT)
+    return ()
+
+
 def _verify(chain: Chain, sink: Sink, moved: int, progress: ProgressCallback) -> None:
     """Read back what was written, which counts as much as it was to copy it."""
-    if sink.readable_path is None:
-        raise ValueError("what goes to this sink cannot be read back")
+    assert sink.readable_path is not None, "that was asked first"
 
     def tell(done: int, total: int) -> None:
         progress(moved + moved * done // max(1, total), 2 * moved)
@@ -136,14 +146,17 @@ def _verify(chain: Chain, sink: Sink, moved: int, progress: ProgressCallback) ->
     verify_output(disk, sink.readable_path, name=sink.name, progress=tell)
 
 
-def _check_numbers(sparse_size: int, workers: int | None, piece_size: int) -> None:
+def _check_arguments(sink: Sink, sparse_size: int, workers: int | None, *, verify: bool) -> None:
     in_range = MIN_SPARSE_SIZE <= sparse_size <= MAX_SPARSE_SIZE
     if sparse_size and not (in_range and sparse_size.bit_count() == 1):
         raise ValueError(f"sparse_size {sparse_size} is neither 0 nor a power of two in its range")
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
-    if not 4 * KIB <= piece_size <= MAX_BUFFER_SIZE or piece_size.bit_count() != 1:
-        raise ValueError(f"piece_size {piece_size} of the sink is no power of two in its range")
+    size = sink.piece_size
+    if not 4 * KIB <= size <= MAX_BUFFER_SIZE or size.bit_count() != 1:
+        raise ValueError(f"piece_size {size} of the sink is no power of two in its range")
+    if verify and sink.readable_path is None:
+        raise ValueError("what goes to this sink cannot be read back")
 
 
 def default_workers() -> int:

@@ -27,7 +27,7 @@ def digest(
             bytes of the virtual disk. What it raises ends the work.
 
     Raises:
-        ImageError: A file turned out to be truncated.
+        ImageError: A file turned out to be truncated, or was changed meanwhile.
         OSError: The host could not read.
         ValueError: There is no such algorithm.
     """
@@ -49,5 +49,6 @@ def digest(
             hashing.update(part)
             done += len(part)
             tell(done, disk.size)
+    disk.chain.require_unchanged()
     progress(done, disk.size)
     return hashing.hexdigest()

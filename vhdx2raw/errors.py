@@ -214,15 +214,19 @@ class Findings:
 
     def keep(self, severity: Severity, finding: Finding) -> None:
         """Keep `finding`, or only count it if there are too many of its kind."""
-        kind = severity, finding.rule
+        if self.is_only_counted(severity, finding.rule):
+            return
         if self.lenient and (severity, finding) in self.reported:
             return  # a lenient reader comes to the same place more than once
-        if self.lenient and self.is_full(*kind):
-            self.suppressed[kind] += 1
-            return
-        self._kept[kind] += 1
+        self._kept[severity, finding.rule] += 1
         self.reported.append((severity, finding))
 
-    def is_full(self, severity: Severity, rule: str) -> bool:
-        """Tell whether one more finding of this kind would only be counted."""
-        return self._kept[severity, rule] >= MAX_FINDINGS_PER_RULE
+    def is_only_counted(self, severity: Severity, rule: str) -> bool:
+        """Count one more finding of a kind if there are too many of them to keep; tell if so.
+
+        For whoever can save the work of wording it.
+        """
+        if self._kept[severity, rule] < MAX_FINDINGS_PER_RULE:
+            return False
+        self.suppressed[severity, rule] += 1
+        return True

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vhdx2raw.bat import BlockRun
 from vhdx2raw.chain import Chain
-from vhdx2raw.errors import TruncatedImageError
+from vhdx2raw.errors import CorruptImageError, Finding, TruncatedImageError
 from vhdx2raw.geometry import ceil_div
 from vhdx2raw.image import VhdxImage
 from vhdx2raw.sector_bitmap import iter_runs
@@ -113,12 +113,18 @@ def iter_extents(
         chain: The disk.
         virtual_offset: Where the range begins, in bytes.
         length: Bytes of the range; what lies behind the end of the disk is left out.
+
+    Raises:
+        CorruptImageError: A range is lost, and the chain was not opened to be salvaged.
+        OSError: The host could not read a table.
     """
     end = chain.virtual_disk_size
     if length is not None:
         end = min(end, virtual_offset + length)
     pending: Extent | None = None
     for extent in _iter_resolved(chain.images, virtual_offset, end):
+        if extent.kind is ExtentKind.LOST and not chain.salvaging:
+            raise _unexpected_loss(chain, extent)
         if pending is not None and extent.continues(pending):
             pending = pending.joined(extent)
             continue
@@ -127,6 +133,13 @@ def iter_extents(
         pending = extent
     if pending is not None:
         yield pending
+
+
+def _unexpected_loss(chain: Chain, extent: Extent) -> CorruptImageError:
+    """Return the error for what cannot be in a disk whose tables were found to be sound."""
+    problem = f"no table tells where the disk has its bytes from {extent.virtual_offset:#x} on"
+    finding = Finding("R80", "BAT", f"{problem}, as it did when the file was opened", "2.5.1.1")
+    return CorruptImageError(finding, path=chain.child.source.name)
 
 
 class _Inherited(NamedTuple):

@@ -266,7 +266,7 @@ class LogEntryHeader(Structure):
 LOG_DESCRIPTOR: Final = struct.Struct("<4s4s8sQQ")
 """A zero or data descriptor (2.3.1.2, 2.3.1.3), which differ in the second and third field:
 signature; trailing bytes, or reserved; leading bytes, or the length of the zeros; file offset;
-sequence number. No dataclass: a log can hold a million of them."""
+sequence number. No class: a log can hold a quarter of a million of them."""
 ZERO_DESCRIPTOR_SIGNATURE: Final = b"zero"
 DATA_DESCRIPTOR_SIGNATURE: Final = b"desc"
 DATA_SECTOR_SIGNATURE: Final = b"data"

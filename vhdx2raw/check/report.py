@@ -83,7 +83,8 @@ def check(
         image = _read(source, log_policy, findings)
         find_oddities(image.source if image else source, image, findings)
         if image and image.metadata.has_parent:
-            _check_parent(image, list(parents), tuple(map(str, parent_dirs)), findings)
+            folders = tuple(map(str, parent_dirs))
+            _check_parent(image, list(parents), folders, log_policy, findings)
     finally:
         source.close()
     results = tuple((_severity(kind, finding), finding) for kind, finding in findings.reported)
@@ -107,13 +108,17 @@ def _read(source: Source, log_policy: LogPolicy, findings: Findings) -> VhdxImag
 
 
 def _check_parent(
-    child: VhdxImage, parents: list[AnyFile], folders: tuple[str, ...], findings: Findings
+    child: VhdxImage,
+    parents: list[AnyFile],
+    folders: tuple[str, ...],
+    log_policy: LogPolicy,
+    findings: Findings,
 ) -> None:
     """Hold a child against its parent (R95 to R110)."""
     locator = _read_locator(child, findings)
     if locator is None and not parents:
         return
-    search = ParentSearch(child, [child], locator, LogPolicy.REPLAY, salvage=True)
+    search = ParentSearch(child, [child], locator, log_policy, salvage=True)
     if parents:
         search.try_file(parents[0])
     else:

@@ -144,6 +144,8 @@ def _check_options(wishes: Wishes, *, quiet: bool, verbose: bool) -> None:
         raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
     if wishes.mapfile is not None and not wishes.salvage:
         raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
+    if wishes.mapfile == STANDARD_STREAM:
+        raise typer.BadParameter("--mapfile needs the name of a file")
 
 
 def _check_batch(sources: list[str], wishes: Wishes) -> None:

@@ -20,6 +20,15 @@ def answer_digest(hexdigest: str, name: str) -> None:
     if is_terminal(stream):
         line = printable(line)
     elif isinstance(stream, io.TextIOWrapper):
-        # A program gets the bytes of the name, also those that are no text.
-        stream.reconfigure(errors="surrogateescape")
+        # A program gets the bytes of the name, also those that are no text; but a name may have
+        # letters that the encoding lacks.
+        stream.reconfigure(errors="surrogateescape" if _fits(line, stream) else "strict")
     answer(line)
+
+
+def _fits(text: str, stream: io.TextIOWrapper) -> bool:
+    try:
+        text.encode(stream.encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vhdx2raw.cli.interruption import defer, raise_if_interrupted
+from vhdx2raw.cli.interruption import defer, deferring, raise_if_interrupted
 from vhdx2raw.sinks import Identity, SparseFileSink
 
 
@@ -15,7 +15,8 @@ def require_writable(path: str, inputs: Collection[Identity], *, force: bool) ->
         OutputError: As `write_file`.
         OSError: As `write_file`.
     """
-    SparseFileSink(path, 0, replace=force, inputs=inputs).abort()
+    with deferring():
+        SparseFileSink(path, 0, replace=force, inputs=inputs).abort()
 
 
 def write_file(path: str, data: bytes, inputs: Collection[Identity], *, force: bool) -> None:

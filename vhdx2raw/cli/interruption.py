@@ -66,6 +66,18 @@ def catch_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def deferring() -> Iterator[None]:
+    """Let a signal raise only at the end, because something is there for a moment only."""
+    before, _State.deferred = _State.deferred, True
+    try:
+        yield
+    finally:
+        _State.deferred = before
+    if not before:
+        raise_if_interrupted()
+
+
 def defer() -> None:
     """Let nothing but `raise_if_interrupted` raise from now on, because an output is being made.
 
