@@ -19,6 +19,13 @@ from tests.cli_for_tests import TIMEOUT, small_disk, start_program, stored_zeros
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import GIB, MIB, Block, ImageSpec
 from vhdx2raw.cli import main
+from vhdx2raw.cli.interruption import (
+    Interrupted,
+    catch_signals,
+    defer,
+    deferring,
+    raise_if_interrupted,
+)
 from vhdx2raw.sinks import SparseFileSink
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -299,3 +306,22 @@ def test_a_stopped_program_can_go_on(endless: Path, folder: Path) -> None:
         os.kill(process.pid, signal.SIGTERM)
         assert ended(process)[0] == 143
     assert names_in(folder) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_what_is_there_for_a_moment_only(number: signal.Signals) -> None:
+    ended = []
+    with pytest.raises(Interrupted) as caught, catch_signals(), deferring():
+        os.kill(os.getpid(), number)
+        ended.append(number)
+    assert ended == [number]
+    assert caught.value.exit_code == 128 + number
+
+
+def test_a_signal_waits_further_where_others_already_wait_for_it() -> None:
+    with catch_signals():
+        defer()
+        with deferring():
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            raise_if_interrupted()
