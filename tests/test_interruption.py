@@ -311,9 +311,14 @@ def test_a_stopped_program_can_go_on(endless: Path, folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_waits_for_what_is_there_for_a_moment_only(number: signal.Signals) -> None:
     ended = []
-    with pytest.raises(Interrupted) as caught, catch_signals(), deferring():
-        os.kill(os.getpid(), number)
-        ended.append(number)
+
+    def work() -> None:
+        with catch_signals(), deferring():
+            os.kill(os.getpid(), number)
+            ended.append(number)
+
+    with pytest.raises(Interrupted) as caught:
+        work()
     assert ended == [number]
     assert caught.value.exit_code == 128 + number
 
