@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Bench
+from tests.conftest import Bench, disk_bytes
 from tests.imagebuilder import (
     GIB,
     KIB,
@@ -20,7 +20,9 @@ from tests.imagebuilder import (
     crc32c,
 )
 from tests.logs_for_tests import BAT, BLOCK, FILE_SIZE, PAGE, bat_page, disk_with, entry, mark
+from vhdx2raw.chain import Chain
 from vhdx2raw.errors import CorruptImageError, Findings
+from vhdx2raw.extents import ExtentKind, iter_extents
 from vhdx2raw.header import HeaderSection
 from vhdx2raw.log import LogPolicy, LogReport, LogState, replay_log
 from vhdx2raw.source import Source
@@ -66,6 +68,9 @@ class SyntheticLog:
         buffer[:] = self.pread(file_offset, len(buffer))
 
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        yield file_offset, length
+
+    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         yield file_offset, length
 
     def status(self) -> tuple[int, int | None]:
@@ -245,3 +250,28 @@ def test_block_in_the_exabytes_that_a_log_promises_is_refused(bench: Bench) -> N
     table = DataDescriptorSpec(BAT, bat_page(BLOCK | 6, 2**62 | 6))
     spec = disk_with(entry(0, 1, table, last_file_offset=2**63))
     bench.assert_refused(spec, CorruptImageError, "R78", "the block lies behind 256 TiB")
+
+
+def test_what_a_log_only_promises_is_not_read_but_known_to_be_zeros(bench: Bench) -> None:
+    """R37: a page of a table and a number make terabytes of a small file, and cost nothing."""
+    size = 250 * 256 * MIB
+    place = 8 * MIB + 256 * MIB
+    page = bat_page(*(8 * MIB + index * 256 * MIB | 6 for index in range(250)))
+    first = entry(0, 1, DataDescriptorSpec(BAT, page), last_file_offset=2**47)
+    second = entry(2, 2, DataDescriptorSpec(place, b"\x09" * PAGE), tail=0)
+    second.last_file_offset = 2**47
+    spec = disk_with(first, second, blocks={})
+    spec.virtual_disk_size, spec.block_size = size, 256 * MIB
+    image = bench.open(spec)
+    extents = [
+        (extent.kind, extent.virtual_offset, extent.length)
+        for extent in iter_extents(Chain((image,)))
+    ]
+    assert extents == [
+        (ExtentKind.ZERO, 0, 256 * MIB),
+        (ExtentKind.DATA, 256 * MIB, PAGE),
+        (ExtentKind.ZERO, 256 * MIB + PAGE, size - 256 * MIB - PAGE),
+    ]
+    assert disk_bytes(image, 256 * MIB - PAGE, 3 * PAGE) == bytes(PAGE) + b"\x09" * PAGE + bytes(
+        PAGE
+    )

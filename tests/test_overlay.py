@@ -140,6 +140,28 @@ def assert_in_file(source: OverlaySource, touched: bytes, start: int, length: in
     assert seen == touched[start : start + length]
 
 
+def made_zero_by(updates: list[Update], size: int, file_size: int) -> bytes:
+    """Give a byte for each byte: 1 where it is zero behind the end that the file really has."""
+    zero = bytearray(size)
+    zero[file_size:] = b"\1" * (size - file_size)
+    for kind, place, number in updates:
+        length, value = (SECTOR, b"\0") if kind == "sector" else (number * SECTOR, b"\1")
+        zero[place * SECTOR : place * SECTOR + length] = value * length
+    return bytes(file_size) + bytes(zero[file_size:])
+
+
+def assert_stored(source: OverlaySource, zero: bytes, start: int, length: int) -> None:
+    """All but what became zeros is told as stored, in parts that do not touch."""
+    seen = bytearray(b"\1" * length)
+    end = start - 1
+    for place, count in source.iter_stored(start, length):
+        assert place > end
+        assert count > 0
+        end = place + count
+        seen[place - start : end - start] = bytes(count)
+    assert seen == zero[start : start + length]
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.data())
 def test_overlay_reads_like_a_changed_copy(data: st.DataObject) -> None:
@@ -149,10 +171,12 @@ def test_overlay_reads_like_a_changed_copy(data: st.DataObject) -> None:
     with TemporaryDirectory() as name, overlay(Path(name) / "f", raw, updates, growth) as source:
         model = apply(raw, updates, source.size)
         touched = touched_by(updates, source.size, len(raw))
+        zero = made_zero_by(updates, source.size, len(raw))
         ranges = [data.draw(reads(source.size)) for _ in range(12)]
         for start, length in [(0, source.size), *ranges]:
             assert_reads_as(source, model, start, length)
             assert_in_file(source, touched, start, length)
+            assert_stored(source, zero, start, length)
 
 
 # -- examples --------------------------------------------------------------------------------

@@ -210,12 +210,21 @@ def _iter_blocks(image: VhdxImage, start: int, end: int) -> Iterator[Extent | _I
 def _iter_stored(image: VhdxImage, start: int, end: int, distance: int) -> Iterator[Extent]:
     """Yield a range as data that lies `distance` bytes further on in the file.
 
+    What a log only promises behind the end of the file is told as zeros: there can be any number.
     What a damaged table places in the header section or behind the end of the file is lost.
     """
     stop = end if start + distance >= HEADER_SECTION_SIZE else start
     stop = max(start, min(stop, image.source.size - distance))
-    if start < stop:
-        yield Extent(ExtentKind.DATA, start, stop - start, image, start + distance)
+    done = start
+    for file_offset, length in image.source.iter_stored(start + distance, stop - start):
+        begin = file_offset - distance
+        if done < begin:
+            yield Extent(ExtentKind.ZERO, done, begin - done)
+        done = begin + length
+        if length:
+            yield Extent(ExtentKind.DATA, begin, length, image, file_offset)
+    if done < stop:
+        yield Extent(ExtentKind.ZERO, done, stop - done)
     if stop < end:
         yield Extent(ExtentKind.LOST, stop, end - stop)
 

@@ -130,6 +130,30 @@ class OverlaySource:
         if file_offset < end:
             yield from self._source.iter_in_file(file_offset, end - file_offset)
 
+    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (file offset, length) of all but the zeros that lie behind the end of the file.
+
+        In order, and no two of the parts touch.
+        """
+        end = file_offset + length
+        growth_start = min(max(file_offset, self._source.size), end)
+        stored_start = file_offset  # of the part that is not yielded yet
+        for zeros_start, zeros_end in self._iter_zero_ranges(growth_start, end):
+            done = zeros_start
+            for index in self._sectors_between(zeros_start, zeros_end):
+                place = self._sector_offsets[index]
+                if done < place:
+                    if stored_start < done:
+                        yield stored_start, done - stored_start
+                    stored_start = place
+                done = min(place + LOG_SECTOR_SIZE, zeros_end)
+            if done < zeros_end:
+                if stored_start < done:
+                    yield stored_start, done - stored_start
+                stored_start = zeros_end
+        if stored_start < end:
+            yield stored_start, end - stored_start
+
     def status(self) -> tuple[int, int | None]:
         """Return what the file itself is like now."""
         return self._source.status()

@@ -65,6 +65,13 @@ class Source(Protocol):
         """Yield (file offset, length) of the parts of a range that stand in the file as such."""
         ...
 
+    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (file offset, length) of the parts of a range that are stored.
+
+        The rest is zeros behind the end of the file, of which a log can promise many terabytes.
+        """
+        ...
+
     def status(self) -> tuple[int, int | None]:
         """Return the size in bytes and the time of the last change (ns) as they are now."""
         ...
@@ -164,6 +171,10 @@ class FileSource:
 
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield the whole range: nothing is laid over the file."""
+        yield file_offset, length
+
+    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield the whole range: nothing lies behind the end."""
         yield file_offset, length
 
     def status(self) -> tuple[int, int | None]:

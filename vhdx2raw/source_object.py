@@ -145,6 +145,10 @@ class FileObjectSource:
         """Yield nothing: no part of an object stands in a file as such."""
         yield from ()
 
+    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield the whole range: nothing lies behind the end."""
+        yield file_offset, length
+
     def status(self) -> tuple[int, int | None]:
         """Return the size in bytes as it is now; when it changed last is not known."""
         with self._moving:
