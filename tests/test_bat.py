@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import Bench
 from tests.imagebuilder import GIB, MIB, TIB, Block, BlockState, ImageSpec, golden_g4
+from tests.sources_for_tests import BadSource
 from vhdx2raw import bat
 from vhdx2raw.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
 from vhdx2raw.errors import Findings, Severity
@@ -216,17 +217,6 @@ def test_several_threads_see_the_same_table(table_path: Path) -> None:
 
 
 # -- what cannot be read ---------------------------------------------------------------------
-
-
-class BadSource(FileSource):
-    """Fails where a read touches one of its bad bytes."""
-
-    bad: tuple[int, ...]
-
-    def pread(self, file_offset: int, length: int) -> bytes:
-        if any(file_offset <= place < file_offset + length for place in self.bad):
-            raise OSError(errno.EIO, "Input/output error")
-        return super().pread(file_offset, length)
 
 
 ENTRIES = 20 * (RATIO + 1)

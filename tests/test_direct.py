@@ -120,3 +120,21 @@ def test_direct_and_usual_writes_make_one_file(
     expected = bytearray(data)
     expected[516 * KIB : 768 * KIB] = bytes(252 * KIB)
     assert (tmp_path / "disk.img").read_bytes() == expected
+
+
+@pytest.mark.parametrize("can", [True, False])
+def test_pieces_are_large_only_where_they_go_past_the_cache(
+    tmp_path: Path,
+    descriptor: int,
+    monkeypatch: pytest.MonkeyPatch,
+    can: bool,  # noqa: FBT001
+) -> None:
+    """The file system of `descriptor` can, unless it is taken away."""
+    assert descriptor >= 0
+    if not can:
+        monkeypatch.setattr(host, "open_direct", lambda _descriptor: -1)
+    sink = SparseFileSink(tmp_path / "disk.img", MIB, direct=True)
+    try:
+        assert sink.piece_size == (MIB if can else 256 * KIB)
+    finally:
+        sink.abort()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from tests.imagebuilder import (
     golden_g2,
     same_bytes_guid,
 )
+from tests.sources_for_tests import BadSource
 from vhdx2raw.errors import CorruptImageError, Findings, Severity, UnsupportedImageError
 from vhdx2raw.header import HeaderSection, read_header_section
 from vhdx2raw.source import FileSource
@@ -302,17 +302,6 @@ def test_guids_of_the_header_are_reported_as_they_are(bench: Bench) -> None:
 
 
 # -- what cannot be read ---------------------------------------------------------------------
-
-
-class BadSource(FileSource):
-    """Fails where a read touches one of its bad bytes."""
-
-    bad: tuple[int, ...]
-
-    def pread(self, file_offset: int, length: int) -> bytes:
-        if any(file_offset <= place < file_offset + length for place in self.bad):
-            raise OSError(errno.EIO, "Input/output error")
-        return super().pread(file_offset, length)
 
 
 def read_bad(path: Path, findings: Findings, *bad: int) -> HeaderSection:

@@ -21,12 +21,16 @@ MIN_SIZE = 128 * KIB
 
 
 class DirectWriter:
-    """Writes large, aligned ranges of an open file past the page cache, where the host can."""
+    """Writes large, aligned ranges of an open file past the page cache, where the host can.
+
+    Attributes:
+        refused: Whether the host cannot, so that nothing is worth trying.
+    """
 
     def __init__(self, descriptor: int) -> None:
         """Open the file behind `descriptor` once more."""
         self._descriptor = host.open_direct(descriptor)
-        self._refused = self._descriptor < 0
+        self.refused = self._descriptor < 0
 
     def write(self, file_offset: int, data: memoryview) -> bool:
         """Write all of `data`; False if that has to be done in the usual way.
@@ -34,7 +38,7 @@ class DirectWriter:
         Raises:
             OSError: The host could not write.
         """
-        if self._refused or len(data) < MIN_SIZE:
+        if self.refused or len(data) < MIN_SIZE:
             return False
         if file_offset % ALIGNMENT or len(data) % ALIGNMENT:
             return False
@@ -43,7 +47,7 @@ class DirectWriter:
         except OSError as error:
             if error.errno != errno.EINVAL:  # of a file system that only now says that it cannot
                 raise
-            self._refused = True  # not closed: other threads may be writing
+            self.refused = True  # not closed: other threads may be writing
             return False
 
     def close(self) -> None:

@@ -27,8 +27,8 @@ def open_sink(
         size: Bytes of the virtual disk.
         replace: Whether what is there already may be lost.
         inputs: The files that are read, none of which may be overwritten.
-        direct: Whether a file is written past the page cache where the host can do that.
         target_is_zero: Whether the device reads as zeros already; a new file always does.
+        direct: Whether a file is written past the page cache where the host can do that.
 
     Raises:
         OutputError: The output exists, is an input or in use, or there is no room for it.

@@ -87,7 +87,8 @@ class SparseFileSink:
             host.set_length(self._descriptor, size)
             if direct and size >= MIN_SIZE:
                 self._direct = DirectWriter(self._descriptor)
-                self.piece_size = DIRECT_PIECE_SIZE
+                if not self._direct.refused:
+                    self.piece_size = DIRECT_PIECE_SIZE
         except BaseException as error:
             self.abort()
             raise worded(error, self.name) from error
