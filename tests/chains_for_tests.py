@@ -20,7 +20,8 @@ from tests.imagebuilder import (
     parent_locator,
     same_bytes_guid,
 )
-from vhdx2raw.chain import Chain, open_chain
+from vhdx2raw.disk.chain import Chain, open_chain
+from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import (
     CorruptImageError,
     ParentCycleError,
@@ -29,7 +30,6 @@ from vhdx2raw.errors import (
     UnsupportedImageError,
     Vhdx2rawError,
 )
-from vhdx2raw.extents import ExtentKind, iter_extents
 
 PARTIAL = BlockState.PARTIALLY_PRESENT
 BASE_NAME = "base.vhdx"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.imagebuilder import KIB, MIB, ImageSpec
-from vhdx2raw.chain import Chain
+from vhdx2raw.disk.chain import Chain
+from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import ImageError
-from vhdx2raw.extents import ExtentKind, iter_extents
-from vhdx2raw.image import VhdxImage, open_image
+from vhdx2raw.vhdx.image import VhdxImage, open_image
 
 LARGEST_WHOLE_COMPARISON = 64 * MIB
 

@@ -30,8 +30,8 @@ from vhdx2raw.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from vhdx2raw.image import VhdxImage, open_image
-from vhdx2raw.log import LogPolicy
+from vhdx2raw.vhdx.image import VhdxImage, open_image
+from vhdx2raw.vhdx.log import LogPolicy
 
 PAGE = 4 * KIB
 RING = MIB // PAGE

@@ -42,7 +42,7 @@ from tests.imagebuilder import (
     same_bytes_guid,
 )
 from tests.logs_for_tests import PAGE, blank_disk, disk_with, entry, mark
-from vhdx2raw.errors import Severity
+from vhdx2raw.findings import Severity
 
 Fields = Mapping[str, Any]
 UNKNOWN = same_bytes_guid(0xAB)

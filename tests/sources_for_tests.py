@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from vhdx2raw.source import FileSource
+from vhdx2raw.source.file import FileSource
 
 
 class BadSource(FileSource):

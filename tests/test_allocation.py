@@ -16,19 +16,15 @@ from tests.imagebuilder import (
     RegionEntrySpec,
     golden_g1,
 )
-from vhdx2raw.allocation import _Walk, check_allocation
-from vhdx2raw.bat import Bat
-from vhdx2raw.check import check
-from vhdx2raw.disk import open_disk
-from vhdx2raw.errors import (
-    MAX_FINDINGS_PER_RULE,
-    CorruptImageError,
-    Findings,
-    Severity,
-    TruncatedImageError,
-)
-from vhdx2raw.extents import ExtentKind
-from vhdx2raw.structures import PayloadBlockState
+from vhdx2raw import check
+from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Findings, Severity
+from vhdx2raw.vhdx.allocation import _Walk, check_allocation
+from vhdx2raw.vhdx.bat import Bat
+from vhdx2raw.vhdx.layout import PayloadBlockState
 
 EMPTY_STATES = [0, 1, 2, 3]
 PRESENT_STATES = [6, 7]
@@ -415,6 +411,6 @@ def test_blocks_behind_one_without_a_place_are_held_against_the_file(bench: Benc
     errors = [finding for severity, finding in report.results if severity is Severity.ERROR]
     assert [finding.rule for finding in errors] == ["R78", "R84"]
     assert "lies where the log lies, at 0x100000" in errors[1].problem
-    with open_disk(bench.path, salvage=True) as disk:
+    with open_disk(bench.path, OpenOptions(salvage=True)) as disk:
         kinds = [(extent.kind, extent.length) for extent in disk.extents()]
     assert kinds == [(ExtentKind.LOST, MIB), (ExtentKind.DATA, 4 * MIB)]

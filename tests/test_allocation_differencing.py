@@ -19,8 +19,9 @@ from tests.imagebuilder import (
     golden_g1,
     golden_g3,
 )
-from vhdx2raw.errors import MAX_FINDINGS_PER_RULE, CorruptImageError, TruncatedImageError
-from vhdx2raw.structures import PayloadBlockState
+from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.findings import MAX_FINDINGS_PER_RULE
+from vhdx2raw.vhdx.layout import PayloadBlockState
 
 BLOCK = 256 * MIB
 RATIO = 16

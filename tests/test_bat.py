@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from tests.conftest import Bench
 from tests.imagebuilder import GIB, MIB, TIB, Block, BlockState, ImageSpec, golden_g4
 from tests.sources_for_tests import BadSource
-from vhdx2raw import bat
-from vhdx2raw.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
-from vhdx2raw.errors import Findings, Severity
-from vhdx2raw.geometry import Geometry
-from vhdx2raw.region import Region
-from vhdx2raw.source import FileSource
-from vhdx2raw.structures import RESERVED_MASK, PayloadBlockState
+from vhdx2raw.findings import Findings, Severity
+from vhdx2raw.source.file import FileSource
+from vhdx2raw.vhdx import bat
+from vhdx2raw.vhdx.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
+from vhdx2raw.vhdx.geometry import Geometry
+from vhdx2raw.vhdx.layout import RESERVED_MASK, PayloadBlockState
+from vhdx2raw.vhdx.region import Region
 
 BLOCK = 256 * MIB
 RATIO = 16

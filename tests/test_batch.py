@@ -24,10 +24,11 @@ from tests.peers_for_tests import needs_program
 from tests.test_cli import progress_lines
 from tests.test_cli_output import run_on_terminal
 from tests.test_interruption import WORDS, ended, running
-from vhdx2raw.cli import batch, failures, main
-from vhdx2raw.cli.conversion import Outcome as Conversion
-from vhdx2raw.cli.conversion import Wishes
-from vhdx2raw.cli.words import complain
+from vhdx2raw.cli import failures, main
+from vhdx2raw.cli.commands.convert import batch
+from vhdx2raw.cli.commands.convert.outcome import Outcome as Conversion
+from vhdx2raw.cli.commands.convert.outcome import Wishes
+from vhdx2raw.cli.console import complain
 
 SCHEMAS = Path(__file__).parents[1] / "docs/schemas"
 SCHEMA = json.loads((SCHEMAS / "batch.json").read_text())

@@ -19,11 +19,16 @@ from tests.files_for_tests import has_expected_bytes
 from tests.imagebuilder import KIB, MIB, Block, BlockState, ImageSpec
 from tests.peers_for_tests import run_as_superuser, skip_unless_ci
 from tests.sinks_for_tests import RecordingSink
-from vhdx2raw.chain import open_chain
-from vhdx2raw.convert import ConversionResult, convert
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.errors import OutputError
-from vhdx2raw.sinks import BlockDeviceSink, SparseFileSink, StreamSink, block_device, open_sink
-from vhdx2raw.source import FileSource
+from vhdx2raw.operations.convert import ConversionResult
+from vhdx2raw.output import block_device
+from vhdx2raw.output.block_device import BlockDeviceSink
+from vhdx2raw.output.opening import open_sink
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.output.stream import StreamSink
+from vhdx2raw.source.file import FileSource
 
 SIZE = 5 * MIB + 512
 DEVICE_SIZE = 8 * MIB

@@ -28,9 +28,10 @@ from tests.imagebuilder import (
 )
 from tests.random_chains import PAGE, RandomChain, chains
 from tests.test_chain_property import write_chain
-from vhdx2raw.block_map import Grid, Holding, MapEntry, iter_map, make_grid
-from vhdx2raw.chain import Chain, open_chain
-from vhdx2raw.extents import ExtentKind
+from vhdx2raw.cli.commands.map.grid import Grid, Holding, make_grid
+from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.map import MapEntry, iter_map
 
 DATA, ZERO = ExtentKind.DATA, ExtentKind.ZERO
 PRESENT_STATES = (BlockState.FULLY_PRESENT, BlockState.PARTIALLY_PRESENT)
@@ -194,7 +195,7 @@ def test_what_a_damaged_disk_has_lost_is_in_no_file(tmp_path: Path) -> None:
     base = ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})
     child = child_of(base, ".\\gone.vhdx", blocks={1: Block()})
     path = write_files(tmp_path, {"child.vhdx": child})
-    with open_chain(path, salvage=True) as chain:
+    with open_chain(path, OpenOptions(salvage=True)) as chain:
         lost, data = iter_map(chain)
         grid = make_grid([lost, data], 0, 2 * MIB, 2)
     assert lost == MapEntry(ExtentKind.LOST, 0, MIB, 0, str(path), present=False)

@@ -38,7 +38,7 @@ from tests.imagebuilder import (
     parent_locator,
     same_bytes_guid,
 )
-from vhdx2raw.chain import open_chain
+from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import (
     CorruptImageError,
     ImageError,
@@ -48,7 +48,7 @@ from vhdx2raw.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from vhdx2raw.log import LogPolicy, LogState
+from vhdx2raw.vhdx.log import LogPolicy, LogState
 
 # -- table 7.4 of the format document --------------------------------------------------------
 
@@ -235,7 +235,7 @@ def test_loop_by_another_name_is_refused(link: str, tmp_path: Path) -> None:
 def test_loop_that_the_user_asks_for_is_refused(tmp_path: Path) -> None:
     path = write_files(tmp_path, ring("a.vhdx"))
     text = "is a file of the chain already"
-    with pytest.raises(ParentCycleError, match=text), open_chain(path, parents=[path]):
+    with pytest.raises(ParentCycleError, match=text), open_chain(path, OpenOptions(parents=[path])):
         pass
 
 
@@ -273,7 +273,7 @@ def test_parent_with_a_dirty_log_is_refused_on_request(tmp_path: Path) -> None:
     before = open_files()
     with (
         pytest.raises(CorruptImageError, match="holds updates that are not in the file") as caught,
-        open_chain(path, log_policy=LogPolicy.REFUSE),
+        open_chain(path, OpenOptions(log_policy=LogPolicy.REFUSE)),
     ):
         pass
     assert caught.value.finding.rule == "R14"
@@ -334,7 +334,7 @@ def test_broken_parent_is_an_error_of_that_file(
     before = open_files()
     with (
         pytest.raises(error, match=re.escape(str(parent))) as caught,
-        open_chain(path, parents=[parent] if named else []),
+        open_chain(path, OpenOptions(parents=[parent] if named else [])),
     ):
         pass
     assert type(caught.value) is error

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.chains_for_tests import chain_bytes
 from tests.naive_reader import NaiveDisk
 from tests.random_chains import RandomChain, chains, ranges
-from vhdx2raw.chain import open_chain
-from vhdx2raw.log import LogState
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.vhdx.log import LogState
 
 RANGES_PER_CHAIN = 24
 EXAMPLES = int(os.environ.get("VHDX2RAW_EXAMPLES", "4800"))

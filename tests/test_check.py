@@ -53,19 +53,13 @@ from tests.seeded_faults import (
 )
 from tests.test_real_images import ALL
 from tests.test_real_images import images as images  # noqa: PLC0414 - a fixture
-from vhdx2raw.chain import open_chain
-from vhdx2raw.check import CheckReport, check, consequence_of
-from vhdx2raw.check.consequences import OF_RULE, OF_SEVERITY
-from vhdx2raw.disk import open_disk
-from vhdx2raw.errors import (
-    MAX_FINDINGS_PER_RULE,
-    ImageError,
-    ParentError,
-    Severity,
-    UnsupportedImageError,
-    Vhdx2rawError,
-)
-from vhdx2raw.log import LogPolicy
+from vhdx2raw import check
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.errors import ImageError, ParentError, UnsupportedImageError, Vhdx2rawError
+from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Severity
+from vhdx2raw.operations.check import CheckReport, consequence_of
+from vhdx2raw.vhdx.log import LogPolicy
 
 RULES = [f"R{number}" for number in range(1, 120)]
 LARGEST_WHOLE_COMPARISON = 64 * MIB
@@ -127,7 +121,7 @@ def test_a_seeded_fault_is_found_and_nothing_else(tmp_path: Path, fault: Fault) 
     assert found_in(report) == [(f.severity, f.rule, f.file_offset) for f in fault.found]
     for (_, finding), expected in zip(report.results, fault.found, strict=True):
         assert re.search(expected.text, str(finding)), str(finding)
-        assert finding.section
+        assert finding.structure
     assert report.suppressed == {}
     for severity in Severity:
         assert report.count(severity) == len(rules_in(report, severity))

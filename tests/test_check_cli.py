@@ -16,8 +16,8 @@ from tests.files_for_tests import names_in, sha256_of
 from tests.imagebuilder import GIB, MIB, Block, BlockState, ImageSpec, golden_g2
 from tests.seeded_faults import BAT, FAULTS, Fault, child, disk, locator
 from tests.test_check import name_of, write
-from vhdx2raw.check import check
-from vhdx2raw.errors import MAX_FINDINGS_PER_RULE, Severity
+from vhdx2raw import check
+from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Severity
 
 Capture = pytest.CaptureFixture[str]
 Facts = dict[str, Any]

@@ -13,9 +13,9 @@ import pytest
 from tests.cli_for_tests import MODULE, SCRIPT, run, run_program, small_disk
 from tests.files_for_tests import has_expected_bytes, names_in, sha256_of
 from tests.imagebuilder import MIB, Block, ImageSpec
+from vhdx2raw.cli.console import say
 from vhdx2raw.cli.progress import ProgressMode, show_progress
-from vhdx2raw.cli.words import say
-from vhdx2raw.sinks import SparseFileSink
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = small_disk().virtual_disk_size
 Capture = pytest.CaptureFixture[str]

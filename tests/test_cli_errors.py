@@ -12,7 +12,7 @@ import pytest
 from tests.cli_for_tests import Outcome, run, run_program, small_disk
 from tests.files_for_tests import has_expected_bytes, names_in, sha256_of
 from tests.imagebuilder import MIB, HeaderSpec, ImageSpec
-from vhdx2raw.sinks import SparseFileSink
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 NOBODY = 65534
 Capture = pytest.CaptureFixture[str]

@@ -20,10 +20,10 @@ from tests.imagebuilder import MIB, TIB, Block, BlockState, ImageSpec, child_of
 from tests.peers_for_tests import needs_shared_memory, run_as_superuser
 from tests.random_chains import RandomChain, chains, numbers
 from tests.raw_for_tests import break_file, raw_of, write_sparse
-from vhdx2raw.compare import Comparison, compare, verify
-from vhdx2raw.disk import VirtualDisk, open_disk
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError, UnsupportedImageError
-from vhdx2raw.raw_file import RawFile
+from vhdx2raw.operations.compare import Comparison, compare, verify
+from vhdx2raw.source.raw_file import RawFile
 
 SIZE = small_disk().virtual_disk_size
 HINT = "the storage or the memory of this machine may be failing; do not use this output"

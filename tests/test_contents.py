@@ -22,17 +22,11 @@ from tests.contents_for_tests import (
     record,
 )
 from tests.imagebuilder import KIB, MIB, TIB
-from vhdx2raw.contents import (
-    Contents,
-    Scheme,
-    Usage,
-    Volume,
-    name_image_format,
-    read_contents,
-)
-from vhdx2raw.contents.partition_types import GPT_TYPES, MBR_TYPES
 from vhdx2raw.errors import UnsupportedImageError
-from vhdx2raw.image import open_image
+from vhdx2raw.operations.contents import Contents, Scheme, Usage, Volume, read_contents
+from vhdx2raw.operations.contents.partition_types import GPT_TYPES, MBR_TYPES
+from vhdx2raw.source.formats import name_image_format
+from vhdx2raw.vhdx.image import open_image
 
 # -- file systems that their own programs made ---------------------------------------------------
 

@@ -14,10 +14,12 @@ import pytest
 from tests.cli_for_tests import TIMEOUT, small_disk, stored_zeros
 from tests.imagebuilder import GIB, KIB, MIB, Block, BlockState, ImageSpec
 from tests.sinks_for_tests import Call, FailingSink, RecordingSink, fail_at
-from vhdx2raw.chain import Chain, open_chain
-from vhdx2raw.convert import ConversionResult, convert
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import Chain, open_chain
 from vhdx2raw.errors import OutputError, TruncatedImageError
-from vhdx2raw.sinks import NullSink, Sink
+from vhdx2raw.operations.convert import ConversionResult
+from vhdx2raw.output.base import Sink
+from vhdx2raw.output.null import NullSink
 
 SPARSE_SIZES = [512, 4 * KIB, 64 * KIB, MIB]
 PIECE = MIB

@@ -14,9 +14,10 @@ from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import MIB, Block, BlockState, ImageSpec, child_of, log_sectors
 from tests.peers_for_tests import needs_mounts, run_as_superuser
 from tests.sinks_for_tests import RecordingSink
-from vhdx2raw.chain import open_chain
-from vhdx2raw.convert import ConversionResult, convert
-from vhdx2raw.sinks import SparseFileSink
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.operations.convert import ConversionResult
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = 5 * MIB + 512
 CLONING_FILE_SYSTEMS = {

@@ -31,10 +31,10 @@ from tests.peers_for_tests import needs_program
 from tests.raw_for_tests import break_file, raw_of
 from tests.test_block_device import OLD, Devices
 from tests.test_cli import progress_lines
-from vhdx2raw.cli import conversion, main
-from vhdx2raw.hashes import ALGORITHMS
-from vhdx2raw.sinks import SparseFileSink
-from vhdx2raw.source import FileSource
+from vhdx2raw.cli import main
+from vhdx2raw.output.hashes import ALGORITHMS
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.file import FileSource
 
 SIZE = small_disk().virtual_disk_size
 SHA256 = small_disk().expected_sha256()
@@ -302,7 +302,9 @@ def test_a_failed_check_leaves_the_old_output(
 def test_a_signal_ends_the_reading_back(
     folder: Path, monkeypatch: Patch, number: signal.Signals
 ) -> None:
-    compare = import_module("vhdx2raw.compare")  # the package gives its function that name
+    compare = import_module(
+        "vhdx2raw.operations.compare"
+    )  # the package gives its function that name
     real_compare = compare._compare
 
     def slow_compare(*arguments: Any) -> Any:  # noqa: ANN401 - those of the function
@@ -613,7 +615,7 @@ def test_a_device_that_does_not_keep_what_was_written_is_told_to_be_unusable(
     assert outcome.exit_code == 8
     assert "overwritten in part" not in outcome.err
     monkeypatch.undo()
-    monkeypatch.setattr(import_module("vhdx2raw.convert"), "verify_output", fail)
+    monkeypatch.setattr(import_module("vhdx2raw.operations.convert"), "verify_output", fail)
     outcome = run(capfd, "--force", "--verify", str(folder / "disk.vhdx"), device)
     assert outcome.exit_code == 8
     assert outcome.err_lines[0] == (

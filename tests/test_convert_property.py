@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.imagebuilder import KIB, MIB, Block, BlockState, Content, ImageSpec
-from vhdx2raw.chain import open_chain
-from vhdx2raw.convert import ConversionResult, convert
-from vhdx2raw.sinks import SparseFileSink, StreamSink
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.operations.convert import ConversionResult
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.output.stream import StreamSink
 
 BLOCK_SIZES = [MIB, 2 * MIB]
 STATES = [

@@ -17,8 +17,8 @@ import pytest
 from tests.cli_for_tests import run, small_disk
 from tests.files_for_tests import has_expected_bytes
 from tests.imagebuilder import Block, ImageSpec, make_dirty
-from vhdx2raw import crc, log_entry, structures
 from vhdx2raw.cli import checksums
+from vhdx2raw.vhdx import crc, log_entry
 
 BOTH = pytest.mark.parametrize("function", [crc.crc32c, crc.slow_crc32c], ids=["best", "slow"])
 WARNING = "vhdx2raw: without the package crc32c a large log takes long to read"

@@ -19,14 +19,14 @@ from tests.imagebuilder import MIB, Block, ImageSpec, child_of, make_dirty
 from tests.peers_for_tests import needs_program
 from tests.raw_for_tests import break_file
 from tests.sinks_for_tests import FailingSink, RecordingSink, fail_at
-from vhdx2raw.ahead import map_ahead
-from vhdx2raw.convert import convert
-from vhdx2raw.digest import digest
-from vhdx2raw.disk import open_disk
+from vhdx2raw import convert
+from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import OutputError
-from vhdx2raw.hashes import ALGORITHMS, new_hash
-from vhdx2raw.sinks import SparseFileSink
-from vhdx2raw.sinks.hashing import HashingSink
+from vhdx2raw.operations.digest import digest
+from vhdx2raw.operations.threads import map_ahead
+from vhdx2raw.output.hashes import ALGORITHMS, new_hash
+from vhdx2raw.output.hashing import HashingSink
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = small_disk().virtual_disk_size
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.imagebuilder import KIB, MIB
 from vhdx2raw import host
-from vhdx2raw.sinks import SparseFileSink
-from vhdx2raw.sinks.direct import DirectWriter
+from vhdx2raw.output.direct import DirectWriter
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = MIB + 512
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import vhdx2raw
 from tests.imagebuilder import MIB, Block, BlockState, ImageSpec, child_of
-from vhdx2raw.disk import VirtualDisk
-from vhdx2raw.extents import ExtentKind
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.virtual_disk import VirtualDisk
 
 SIZE = 5 * MIB + 1536
 

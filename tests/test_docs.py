@@ -22,10 +22,7 @@ from tests.docs_for_tests import (
     run_shell,
 )
 from tests.peers_for_tests import needs_module, needs_program
-from vhdx2raw.cli.app import INTERNAL_FAULT
-from vhdx2raw.cli.compare import DIFFERENT
-from vhdx2raw.cli.conversion import SALVAGED
-from vhdx2raw.cli.failures import HOST_FAILURE
+from vhdx2raw.cli.exit_codes import DIFFERENT, HOST_FAILURE, INTERNAL_FAULT, SALVAGED
 from vhdx2raw.errors import CorruptImageError, OutputError, ParentError, UnsupportedImageError
 
 CONSOLE = read_blocks("console")

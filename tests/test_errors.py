@@ -10,14 +10,13 @@ import pytest
 import vhdx2raw
 from vhdx2raw.errors import (
     CorruptImageError,
-    Finding,
-    Findings,
     ImageError,
     OutputError,
     TruncatedImageError,
     UnsupportedImageError,
     Vhdx2rawError,
 )
+from vhdx2raw.findings import Finding, Findings
 
 FAMILIES = {"UnsupportedImageError": 4, "CorruptImageError": 5, "ParentError": 6, "OutputError": 7}
 """Exit codes by the class that heads a family, as promised to users."""
@@ -53,7 +52,7 @@ def test_every_error_is_under_the_one_base(error: type[BaseException]) -> None:
 
 def test_an_interruption_is_no_error_of_the_package() -> None:
     [interrupted] = [error for error in exceptions_of_the_package() if error not in ERRORS]
-    assert interrupted.__module__ == "vhdx2raw.cli.interruption"
+    assert interrupted.__module__ == "vhdx2raw.cli.signals"
     assert not issubclass(interrupted, Exception)
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tests.conftest import Bench, disk_bytes
 from tests.imagebuilder import GIB, KIB, MIB, Block, BlockState, ImageSpec, child_of, golden_g1
-from vhdx2raw.chain import Chain, open_chain
+from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
+from vhdx2raw.disk.extents import Extent, ExtentKind, _read_bitmap, iter_extents
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
-from vhdx2raw.extents import Extent, ExtentKind, _read_bitmap, iter_extents
-from vhdx2raw.image import VhdxImage, open_image
+from vhdx2raw.vhdx.image import VhdxImage, open_image
 
 Bounds = tuple[int, int]
 STATES = [0, 1, 2, 3, 5, 6, 6, 6, 6, 7]
@@ -368,7 +368,7 @@ def test_sectors_of_partial_blocks_of_later_chunks_are_found(
         for block, bits in sectors.items()
         for sector in bits
     }
-    with open_chain(tmp_path / "child.vhdx", salvage=salvage) as chain:
+    with open_chain(tmp_path / "child.vhdx", OpenOptions(salvage=salvage)) as chain:
         data = [e for e in iter_extents(chain) if e.image is chain.child]
         start = ratio * block_size + 5 * sector_size
         later = [e for e in iter_extents(chain, start) if e.image is chain.child]
@@ -394,7 +394,7 @@ def test_a_block_in_an_impossible_place_is_lost_as_a_whole(place: int, tmp_path:
     spec = ImageSpec(3 * MIB, MIB, {k: Block() for k in range(3)})
     spec.bat_overrides = {1: place | BlockState.FULLY_PRESENT}
     spec.write(tmp_path / "disk.vhdx")
-    with open_chain(tmp_path / "disk.vhdx", salvage=True) as chain:
+    with open_chain(tmp_path / "disk.vhdx", OpenOptions(salvage=True)) as chain:
         found = [(e.kind, e.virtual_offset, e.length) for e in iter_extents(chain)]
     assert found == [
         (ExtentKind.DATA, 0, MIB),

@@ -383,7 +383,7 @@ def page_aligned(_size):
     print("out of memory")
     raise MemoryError
 
-import_module("vhdx2raw.cli.convert")
+import_module("vhdx2raw.cli.commands.convert.command")
 import_module("vhdx2raw.host").page_aligned = page_aligned
 sys.exit(main(sys.argv[1:]))
 """

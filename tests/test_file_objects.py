@@ -32,8 +32,8 @@ from tests.imagebuilder import (
     same_bytes_guid,
 )
 from tests.sinks_for_tests import RecordingSink
-from vhdx2raw.chain import open_chain
-from vhdx2raw.convert import convert
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import (
     CorruptImageError,
     ImageError,
@@ -44,10 +44,10 @@ from vhdx2raw.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from vhdx2raw.image import open_image
-from vhdx2raw.sinks import SparseFileSink
-from vhdx2raw.source import FileSource
-from vhdx2raw.source_object import AnyFile, BinaryFile, FileObjectSource
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.file import FileSource
+from vhdx2raw.source.file_object import AnyFile, BinaryFile, FileObjectSource
+from vhdx2raw.vhdx.image import open_image
 
 SIZE = 5 * MIB + 1536
 BINARY_ONLY = "expected a path or a binary file object, not"
@@ -351,7 +351,7 @@ def test_a_chain_of_objects_is_flattened(folder: Path) -> None:
     top, middle, base = (
         io.BytesIO((folder / f"{name}.vhdx").read_bytes()) for name in ("top", "middle", "base")
     )
-    with open_chain(top, parents=[middle, base]) as chain:
+    with open_chain(top, OpenOptions(parents=[middle, base])) as chain:
         assert [image.source.name for image in chain.images] == ["<BytesIO>"] * 3
         is_right = chain_bytes(chain) == TOP.expected_disk(0, SIZE)
         assert is_right
@@ -384,7 +384,7 @@ def test_beside_any_other_object_no_parent_is_looked_for(
     file = io.BytesIO(data) if name is None else Named(data, name)
     with pytest.raises(ParentNotFoundError, match=r"its parent cannot be used: .*tried nothing"):
         open_chain(file)
-    with open_chain(file, parent_dirs=[folder]) as chain:
+    with open_chain(file, OpenOptions(parent_dirs=[folder])) as chain:
         is_right = chain_bytes(chain) == TOP.expected_disk(0, SIZE)
         assert is_right
         assert [Path(image.source.name).name for image in chain.images[1:]] == [
@@ -396,7 +396,7 @@ def test_beside_any_other_object_no_parent_is_looked_for(
 def test_an_object_that_is_its_own_parent_is_a_cycle(folder: Path) -> None:
     file = io.BytesIO((folder / "top.vhdx").read_bytes())
     with pytest.raises(ParentCycleError, match="<BytesIO>: is a file of the chain already"):
-        open_chain(file, parents=[file])
+        open_chain(file, OpenOptions(parents=[file]))
     assert not file.closed
 
 
@@ -405,17 +405,17 @@ def test_a_file_that_is_its_own_parent_is_a_cycle_also_as_an_object(folder: Path
     with path.open("rb") as file:
         for child, parent in ((file, path), (path, file)):
             with pytest.raises(ParentCycleError, match=r"top\.vhdx: is a file of the chain"):
-                open_chain(child, parents=[parent])
+                open_chain(child, OpenOptions(parents=[parent]))
 
 
 def test_an_object_that_is_another_parent_is_refused(folder: Path, raw: bytes) -> None:
     with pytest.raises(ParentMismatchError, match=r"base: has the DataWriteGuid"):
-        open_chain(folder / "top.vhdx", parents=[Named(raw, "base")])
+        open_chain(folder / "top.vhdx", OpenOptions(parents=[Named(raw, "base")]))
 
 
 def test_an_object_that_is_not_needed_is_named(folder: Path, raw: bytes) -> None:
     with pytest.raises(ParentMismatchError, match="has no use for the parent <BytesIO>: ") as error:
-        open_chain(Named(raw, "disk"), parents=[io.BytesIO(raw)])
+        open_chain(Named(raw, "disk"), OpenOptions(parents=[io.BytesIO(raw)]))
     assert error.value.path == "disk"
 
 
@@ -425,7 +425,7 @@ def test_a_parent_that_fails_is_told_with_its_reason(folder: Path) -> None:
             raise OSError("the server is gone")
 
     with pytest.raises(ParentNotFoundError, match="tried <Failing>: the server is gone"):
-        open_chain(folder / "top.vhdx", parents=[Failing()])
+        open_chain(folder / "top.vhdx", OpenOptions(parents=[Failing()]))
 
 
 # -- what is refused -----------------------------------------------------------------------------

@@ -16,16 +16,18 @@ from tests.imagebuilder import MIB, ImageSpec, golden_g2
 from tests.seeded_faults import HEADER_1, HEADER_2, child, disk, family
 from tests.sinks_for_tests import FailingSink, RecordingSink
 from tests.test_check import write
-from vhdx2raw.chain import open_chain
-from vhdx2raw.compare import compare
-from vhdx2raw.convert import CHANGED_HINT, convert
-from vhdx2raw.digest import digest
-from vhdx2raw.disk import open_disk
-from vhdx2raw.errors import CorruptImageError, Finding, TruncatedImageError
-from vhdx2raw.file_state import FileState, find_change, read_state
-from vhdx2raw.progress import ProgressCallback
-from vhdx2raw.sinks import SparseFileSink
-from vhdx2raw.source import FileSource
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.findings import Finding
+from vhdx2raw.operations.compare import compare
+from vhdx2raw.operations.convert import CHANGED_HINT
+from vhdx2raw.operations.digest import digest
+from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.file import FileSource
+from vhdx2raw.vhdx.file_state import FileState, find_change, read_state
 
 SIZE = 6 * MIB + 512
 Change = Callable[[Path], object]
@@ -166,7 +168,7 @@ def test_all_files_that_changed_are_told(tmp_path: Path) -> None:
         os.utime(path, ns=(1, 1))
         overwrite(tmp_path / BASE_NAME, HEADER_1, b"x")
         changes = chain.find_changes()
-    assert [(name, finding.section) for name, finding in changes] == [
+    assert [(name, finding.structure) for name, finding in changes] == [
         (str(path), "file"),
         (str(tmp_path / BASE_NAME), "header 1"),
     ]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.imagebuilder import GIB, KIB, MIB, TIB
-from vhdx2raw.geometry import Geometry, ceil_div
+from vhdx2raw.units import ceil_div
+from vhdx2raw.vhdx.geometry import Geometry
 
 CHUNK_RATIOS = [
     (1, 4096, 32768),

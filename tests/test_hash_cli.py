@@ -30,7 +30,7 @@ from tests.peers_for_tests import needs_program
 from tests.raw_for_tests import break_file, raw_of, unpack_real_image
 from tests.test_cli_output import run_on_terminal
 from tests.test_real_images import ALL, FOLDER
-from vhdx2raw.hashes import ALGORITHMS
+from vhdx2raw.output.hashes import ALGORITHMS
 
 SIZE = small_disk().virtual_disk_size
 SHA256 = small_disk().expected_sha256()

@@ -17,9 +17,10 @@ from tests.imagebuilder import (
     same_bytes_guid,
 )
 from tests.sources_for_tests import BadSource
-from vhdx2raw.errors import CorruptImageError, Findings, Severity, UnsupportedImageError
-from vhdx2raw.header import HeaderSection, read_header_section
-from vhdx2raw.source import FileSource
+from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
+from vhdx2raw.findings import Findings, Severity
+from vhdx2raw.source.file import FileSource
+from vhdx2raw.vhdx.header import HeaderSection, read_header_section
 
 LOG = same_bytes_guid(0x44)
 

@@ -26,10 +26,11 @@ from tests.cli_for_tests import small_disk
 from tests.files_for_tests import has_expected_bytes, names_in, sha256_of
 from tests.packages_for_tests import SAMPLE, SAMPLE_RAW_SHA256
 from vhdx2raw import host
-from vhdx2raw.convert import MAX_WORKERS, default_workers
 from vhdx2raw.errors import OutputError, UnsupportedImageError
-from vhdx2raw.sinks import BlockDeviceSink, SparseFileSink
-from vhdx2raw.source import FileSource
+from vhdx2raw.operations.convert import MAX_WORKERS, default_workers
+from vhdx2raw.output.block_device import BlockDeviceSink
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.file import FileSource
 
 POSITIONED = ("pread", "preadv", "pwrite")
 FLAGS = ("O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK", "O_NOFOLLOW")

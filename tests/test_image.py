@@ -28,13 +28,13 @@ from tests.imagebuilder import (
     same_bytes_guid,
 )
 from tests.peers_for_tests import needs_program
-from vhdx2raw import image as image_module
-from vhdx2raw.chain import Chain
+from vhdx2raw.disk.chain import Chain
+from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError, ImageError, UnsupportedImageError
-from vhdx2raw.extents import Extent, ExtentKind, iter_extents
-from vhdx2raw.geometry import Geometry
-from vhdx2raw.image import open_image
-from vhdx2raw.structures import ZERO_GUID, PayloadBlockState
+from vhdx2raw.vhdx import image as image_module
+from vhdx2raw.vhdx.geometry import Geometry
+from vhdx2raw.vhdx.image import open_image
+from vhdx2raw.vhdx.layout import ZERO_GUID, PayloadBlockState
 
 Damage = Callable[[ImageSpec], object]
 

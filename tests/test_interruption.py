@@ -19,14 +19,8 @@ from tests.cli_for_tests import TIMEOUT, small_disk, start_program, stored_zeros
 from tests.files_for_tests import has_expected_bytes, names_in
 from tests.imagebuilder import GIB, MIB, Block, ImageSpec
 from vhdx2raw.cli import main
-from vhdx2raw.cli.interruption import (
-    Interrupted,
-    catch_signals,
-    defer,
-    deferring,
-    raise_if_interrupted,
-)
-from vhdx2raw.sinks import SparseFileSink
+from vhdx2raw.cli.signals import Interrupted, catch_signals, defer, deferring, raise_if_interrupted
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 DEADLY = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]

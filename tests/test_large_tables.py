@@ -8,11 +8,11 @@ import pytest
 
 from tests.conftest import Bench, disk_bytes
 from tests.imagebuilder import GIB, MIB, TIB, Block, BlockState, ImageSpec, child_of, golden_g1
-from vhdx2raw.chain import Chain
+from vhdx2raw.disk.chain import Chain
+from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
-from vhdx2raw.extents import ExtentKind, iter_extents
-from vhdx2raw.image import open_image
-from vhdx2raw.structures import PayloadBlockState
+from vhdx2raw.vhdx.image import open_image
+from vhdx2raw.vhdx.layout import PayloadBlockState
 
 # -- the size of the table -------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ from tests.imagebuilder import (
     parent_locator,
     same_bytes_guid,
 )
-from vhdx2raw.errors import CorruptImageError, Findings, UnsupportedImageError
-from vhdx2raw.locator import ParentLocator, read_parent_locator
+from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
+from vhdx2raw.findings import Findings
+from vhdx2raw.vhdx.locator import ParentLocator, read_parent_locator
 
 GUID = UUID("ff34003b-11ed-4cf8-a166-b2be05e20b80")
 LINKAGE = linkage_text(GUID)

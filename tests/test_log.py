@@ -44,17 +44,12 @@ from tests.logs_for_tests import (
     sha256_of_disk,
     table_7_3,
 )
-from vhdx2raw.errors import (
-    CorruptImageError,
-    Findings,
-    Severity,
-    TruncatedImageError,
-    UnsupportedImageError,
-)
-from vhdx2raw.header import read_header_section
-from vhdx2raw.image import open_image
-from vhdx2raw.log import LogPolicy, LogReport, LogState, replay_log
-from vhdx2raw.source import FileSource
+from vhdx2raw.errors import CorruptImageError, TruncatedImageError, UnsupportedImageError
+from vhdx2raw.findings import Findings, Severity
+from vhdx2raw.source.file import FileSource
+from vhdx2raw.vhdx.header import read_header_section
+from vhdx2raw.vhdx.image import open_image
+from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
 
 
 def assert_refused(bench: Bench, spec: ImageSpec, refusal: Refusal) -> None:

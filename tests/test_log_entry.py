@@ -36,7 +36,7 @@ from tests.logs_for_tests import (
     marks_in,
     marks_on,
 )
-from vhdx2raw.image import open_image
+from vhdx2raw.vhdx.image import open_image
 
 TAKEN = {0: 1, 1: 2}
 NOT_TAKEN = {0: 1}

@@ -20,13 +20,14 @@ from tests.imagebuilder import (
     crc32c,
 )
 from tests.logs_for_tests import BAT, BLOCK, FILE_SIZE, PAGE, bat_page, disk_with, entry, mark
-from vhdx2raw.chain import Chain
-from vhdx2raw.errors import CorruptImageError, Findings
-from vhdx2raw.extents import ExtentKind, iter_extents
-from vhdx2raw.header import HeaderSection
-from vhdx2raw.log import LogPolicy, LogReport, LogState, replay_log
-from vhdx2raw.source import Source
-from vhdx2raw.structures import MAX_LOG_DESCRIPTORS, Header
+from vhdx2raw.disk.chain import Chain
+from vhdx2raw.disk.extents import ExtentKind, iter_extents
+from vhdx2raw.errors import CorruptImageError
+from vhdx2raw.findings import Findings
+from vhdx2raw.source.base import Source
+from vhdx2raw.vhdx.header import HeaderSection
+from vhdx2raw.vhdx.layout import MAX_LOG_DESCRIPTORS, Header
+from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
 
 GUID = UUID(int=0x44)
 IMPOSSIBLE_TAIL = 5

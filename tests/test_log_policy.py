@@ -39,11 +39,11 @@ from tests.logs_for_tests import (
     mark,
     marks_on,
 )
-from vhdx2raw.chain import open_chain
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
-from vhdx2raw.extents import Extent, ExtentKind, iter_extents
-from vhdx2raw.image import open_image
-from vhdx2raw.log import LogPolicy, LogReport, LogState
+from vhdx2raw.vhdx.image import open_image
+from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState
 
 
 def dirty_disk() -> ImageSpec:

@@ -29,7 +29,7 @@ from tests.imagebuilder import (
     same_bytes_guid,
 )
 from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
-from vhdx2raw.metadata import Metadata
+from vhdx2raw.vhdx.metadata import Metadata
 
 UNKNOWN = UUID("0b5e55ed-0000-4000-8000-000000000002")
 INCOMPLETE = UUID("71CC85F0-1B69-4E28-9558-C3BF83AE75D3")

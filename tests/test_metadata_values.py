@@ -16,7 +16,7 @@ from tests.imagebuilder import (
     same_bytes_guid,
 )
 from vhdx2raw.errors import CorruptImageError
-from vhdx2raw.metadata import Metadata
+from vhdx2raw.vhdx.metadata import Metadata
 
 LIMIT = 64 * TIB
 

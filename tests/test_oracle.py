@@ -9,9 +9,9 @@ import pytest
 from tests.files_for_tests import assert_same_disk, has_expected_bytes, sha256_of
 from tests.imagebuilder import GIB, MIB, Block, BlockState, ImageSpec, address_pattern, golden_g4
 from tests.peers_for_tests import needs_program
-from vhdx2raw.chain import open_chain
-from vhdx2raw.convert import convert
-from vhdx2raw.sinks import SparseFileSink
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 BLOCK_SIZES = [1, 2, 8, 32, 256]
 ODD_SIZE = 9 * MIB + 512

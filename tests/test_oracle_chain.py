@@ -31,7 +31,7 @@ from tests.logs_for_tests import Refusal, table_7_3
 from tests.logs_for_tests import Row as LogRow
 from tests.peers_for_tests import needs_program
 from vhdx2raw.errors import ImageError
-from vhdx2raw.image import open_image
+from vhdx2raw.vhdx.image import open_image
 
 PAGE = 4096
 CHILD_STATES = [0, 1, 2, 3, 6, 7, 7, 7]

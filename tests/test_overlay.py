@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vhdx2raw.errors import TruncatedImageError
-from vhdx2raw.overlay import OverlaySource, Updates
-from vhdx2raw.source import FileSource
+from vhdx2raw.source.file import FileSource
+from vhdx2raw.vhdx.overlay import OverlaySource, Updates
 
 SECTOR = 4096
 PLACES = 10

@@ -28,7 +28,7 @@ from tests.imagebuilder import (
     parent_locator,
     same_bytes_guid,
 )
-from vhdx2raw.chain import open_chain
+from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import (
     CorruptImageError,
     ImageError,
@@ -139,7 +139,7 @@ def test_parent_of_another_identity_is_used_on_request_with_a_warning(
 ) -> None:
     path = write_pair(tmp_path, linked(GUID), data_write_guid=OTHER_GUID)
     parents = [tmp_path / "base.vhdx"] if named else []
-    with open_chain(path, parents=parents, allow_parent_mismatch=True) as chain:
+    with open_chain(path, OpenOptions(parents=parents, allow_parent_mismatch=True)) as chain:
         assert chain_bytes(chain)[:4] == b"root"
         ((name, warning),) = chain.warnings
     assert (name, warning.rule) == (str(path), "R100")
@@ -155,7 +155,7 @@ def test_right_parent_goes_before_a_wrong_one_that_is_allowed(tmp_path: Path) ->
     files = {"child.vhdx": child, "wrong.vhdx": wrong, "right.vhdx": small_disk()}
     path = write_files(tmp_path, files)
     before = open_files()
-    with open_chain(path, allow_parent_mismatch=True) as chain:
+    with open_chain(path, OpenOptions(allow_parent_mismatch=True)) as chain:
         assert names_of(chain) == ["child.vhdx", "right.vhdx"]
         assert open_files() - before == {str(path), str(tmp_path / "right.vhdx")}
         assert chain.warnings == ()
@@ -166,7 +166,7 @@ def test_first_of_several_wrong_parents_is_the_one_that_is_allowed(tmp_path: Pat
     wrong = {name: small_disk(data_write_guid=OTHER_GUID) for name in ("one.vhdx", "two.vhdx")}
     path = write_files(tmp_path, {"child.vhdx": child} | wrong)
     before = open_files()
-    with open_chain(path, allow_parent_mismatch=True) as chain:
+    with open_chain(path, OpenOptions(allow_parent_mismatch=True)) as chain:
         assert names_of(chain) == ["child.vhdx", "one.vhdx"]
         assert len(open_files() - before) == 2
 
@@ -223,7 +223,7 @@ def test_broken_locator_is_refused_unless_the_user_knows_better(
         assert (caught.value.finding.rule, caught.value.path) == (rule, str(path))
         assert open_files() == before
         assert caught.value.hint == BROKEN_HINT
-    with open_chain(path, parents=parents, allow_parent_mismatch=True) as chain:
+    with open_chain(path, OpenOptions(parents=parents, allow_parent_mismatch=True)) as chain:
         assert chain_bytes(chain)[:4] == b"root"
         assert [warning.rule for _, warning in chain.warnings] == [rule, "R100"]
         assert str(chain.warnings[1][1]).endswith("expected unknown (MS-VHDX 2.6.2.6.3)")
@@ -265,7 +265,7 @@ def three_layers() -> dict[str, ImageSpec]:
 def test_parents_are_named_in_the_order_of_the_chain(tmp_path: Path) -> None:
     path = write_files(tmp_path, three_layers())
     parents = [tmp_path / "a/middle.vhdx", tmp_path / "b/base.vhdx"]
-    with open_chain(path, parents=parents) as chain:
+    with open_chain(path, OpenOptions(parents=parents)) as chain:
         assert names_of(chain) == ["top.vhdx", "middle.vhdx", "base.vhdx"]
         assert chain_bytes(chain)[:4] == b"root"
 
@@ -282,7 +282,7 @@ def test_parents_behind_those_that_are_named_are_found_by_themselves(tmp_path: P
     files = three_layers()
     files["a/nowhere.vhdx"] = files.pop("b/base.vhdx")
     path = write_files(tmp_path, files)
-    with open_chain(path, parents=[tmp_path / "a/middle.vhdx"]) as chain:
+    with open_chain(path, OpenOptions(parents=[tmp_path / "a/middle.vhdx"])) as chain:
         assert names_of(chain) == ["top.vhdx", "middle.vhdx", "nowhere.vhdx"]
 
 

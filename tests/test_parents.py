@@ -17,11 +17,11 @@ from tests.chains_for_tests import (
 )
 from tests.imagebuilder import Block, ImageSpec
 from tests.peers_for_tests import needs_superuser
-from vhdx2raw import parent_search
-from vhdx2raw.chain import open_chain
+from vhdx2raw.disk import parent_search
+from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import ParentNotFoundError
-from vhdx2raw.image import open_image
-from vhdx2raw.log import LogPolicy
+from vhdx2raw.vhdx.image import open_image
+from vhdx2raw.vhdx.log import LogPolicy
 
 OUTSIDE = "lies outside of the child's folder and of every --parent-dir"
 WINDOWS = "\\\\?\\"
@@ -29,7 +29,7 @@ WINDOWS = "\\\\?\\"
 
 def parents_of(path: Path, *folders: Path) -> list[str]:
     """Open a chain, check that it reads its root, and give the paths of the parents."""
-    with open_chain(path, parent_dirs=folders) as chain:
+    with open_chain(path, OpenOptions(parent_dirs=folders)) as chain:
         assert chain_bytes(chain, 0, 4) == b"root"
         return [image.source.name for image in chain.images[1:]]
 
@@ -37,7 +37,10 @@ def parents_of(path: Path, *folders: Path) -> list[str]:
 def refusal_of(path: Path, *folders: Path) -> str:
     """Open a chain whose parent is not found, and give the message."""
     before = open_files()
-    with pytest.raises(ParentNotFoundError) as caught, open_chain(path, parent_dirs=folders):
+    with (
+        pytest.raises(ParentNotFoundError) as caught,
+        open_chain(path, OpenOptions(parent_dirs=folders)),
+    ):
         pass
     assert caught.value.path == str(path)
     assert caught.value.hint == (

@@ -20,12 +20,7 @@ from tests.contents_for_tests import (
     record,
 )
 from tests.imagebuilder import GIB, KIB, MIB, TIB
-from vhdx2raw.contents import (
-    Contents,
-    Partition,
-    Scheme,
-    read_contents,
-)
+from vhdx2raw.operations.contents import Contents, Partition, Scheme, read_contents
 
 # -- a master boot record made by hand -----------------------------------------------------------
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vhdx2raw.extents import Extent, ExtentKind
-from vhdx2raw.pieces import Piece, cut_zeros, iter_pieces
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces
 
 PIECE = 100
 

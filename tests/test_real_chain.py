@@ -17,11 +17,11 @@ from tests.files_for_tests import ZEROS, assert_same_disk, data_of, sha256_of
 from tests.imagebuilder import GIB, MIB, Block, ImageSpec
 from tests.naive_reader import NaiveDisk
 from tests.peers_for_tests import needs_program
-from vhdx2raw.chain import open_chain
+from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.errors import ParentNotFoundError
-from vhdx2raw.image import open_image
-from vhdx2raw.log import LogState
-from vhdx2raw.structures import PayloadBlockState
+from vhdx2raw.vhdx.image import open_image
+from vhdx2raw.vhdx.layout import PayloadBlockState
+from vhdx2raw.vhdx.log import LogState
 
 FOLDER = Path(__file__).parents[2] / "shared" / "images"
 DIRTY = "iotest-dirtylog-10G-4M.vhdx.bz2"

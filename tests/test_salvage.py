@@ -60,18 +60,19 @@ from tests.seeded_faults import (
 )
 from tests.sinks_for_tests import RecordingSink
 from tests.test_check import LARGEST_WHOLE_COMPARISON, name_of, write
-from vhdx2raw.chain import open_chain
-from vhdx2raw.convert import ConversionResult, convert
-from vhdx2raw.disk import open_disk
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import OpenOptions, open_chain
+from vhdx2raw.disk.extents import ExtentKind, iter_extents
+from vhdx2raw.disk.salvage import LostRanges, iter_mapfile
+from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import (
     CorruptImageError,
     ParentMismatchError,
-    Severity,
     TruncatedImageError,
     Vhdx2rawError,
 )
-from vhdx2raw.extents import ExtentKind, iter_extents
-from vhdx2raw.salvage import LostRanges, iter_mapfile
+from vhdx2raw.findings import Severity
+from vhdx2raw.operations.convert import ConversionResult
 
 Ranges = Sequence[tuple[int, int]]
 """(offset, length) each, in order."""
@@ -96,7 +97,7 @@ class Saved:
 def save(path: Path, *, workers: int = 1, sequential: bool = False, **options: Any) -> Saved:  # noqa: ANN401
     """Salvage a disk."""
     before = open_files()
-    with open_chain(path, salvage=True, **options) as chain:
+    with open_chain(path, OpenOptions(salvage=True), **options) as chain:
         damage = [finding.rule for _, finding in chain.damage]
         sink = RecordingSink(sequential=sequential, makes_holes=not sequential)
         result = convert(chain, sink, workers=workers)
@@ -126,7 +127,7 @@ def wrong_sectors(data: bytes, expected: bytes) -> list[int]:
 
 def assert_blocks_are_saved(path: Path, spec: ImageSpec) -> None:
     """Salvage a disk that is too large to be compared as a whole; nothing of its blocks is lost."""
-    with open_disk(path, salvage=True) as disk:
+    with open_disk(path, OpenOptions(salvage=True)) as disk:
         assert disk.size == spec.virtual_disk_size
         assert spec.blocks
         for index in spec.blocks:
@@ -148,7 +149,7 @@ def assert_saved(path: Path, expected: bytes, lost: Ranges, rules: Sequence[str]
     for other in (save(path, workers=4), save(path, sequential=True)):
         assert other.lost == saved.lost
         assert other.data == saved.data
-    with open_disk(path, salvage=True) as opened:
+    with open_disk(path, OpenOptions(salvage=True)) as opened:
         assert opened.read() == saved.data
         extents = [extent for extent in opened.extents() if extent.kind is ExtentKind.LOST]
     assert [(extent.virtual_offset, extent.length) for extent in extents] == saved.lost
@@ -363,7 +364,7 @@ def test_a_range_of_partial_blocks_is_saved_and_nothing_around_it(
         (tmp_path / BASE_NAME).unlink()
         of_parent = [(at, 512) for at in range(512, 3 * MIB, 1024)]
         expected = with_lost(expected, [*of_parent, FOURTH])
-    with open_chain(path, salvage=True) as chain:
+    with open_chain(path, OpenOptions(salvage=True)) as chain:
         for start in (0, 512, MIB - 512, MIB, MIB + 1, 2 * MIB + 1536):
             for length in (1, 512, 1024, MIB, 2 * MIB - 1):
                 data = chain_bytes(chain, start, length)  # which also sees whether they tile it
@@ -580,7 +581,7 @@ def test_a_log_that_cannot_be_read_is_left_out(
 def test_a_file_that_shrinks_while_it_is_saved_has_lost_its_end(tmp_path: Path) -> None:
     """The change as such is allowed here."""
     path = write(tmp_path, {"disk.vhdx": disk()})
-    with open_chain(path, salvage=True) as chain:
+    with open_chain(path, OpenOptions(salvage=True)) as chain:
         os.truncate(path, 5 * MIB + 1024)
         sink = RecordingSink()
         result = convert(chain, sink, allow_changed=True)
@@ -621,9 +622,9 @@ def test_every_seeded_fault_is_saved_or_refused_in_words(tmp_path: Path, fault: 
     assert isinstance(spec, ImageSpec)
     if is_hopeless(fault):
         with pytest.raises(Vhdx2rawError):
-            open_chain(path, salvage=True)
+            open_chain(path, OpenOptions(salvage=True))
         return
-    open_chain(path, salvage=True).close()
+    open_chain(path, OpenOptions(salvage=True)).close()
     if spec.virtual_disk_size > LARGEST_WHOLE_COMPARISON:
         assert_blocks_are_saved(path, spec)
         return
@@ -638,7 +639,7 @@ def test_a_wrong_parent_is_refused_even_so(tmp_path: Path) -> None:
     """It would give bytes that nobody ever wrote to this disk."""
     path = write(tmp_path, family(child(), disk(data_write_guid=ZERO_GUID)))
     with pytest.raises(ParentMismatchError, match="has the DataWriteGuid 0000"):
-        open_chain(path, salvage=True)
+        open_chain(path, OpenOptions(salvage=True))
     saved = save(path, allow_parent_mismatch=True)
     assert (saved.lost, saved.damage) == ([], [])
 
@@ -677,7 +678,7 @@ def test_nothing_is_ever_lost_to_a_strict_reader(tmp_path: Path) -> None:
 def test_64_tib_that_are_lost_are_one_range(tmp_path: Path) -> None:
     spec = disk(virtual_disk_size=64 * TIB, block_size=256 * MIB, blocks={}, file_size=BAT)
     path = write(tmp_path, {"disk.vhdx": spec})
-    with open_chain(path, salvage=True) as chain:
+    with open_chain(path, OpenOptions(salvage=True)) as chain:
         result = convert(chain, RecordingSink())
     assert result.lost_ranges == ((0, 64 * TIB),)
 
@@ -828,7 +829,7 @@ def test_ddrescue_understands_a_map_file(
 
 def test_the_damage_names_the_file_that_it_is_about(tmp_path: Path) -> None:
     path = write(tmp_path, family(child(), disk(file_size=5 * MIB)))
-    with open_chain(path, salvage=True) as chain:
+    with open_chain(path, OpenOptions(salvage=True)) as chain:
         ((name, finding),) = chain.damage
         assert name == str(tmp_path / BASE_NAME)
         assert str(finding).startswith("BAT entry of payload block 2 at file offset 0x300010: ")
@@ -838,5 +839,5 @@ def test_the_damage_names_the_file_that_it_is_about(tmp_path: Path) -> None:
     disk(bat_overrides={1: 4}).write(path)
     with pytest.raises(CorruptImageError, match="the state 4 is reserved"):
         open_chain(path)
-    with open_chain(path, salvage=True) as chain:
+    with open_chain(path, OpenOptions(salvage=True)) as chain:
         assert [finding.file_offset for _, finding in chain.damage] == [entry_of(1)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vhdx2raw.sector_bitmap import Run, iter_runs
+from vhdx2raw.vhdx.sector_bitmap import Run, iter_runs
 
 # Stretches of one byte, as in real bitmaps, and bytes of any kind between them.
 BITMAPS = st.lists(

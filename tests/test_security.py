@@ -39,10 +39,10 @@ from tests.imagebuilder import (
 from tests.peers_for_tests import needs_program, needs_superuser, skip_unless_ci
 from tests.test_cli_output import run_on_terminal
 from tests.test_parents import OUTSIDE, parents_of, refusal_of
-from vhdx2raw import parent_search
+from vhdx2raw.disk import parent_search
 from vhdx2raw.errors import ParentNotFoundError
-from vhdx2raw.image import open_image
-from vhdx2raw.sinks import SparseFileSink
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.vhdx.image import open_image
 
 PACKAGE = Path(vhdx2raw.__file__).parent
 COMMANDS = ("convert", "info", "map", "check", "compare", "hash")

@@ -11,7 +11,7 @@ import pytest
 from tests.files_for_tests import names_in
 from tests.imagebuilder import GIB, MIB
 from vhdx2raw.errors import OutputError
-from vhdx2raw.sinks import SparseFileSink
+from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = MIB + 512
 DATA = memoryview(b"some data")

@@ -13,7 +13,7 @@ from types import FrameType
 import pytest
 
 from vhdx2raw.errors import TruncatedImageError, UnsupportedImageError
-from vhdx2raw.source import FileSource
+from vhdx2raw.source.file import FileSource
 
 CONTENT = bytes(range(256)) * 40
 OPEN_FILES = Path("/proc/self/fd")

@@ -7,7 +7,7 @@ import tracemalloc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vhdx2raw.space import PAGE_BITS, SpaceMap
+from vhdx2raw.vhdx.space import PAGE_BITS, SpaceMap
 
 near_page_borders = st.builds(
     lambda page, distance: max(0, page * PAGE_BITS + distance),

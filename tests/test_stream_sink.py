@@ -10,7 +10,8 @@ import pytest
 
 from tests.imagebuilder import MIB
 from vhdx2raw.errors import OutputError
-from vhdx2raw.sinks import NullSink, StreamSink
+from vhdx2raw.output.null import NullSink
+from vhdx2raw.output.stream import StreamSink
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vhdx2raw import structures
-from vhdx2raw.structures import (
+from vhdx2raw.vhdx.layout import (
     FileParameters,
     FileTypeIdentifier,
     Header,
@@ -27,17 +26,17 @@ from vhdx2raw.structures import (
 )
 
 GUID_BYTES = [
-    (structures.BAT_REGION, "6677C22D23F600429D64115E9BFD4A08"),
-    (structures.METADATA_REGION, "06A27C8B90479A4BB8FE575F050F886E"),
-    (structures.FILE_PARAMETERS, "3767A1CA36FA434DB3B633F0AA44E76B"),
-    (structures.VIRTUAL_DISK_SIZE, "2442A52F1BCD7648B2115DBED83BF4B8"),
-    (structures.VIRTUAL_DISK_ID, "AB12CABEE6B2234593EFC309E000C746"),
-    (structures.LOGICAL_SECTOR_SIZE, "1DBF41816FA90947BA47F233A8FAAB5F"),
-    (structures.PHYSICAL_SECTOR_SIZE, "C748A3CD5D4471449CC9E9885251C556"),
-    (structures.PARENT_LOCATOR, "2D5FD3A80BB34D45ABF7D3D84834AB0C"),
-    (structures.VHDX_PARENT_LOCATOR, "B7EF4AB09ED1814AB78925B8E9445913"),
-    (structures.INCOMPLETE_FILE, "F085CC71691B284E9558C3BF83AE75D3"),
-    (structures.ZERO_GUID, "00" * 16),
+    (layout.BAT_REGION, "6677C22D23F600429D64115E9BFD4A08"),
+    (layout.METADATA_REGION, "06A27C8B90479A4BB8FE575F050F886E"),
+    (layout.FILE_PARAMETERS, "3767A1CA36FA434DB3B633F0AA44E76B"),
+    (layout.VIRTUAL_DISK_SIZE, "2442A52F1BCD7648B2115DBED83BF4B8"),
+    (layout.VIRTUAL_DISK_ID, "AB12CABEE6B2234593EFC309E000C746"),
+    (layout.LOGICAL_SECTOR_SIZE, "1DBF41816FA90947BA47F233A8FAAB5F"),
+    (layout.PHYSICAL_SECTOR_SIZE, "C748A3CD5D4471449CC9E9885251C556"),
+    (layout.PARENT_LOCATOR, "2D5FD3A80BB34D45ABF7D3D84834AB0C"),
+    (layout.VHDX_PARENT_LOCATOR, "B7EF4AB09ED1814AB78925B8E9445913"),
+    (layout.INCOMPLETE_FILE, "F085CC71691B284E9558C3BF83AE75D3"),
+    (layout.ZERO_GUID, "00" * 16),
 ]
 REGION_ENTRY_BAT = bytes.fromhex(
     "6677C22D23F600429D64115E9BFD4A08 0000300000000000 00001000 01000000"
@@ -120,28 +119,28 @@ def test_guids_have_the_bytes_that_files_have(guid: UUID, on_disk: str) -> None:
 
 
 def test_fixed_places_and_limits() -> None:
-    assert structures.HEADER_OFFSETS == (65536, 131072)
-    assert structures.REGION_TABLE_OFFSETS == (196608, 262144)
-    assert structures.HEADER_SIZE == 4096
-    assert structures.REGION_TABLE_SIZE == structures.METADATA_TABLE_SIZE == 65536
-    assert structures.HEADER_SECTION_SIZE == structures.SECTOR_BITMAP_BLOCK_SIZE == 1 << 20
-    assert structures.MAX_TABLE_ENTRIES == 2047
-    assert structures.MAX_BLOCK_SIZE == 0x10000000
-    assert structures.MAX_VIRTUAL_DISK_SIZE == 0x400000000000
-    assert structures.SECTORS_PER_CHUNK == 2**23
+    assert layout.HEADER_OFFSETS == (65536, 131072)
+    assert layout.REGION_TABLE_OFFSETS == (196608, 262144)
+    assert layout.HEADER_SIZE == 4096
+    assert layout.REGION_TABLE_SIZE == layout.METADATA_TABLE_SIZE == 65536
+    assert layout.HEADER_SECTION_SIZE == layout.SECTOR_BITMAP_BLOCK_SIZE == 1 << 20
+    assert layout.MAX_TABLE_ENTRIES == 2047
+    assert layout.MAX_BLOCK_SIZE == 0x10000000
+    assert layout.MAX_VIRTUAL_DISK_SIZE == 0x400000000000
+    assert layout.SECTORS_PER_CHUNK == 2**23
 
 
 @pytest.mark.parametrize(
     ("signature", "on_disk"),
     [
-        (structures.FILE_SIGNATURE, "76 68 64 78 66 69 6C 65"),
-        (structures.HEADER_SIGNATURE, "68 65 61 64"),
-        (structures.REGION_TABLE_SIGNATURE, "72 65 67 69"),
-        (structures.METADATA_SIGNATURE, "6D 65 74 61 64 61 74 61"),
-        (structures.LOG_ENTRY_SIGNATURE, "6C 6F 67 65"),
-        (structures.ZERO_DESCRIPTOR_SIGNATURE, "7A 65 72 6F"),
-        (structures.DATA_DESCRIPTOR_SIGNATURE, "64 65 73 63"),
-        (structures.DATA_SECTOR_SIGNATURE, "64 61 74 61"),
+        (layout.FILE_SIGNATURE, "76 68 64 78 66 69 6C 65"),
+        (layout.HEADER_SIGNATURE, "68 65 61 64"),
+        (layout.REGION_TABLE_SIGNATURE, "72 65 67 69"),
+        (layout.METADATA_SIGNATURE, "6D 65 74 61 64 61 74 61"),
+        (layout.LOG_ENTRY_SIGNATURE, "6C 6F 67 65"),
+        (layout.ZERO_DESCRIPTOR_SIGNATURE, "7A 65 72 6F"),
+        (layout.DATA_DESCRIPTOR_SIGNATURE, "64 65 73 63"),
+        (layout.DATA_SECTOR_SIGNATURE, "64 61 74 61"),
     ],
 )
 def test_signatures_are_compared_as_bytes(signature: bytes, on_disk: str) -> None:
@@ -173,13 +172,13 @@ def test_block_states_have_the_numbers_of_the_format() -> None:
     ],
 )
 def test_masks_take_a_bat_entry_apart(entry: int, state: int, file_offset: int) -> None:
-    assert entry & structures.STATE_MASK == state
-    assert entry & structures.FILE_OFFSET_MASK == file_offset
-    assert entry & structures.RESERVED_MASK == 0
+    assert entry & layout.STATE_MASK == state
+    assert entry & layout.FILE_OFFSET_MASK == file_offset
+    assert entry & layout.RESERVED_MASK == 0
 
 
 def test_masks_cover_a_bat_entry_once() -> None:
-    masks = structures.STATE_MASK, structures.RESERVED_MASK, structures.FILE_OFFSET_MASK
+    masks = layout.STATE_MASK, layout.RESERVED_MASK, layout.FILE_OFFSET_MASK
     assert sum(masks) == 2**64 - 1
 
 
@@ -187,7 +186,7 @@ def test_masks_cover_a_bat_entry_once() -> None:
 
 
 def test_layouts_have_the_sizes_of_the_format() -> None:
-    assert FileTypeIdentifier.LAYOUT.size == structures.FILE_IDENTIFIER_SIZE == 520
+    assert FileTypeIdentifier.LAYOUT.size == layout.FILE_IDENTIFIER_SIZE == 520
     assert Header.LAYOUT.size == 80
     assert RegionTableHeader.LAYOUT.size == 16
     assert RegionTableEntry.LAYOUT.size == 32
@@ -195,7 +194,7 @@ def test_layouts_have_the_sizes_of_the_format() -> None:
     assert MetadataTableEntry.LAYOUT.size == 32
     assert FileParameters.LAYOUT.size == 8
     assert LogEntryHeader.LAYOUT.size == 64
-    assert structures.LOG_DESCRIPTOR.size == 32
+    assert layout.LOG_DESCRIPTOR.size == 32
     assert ParentLocatorHeader.LAYOUT.size == 20
     assert ParentLocatorEntry.LAYOUT.size == 12
 
@@ -207,7 +206,7 @@ def test_header_of_a_hyper_v_file() -> None:
         sequence_number=6,
         file_write_guid=UUID("c3d02f49-c9c3-4c86-93d5-f0789e073081"),
         data_write_guid=UUID("bfc189a1-751c-44ff-b60f-98d07b2950c0"),
-        log_guid=structures.ZERO_GUID,
+        log_guid=layout.ZERO_GUID,
         log_version=0,
         version=1,
         log_length=0x100000,
@@ -236,16 +235,16 @@ def test_region_table_of_a_hyper_v_file() -> None:
     table = b"regi" + bytes.fromhex("AE8C6BC6 02000000 78563412") + entries
     assert RegionTableHeader.unpack(table) == RegionTableHeader(b"regi", 0xC66B8CAE, 2, 0x12345678)
     assert RegionTableEntry.unpack(table, 16) == RegionTableEntry(
-        structures.BAT_REGION, 0x300000, 0x100000, 1
+        layout.BAT_REGION, 0x300000, 0x100000, 1
     )
     assert RegionTableEntry.unpack(table, 48) == RegionTableEntry(
-        structures.METADATA_REGION, 0x200000, 0x100000, 1
+        layout.METADATA_REGION, 0x200000, 0x100000, 1
     )
 
 
 def test_last_region_entry_of_a_full_table() -> None:
     table = region_table(*[REGION_ENTRY_BAT] * 2046, REGION_ENTRY_METADATA)
-    assert RegionTableEntry.unpack(table, 16 + 32 * 2046).guid == structures.METADATA_REGION
+    assert RegionTableEntry.unpack(table, 16 + 32 * 2046).guid == layout.METADATA_REGION
 
 
 def test_metadata_table_head() -> None:
@@ -259,14 +258,14 @@ def test_metadata_table_entry(index: int) -> None:
     table = bytearray(65536)
     offset = 32 + 32 * index
     packed = struct.pack("<IIII", 0x10028, 0x3F6, 4, 0x77)
-    table[offset : offset + 32] = structures.PARENT_LOCATOR.bytes_le + packed
+    table[offset : offset + 32] = layout.PARENT_LOCATOR.bytes_le + packed
     entry = MetadataTableEntry.unpack(bytes(table), offset)
-    assert entry == MetadataTableEntry(structures.PARENT_LOCATOR, 0x10028, 0x3F6, 4, 0x77)
+    assert entry == MetadataTableEntry(layout.PARENT_LOCATOR, 0x10028, 0x3F6, 4, 0x77)
 
 
 @pytest.mark.parametrize("flags", range(8))
 def test_metadata_flags(flags: int) -> None:
-    entry = MetadataTableEntry(structures.ZERO_GUID, 0, 0, flags, 0)
+    entry = MetadataTableEntry(layout.ZERO_GUID, 0, 0, flags, 0)
     assert (entry.is_user, entry.is_required) == (bool(flags & 1), bool(flags & 4))
 
 
@@ -292,7 +291,7 @@ def test_log_entry_of_a_hyper_v_file() -> None:
 
 def test_log_descriptor() -> None:
     raw = b"desc" + b"tail" + b"leading!" + struct.pack("<QQ", 0x300000, 7)
-    assert structures.LOG_DESCRIPTOR.unpack(raw) == (b"desc", b"tail", b"leading!", 0x300000, 7)
+    assert layout.LOG_DESCRIPTOR.unpack(raw) == (b"desc", b"tail", b"leading!", 0x300000, 7)
 
 
 def test_parent_locator() -> None:
@@ -301,7 +300,7 @@ def test_parent_locator() -> None:
         "B7EF4AB09ED1814AB78925B8E9445913 0000 0200"
         "2C000000 48000000 1C00 4C00 94000000 AE000000 1A00 1200"
     )
-    vhdx = structures.VHDX_PARENT_LOCATOR
+    vhdx = layout.VHDX_PARENT_LOCATOR
     assert ParentLocatorHeader.unpack(raw) == ParentLocatorHeader(vhdx, 0, 2)
     assert ParentLocatorEntry.unpack(raw, 20) == ParentLocatorEntry(44, 72, 28, 76)
     assert ParentLocatorEntry.unpack(raw, 32) == ParentLocatorEntry(148, 174, 26, 18)

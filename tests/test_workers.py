@@ -10,8 +10,7 @@ from threading import Event, Thread
 
 import pytest
 
-from vhdx2raw import workers
-from vhdx2raw.workers import share_work
+from vhdx2raw.operations.threads import share_work
 
 PATIENCE = 30
 """Seconds; how long a test waits for what must happen, before it fails."""
@@ -121,13 +120,13 @@ def test_a_failure_stops_the_caller_while_other_threads_still_work(
 ) -> None:
     monkeypatch.setattr(workers, "PROGRESS_SECONDS", 3600)
     stopped, begun = Event(), Event()
-    stop = workers._Crew.stop
+    stop = threads._Crew.stop
 
-    def stop_seen(crew: workers._Crew[int]) -> None:
+    def stop_seen(crew: threads._Crew[int]) -> None:
         stop(crew)
         stopped.set()
 
-    monkeypatch.setattr(workers._Crew, "stop", stop_seen)
+    monkeypatch.setattr(threads._Crew, "stop", stop_seen)
     seen: list[tuple[int, bool]] = []
 
     def do(item: int) -> None:

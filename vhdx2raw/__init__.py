@@ -1,89 +1,67 @@
-"""Convert VHDX virtual disks to raw, sparse disk images.
+"""Convert VHDX virtual disks to raw, sparse disk images, or read them as files.
 
-A disk passes these rooms, in this order; each imports only from rooms before it:
+    open(path, ...)          the virtual disk as a read-only, seekable file: a `VirtualDisk`
+    convert(path, image)     make a raw image of it: a `ConversionResult`
+    check(path, ...)         everything that is wrong with a file: a `CheckReport`
+    compare(disk, other)     whether two disks hold the same bytes: a `Comparison`
+    digest(disk, "sha256")   the digest that its raw image has
 
-    errors          the names of failure, their facts and their exit codes
-    crc             CRC-32C, fast where the host has it
-    structures      every on-disk layout, signature, GUID and limit: bytes to fields
-    geometry        the arithmetic of sectors, blocks, chunks and BAT indexes
-    sector_bitmap   bits to runs of sectors
-    space           which MiB of a file are in use
-    zeros           which parts of a buffer are zero
-    host            what operating systems do differently
-    source          exact positioned reads of one file
-    source_object   the same of an open file object
-    overlay         replayed sectors laid over a source
-    foreign         what a file is that is no VHDX
-    file_state      whether a file changes while it is read
-    header          is it a VHDX, and which header is current
-    log_entry       the entries of a log, each one sound
-    log             the active sequence, turned into an overlay
-    region          which region table is good, and where the regions lie
-    locator         which parent a differencing disk needs
-    metadata_table  the metadata items, by their GUID
-    metadata        the known metadata items as one checked value
-    bat             the block allocation table, as runs of like blocks
-    allocation      the table held against the file
-    image           the order of opening one file
-    parents         where a parent may lie
-    parent_search   which of the files there is the parent
-    chain           a disk as a child and its parents
-    extents         what every range of the virtual disk is: data or zeros
-    salvage         what a damaged disk still holds, and what is lost
-    disk            the virtual disk as a file to read
-    contents        what lies inside a disk: partitions, file systems
-    block_map       which file says what a range holds, and the disk as a grid of cells
-    check           everything that is wrong with a file
-    pieces          the disk cut into units of work
-    hashes          the algorithms that can name the contents of a disk
-    sinks           how raw output is made
-    progress        how far some work has come, told now and then
-    ahead           work that threads do ahead of the one who takes its results
-    workers         threads that share one plan
-    raw_file        a raw disk: its bytes, and which of them are stored
-    compare         whether two disks hold the same bytes
-    digest          the digest of a whole disk
-    convert         the loop
-    acceptance      whether a disk is what its user allows
-    job             one conversion, from names of files to the result
-    cli             words, options, progress, exit codes
+Every error is a `Vhdx2rawError`, or an `OSError` of the host.
+
+How the package is built: a byte passes these packages from left to right, and imports go the other
+way only.
+
+    source    exact positioned reads of one file
+    vhdx      the format: header, log, regions, metadata, BAT; one file becomes a `VhdxImage`
+    disk      a chain of images, and what every range of the virtual disk is
+    output    how raw output is made
+    operations  convert, compare, digest, check
+    cli       words, options, progress, exit codes
 
 The format is described in Microsoft's open specification MS-VHDX; section numbers in this
 package are those of its revision 8.0, and rules R1, R2, ... are listed in docs/format-rules.md.
 """
 
-from vhdx2raw.chain import Chain, open_chain
-from vhdx2raw.check import CheckReport, check
-from vhdx2raw.compare import Comparison, compare
-from vhdx2raw.convert import ConversionResult
-from vhdx2raw.digest import digest
-from vhdx2raw.disk import VirtualDisk
-from vhdx2raw.disk import open_disk as open  # noqa: A004 - like gzip.open
+from __future__ import annotations
+
+from typing import Any
+
+from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import (
     CorruptImageError,
-    Finding,
     ImageError,
     OutputError,
     ParentCycleError,
     ParentError,
     ParentMismatchError,
     ParentNotFoundError,
-    Severity,
     TruncatedImageError,
     UnsupportedImageError,
     Vhdx2rawError,
 )
-from vhdx2raw.extents import Extent, ExtentKind, iter_extents
-from vhdx2raw.image import VhdxImage, open_image
-from vhdx2raw.job import convert
-from vhdx2raw.log import LogPolicy
-from vhdx2raw.progress import ProgressCallback
-from vhdx2raw.raw_file import RawFile
-from vhdx2raw.sinks import BlockDeviceSink, NullSink, Sink, SparseFileSink, StreamSink
+from vhdx2raw.findings import Finding, Severity
+from vhdx2raw.keywords import with_keywords
+from vhdx2raw.operations.check import CheckReport, check_file
+from vhdx2raw.operations.compare import Comparison, compare
+from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
+from vhdx2raw.operations.digest import digest
+from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.output.base import Sink
+from vhdx2raw.output.block_device import BlockDeviceSink
+from vhdx2raw.output.null import NullSink
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.output.stream import StreamSink
+from vhdx2raw.source.raw_file import RawFile
+from vhdx2raw.vhdx.log import LogPolicy
+
+open = with_keywords("open", open_disk, OpenOptions)  # noqa: A001 - like gzip.open
+convert = with_keywords("convert", convert_disk, ConvertOptions)
+check = with_keywords("check", check_file, OpenOptions)
 
 __all__ = [
     "BlockDeviceSink",
-    "Chain",
     "CheckReport",
     "Comparison",
     "ConversionResult",
@@ -108,14 +86,34 @@ __all__ = [
     "TruncatedImageError",
     "UnsupportedImageError",
     "Vhdx2rawError",
-    "VhdxImage",
     "VirtualDisk",
+    "__version__",
     "check",
     "compare",
     "convert",
     "digest",
-    "iter_extents",
     "open",
-    "open_chain",
-    "open_image",
 ]
+
+_DEPRECATED = {
+    "Chain": "disk.chain",
+    "VhdxImage": "vhdx.image",
+    "iter_extents": "disk.extents",
+    "open_chain": "disk.chain",
+    "open_image": "vhdx.image",
+}
+"""Names that were public before 0.3.0, and the modules that have them."""
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+    from importlib import import_module, metadata  # noqa: PLC0415 - seldom needed
+
+    if name == "__version__":
+        return metadata.version("vhdx2raw")
+    if name in _DEPRECATED:
+        import warnings  # noqa: PLC0415
+
+        text = f"vhdx2raw.{name} will go in version 1.0; VirtualDisk offers what it was used for"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return getattr(import_module(f"vhdx2raw.{_DEPRECATED[name]}"), name)
+    raise AttributeError(f"module 'vhdx2raw' has no attribute {name!r}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from vhdx2raw.structures import MIB
+from vhdx2raw.units import MIB
 
 MAX_BUFFER_SIZE: Final = MIB
 ZEROS: Final = memoryview(bytes(MAX_BUFFER_SIZE))

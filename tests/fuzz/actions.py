@@ -20,9 +20,9 @@ import vhdx2raw
 from tests.fuzz.limits import SECONDS, LimitError, limited
 from tests.imagebuilder import KIB, MIB
 from tests.naive_reader import NaiveDisk, NaiveLayer
-from vhdx2raw import Extent, ExtentKind, LogPolicy, Vhdx2rawError, VhdxImage, VirtualDisk
-from vhdx2raw.convert import convert
-from vhdx2raw.sinks import NullSink
+from vhdx2raw import Extent, ExtentKind, LogPolicy, Vhdx2rawError, VirtualDisk, convert
+from vhdx2raw.output.null import NullSink
+from vhdx2raw.vhdx.image import VhdxImage
 
 MOST_EXTENTS = 50_000
 LARGEST_WHOLE_READ = 12 * MIB

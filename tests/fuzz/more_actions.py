@@ -24,12 +24,12 @@ from tests.fuzz.actions import (
 )
 from tests.fuzz.limits import SECONDS
 from tests.imagebuilder import MIB
-from vhdx2raw import ExtentKind, Vhdx2rawError
-from vhdx2raw.block_map import iter_map, make_grid
-from vhdx2raw.check import check
+from vhdx2raw import ExtentKind, Vhdx2rawError, check
 from vhdx2raw.cli import main
-from vhdx2raw.contents import read_contents
-from vhdx2raw.digest import digest
+from vhdx2raw.cli.commands.map.grid import make_grid
+from vhdx2raw.disk.map import iter_map
+from vhdx2raw.operations.contents import read_contents
+from vhdx2raw.operations.digest import digest
 
 LARGEST_FILE_IN_MEMORY = 16 * MIB
 MOST_CELLS = 1000

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vhdx2raw.cli.checksums import tell_if_checksums_are_slow
-from vhdx2raw.cli.failures import tell_failure
-from vhdx2raw.cli.interruption import Interrupted, catch_signals
-from vhdx2raw.cli.words import complain, complain_of_fault
+from vhdx2raw.cli.console import (
+    print_error,
+    print_failure,
+    print_internal_fault,
+    print_notes,
+    warn_of_slow_checksums,
+)
+from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
+from vhdx2raw.cli.options import expand_groups
+from vhdx2raw.cli.signals import Interrupted, catch_signals
 from vhdx2raw.errors import Vhdx2rawError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-INTERNAL_FAULT = 70
 
 COMMANDS = ("convert", "info", "map", "check", "compare", "hash")
 """The names of the commands, each that of its module."""
@@ -72,10 +76,10 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"vhdx2raw.cli.{cmd_name}")
+        module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name, cls=_Command, epilog=module.EXAMPLES, no_args_is_help=True)(
-            module.run
+            expand_groups(module.run)
         )
         return typer.main.get_command(single)
 
@@ -126,16 +130,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with catch_signals():
             words = list(sys.argv[1:] if arguments is None else arguments)
-            tell_if_checksums_are_slow(words)
+            warn_of_slow_checksums(words)
             app(words, prog_name="vhdx2raw")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except Interrupted as interruption:
-        complain(str(interruption))
+        print_notes(interruption)
+        print_error(str(interruption))
         return interruption.exit_code
     except (Vhdx2rawError, OSError) as error:
-        return tell_failure(error)
+        return print_failure(error)
     except Exception:  # noqa: BLE001 - the last door: no traceback unless it is asked for
-        complain_of_fault()
+        print_internal_fault()
         return INTERNAL_FAULT
     return 0

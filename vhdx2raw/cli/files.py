@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vhdx2raw.cli.interruption import defer, deferring, raise_if_interrupted
-from vhdx2raw.sinks import Identity, SparseFileSink
+from vhdx2raw.cli.signals import defer, deferring, raise_if_interrupted
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.base import Identity
 
 
 def require_writable(path: str, inputs: Collection[Identity], *, force: bool) -> None:

@@ -1,20 +1,270 @@
-"""The words of the command line that take a value: each option once, for every command."""
+"""The options of the command line: each once, in groups that commands take as a whole.
+
+A group is a dataclass whose fields are options. A command names it as the type of a parameter, and
+`expand_groups` makes of it what Typer understands: a function with a parameter for each field.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
-from typing import Annotated
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from vhdx2raw.cli.console import is_terminal, parse_size
 from vhdx2raw.cli.progress import ProgressMode
-from vhdx2raw.cli.words import parse_size
-from vhdx2raw.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE
-from vhdx2raw.hashes import ALGORITHMS, algorithm_name
-from vhdx2raw.log import LogPolicy
+from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
+from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
+from vhdx2raw.vhdx.log import LogPolicy
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
+STANDARD_INPUT = "a VHDX cannot be read from standard input; name a file"
+
+Value = TypeVar("Value")
+
+
+def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with a parameter for each option of its groups."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[Parameter] = []
+    groups: dict[str, type] = {}
+    for parameter in signature(command).parameters.values():
+        hint = hints[parameter.name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            groups[parameter.name] = hint
+            types = get_type_hints(hint, include_extras=True)
+            parameters += [_parameter_of(option, types[option.name]) for option in fields(hint)]
+        else:
+            parameters.append(parameter.replace(annotation=hint))
+
+    def run(**values: object) -> None:
+        made = {
+            name: group(**{option.name: values.pop(option.name) for option in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**values, **made)
+
+    run.__name__, run.__doc__, run.__annotations__ = command.__name__, command.__doc__, {}
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _parameter_of(option: Field[Any], hint: object) -> Parameter:
+    default = option.default
+    if option.default_factory is not MISSING:
+        default = option.default_factory()
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def parsed(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Return `parse`, whose `ValueError` becomes a wrong use of the command line."""
+
+    def parse_option(text: str) -> Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return parse_option
+
+
+def _parse_sparse_size(text: str) -> int:
+    size = parse_size(text)
+    if size and not (MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1):
+        raise ValueError("give 0, or a power of two from 512 to 1M")
+    return size
+
+
+ALGORITHM_NAMES = ", ".join(ALGORITHMS)
+Image = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="The VHDX file; it is never written to.")
+]
+Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE...", help="The VHDX files; they are never written to."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningFlags:
+    """How disks are opened."""
+
+    parents: Annotated[
+        list[str],
+        typer.Option(
+            "--parent",
+            metavar="FILE",
+            help="The parent of a differencing disk; repeat it for the parent's parent.",
+        ),
+    ] = field(default_factory=list)
+    parent_dirs: Annotated[
+        list[str],
+        typer.Option("--parent-dir", metavar="DIR", help="Look for parents in DIR as well."),
+    ] = field(default_factory=list)
+    allow_parent_mismatch: Annotated[
+        bool,
+        typer.Option(
+            "--allow-parent-mismatch",
+            help="Use a parent that is not the version that the child was made from.",
+        ),
+    ] = False
+    no_replay: Annotated[
+        bool, typer.Option("--no-replay", help="Refuse a disk with updates in its log.")
+    ] = False
+    ignore_log: Annotated[
+        bool,
+        typer.Option("--ignore-log", help="Read a disk as it is without the updates in its log."),
+    ] = False
+
+    def options(self, *, salvage: bool = False) -> OpenOptions:
+        """Return what the library takes.
+
+        Raises:
+            typer.BadParameter: Two options contradict each other.
+        """
+        if self.no_replay and self.ignore_log:
+            raise typer.BadParameter("--no-replay and --ignore-log contradict each other")
+        log_policy = LogPolicy.IGNORE if self.ignore_log else LogPolicy.REPLAY
+        return OpenOptions(
+            parents=self.parents,
+            parent_dirs=self.parent_dirs,
+            allow_parent_mismatch=self.allow_parent_mismatch,
+            log_policy=LogPolicy.REFUSE if self.no_replay else log_policy,
+            salvage=salvage,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertFlags:
+    """How disks are converted."""
+
+    force: Annotated[bool, typer.Option("--force", help="Replace DST if it exists.")] = False
+    target_is_zero: Annotated[
+        bool,
+        typer.Option("--target-is-zero", help="DST is a block device that reads as zeros already."),
+    ] = False
+    sparse_size: Annotated[
+        int,
+        typer.Option(
+            "-S",
+            "--sparse-size",
+            metavar="SIZE",
+            parser=parsed(_parse_sparse_size),
+            help="Make holes of stored zeros that fill SIZE bytes; 0 writes and allocates"
+            " everything.",
+        ),
+    ] = "4k"  # type: ignore[assignment]  # parsed by Typer
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse what otherwise is only worth a warning.")
+    ] = False
+    max_virtual_size: Annotated[
+        int | None,
+        typer.Option(
+            "--max-virtual-size",
+            metavar="SIZE",
+            parser=parsed(parse_size),
+            help="Refuse a disk that is larger, such as 2T.",
+            show_default=False,
+        ),
+    ] = None
+    allow_changed: Annotated[
+        bool, typer.Option("--allow-changed", help="Accept that SRC changes while it is read.")
+    ] = False
+    hash_algorithm: Annotated[
+        str | None,
+        typer.Option(
+            "--hash",
+            metavar="ALG",
+            parser=parsed(require_algorithm),
+            help="Print the digest of the disk as well, as sha256sum does, taken on the way.",
+            show_default=False,
+        ),
+    ] = None
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Read DST back from storage, and compare, before it is done."
+        ),
+    ] = False
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=1,
+            max=64,
+            help="Copy with this many threads.",
+            show_default=False,
+        ),
+    ] = None
+    no_clone: Annotated[
+        bool,
+        typer.Option("--no-clone", help="Copy even where the file system could share blocks."),
+    ] = False
+    no_sync: Annotated[
+        bool, typer.Option("--no-sync", help="Do not wait until DST is on stable storage.")
+    ] = False
+
+    def options(self) -> ConvertOptions:
+        """Return what the library takes."""
+        return ConvertOptions(
+            force=self.force,
+            target_is_zero=self.target_is_zero,
+            sparse_size=self.sparse_size,
+            workers=self.workers,
+            clone=not self.no_clone,
+            sync=not self.no_sync,
+            hash_algorithm=self.hash_algorithm,
+            verify=self.verify,
+            strict=self.strict,
+            max_virtual_disk_size=self.max_virtual_size,
+            allow_changed=self.allow_changed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressFlags:
+    """How progress is shown."""
+
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="How to show progress on stderr.")
+    ] = ProgressMode.AUTO
+    short_progress: Annotated[bool, typer.Option("-p", help="The same as --progress always.")] = (
+        False
+    )
+
+    def mode(self, *, quiet: bool) -> ProgressMode:
+        """Return how to show progress."""
+        if self.short_progress:
+            return ProgressMode.ALWAYS
+        is_silent = quiet and self.progress is ProgressMode.AUTO
+        return ProgressMode.NEVER if is_silent else self.progress
+
+
+@dataclass(frozen=True, slots=True)
+class VerbosityFlags:
+    """How much is written to stderr."""
+
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Say what was found and done.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Check that the two do not contradict each other."""
+        if self.quiet and self.verbose:
+            raise typer.BadParameter("-q and -v contradict each other")
+
+    @property
+    def reports(self) -> bool:
+        """Whether to report what is not an error: to a person, and to those who ask for it."""
+        return self.verbose or (is_terminal(sys.stderr) and not self.quiet)
 
 
 class OutputFormat(str, Enum):
@@ -24,176 +274,16 @@ class OutputFormat(str, Enum):
     JSON = "json"
 
 
-def _parse_sparse_size(text: str) -> int:
-    try:
-        size = parse_size(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    if size and not (MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1):
-        raise typer.BadParameter("give 0, or a power of two from 512 to 1M")
-    return size
+@dataclass(frozen=True, slots=True)
+class JsonFlags:
+    """In which form the result is written."""
 
+    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON.")] = False
+    output: Annotated[
+        OutputFormat,
+        typer.Option("--output", help="json is --json, as users of qemu-img type it.", hidden=True),
+    ] = OutputFormat.HUMAN
 
-def parse_algorithm(text: str) -> str:
-    """Return the name of an algorithm for digests as it is in `ALGORITHMS`."""
-    if algorithm_name(text) not in ALGORITHMS:
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(ALGORITHMS)}")
-    return algorithm_name(text)
-
-
-def choose_log_policy(*, no_replay: bool, ignore_log: bool) -> LogPolicy:
-    """Return what two options say about the log.
-
-    Raises:
-        typer.BadParameter: They contradict each other.
-    """
-    if no_replay and ignore_log:
-        raise typer.BadParameter("--no-replay and --ignore-log contradict each other")
-    if no_replay:
-        return LogPolicy.REFUSE
-    return LogPolicy.IGNORE if ignore_log else LogPolicy.REPLAY
-
-
-def choose_progress(mode: ProgressMode, *, short: bool, quiet: bool) -> ProgressMode:
-    """Return what three options say about progress."""
-    if short:
-        return ProgressMode.ALWAYS
-    return ProgressMode.NEVER if quiet and mode is ProgressMode.AUTO else mode
-
-
-Image = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="The VHDX file; it is never written to.")
-]
-Parents = Annotated[
-    list[str],
-    typer.Option(
-        "--parent",
-        metavar="FILE",
-        help="The parent of a differencing disk; repeat it for the parent's parent.",
-    ),
-]
-ParentDirs = Annotated[
-    list[str],
-    typer.Option("--parent-dir", metavar="DIR", help="Look for parents in DIR as well."),
-]
-AllowParentMismatch = Annotated[
-    bool,
-    typer.Option(
-        "--allow-parent-mismatch",
-        help="Use a parent that is not the version that the child was made from.",
-    ),
-]
-NoReplay = Annotated[
-    bool, typer.Option("--no-replay", help="Refuse a disk with updates in its log.")
-]
-IgnoreLog = Annotated[
-    bool, typer.Option("--ignore-log", help="Read a disk as it is without the updates in its log.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace DST if it exists.")]
-SparseSize = Annotated[
-    int,
-    typer.Option(
-        "-S",
-        "--sparse-size",
-        metavar="SIZE",
-        parser=_parse_sparse_size,
-        help="Make holes of stored zeros that fill SIZE bytes; 0 writes and allocates everything.",
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers",
-        metavar="N",
-        min=1,
-        max=64,
-        help="Copy with this many threads.",
-        show_default=False,
-    ),
-]
-NoClone = Annotated[
-    bool, typer.Option("--no-clone", help="Copy even where the file system could share blocks.")
-]
-NoSync = Annotated[
-    bool, typer.Option("--no-sync", help="Do not wait until DST is on stable storage.")
-]
-Progress = Annotated[
-    ProgressMode, typer.Option("--progress", help="How to show progress on stderr.")
-]
-ShortProgress = Annotated[bool, typer.Option("-p", help="The same as --progress always.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say what was found and done.")]
-Json = Annotated[bool, typer.Option("--json", help="Write a summary to stdout as JSON.")]
-JsonAnswer = Annotated[bool, typer.Option("--json", help="Write the answer as JSON.")]
-Output = Annotated[
-    OutputFormat,
-    typer.Option("--output", help="json is --json, as users of qemu-img type it.", hidden=True),
-]
-
-
-def parse_bytes(text: str) -> int:
-    """Return a size in bytes."""
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-StartOffset = Annotated[
-    int,
-    typer.Option(
-        "--start-offset", metavar="SIZE", parser=parse_bytes, help="Begin at this offset."
-    ),
-]
-MaxLength = Annotated[
-    int | None,
-    typer.Option(
-        "--max-length",
-        metavar="SIZE",
-        parser=parse_bytes,
-        help="Show no more than this many bytes.",
-        show_default=False,
-    ),
-]
-Picture = Annotated[bool, typer.Option("--picture", help="Draw the disk in the terminal.")]
-Svg = Annotated[
-    str | None,
-    typer.Option(
-        "--svg",
-        metavar="FILE",
-        help=f"Draw the disk as an SVG; '{STANDARD_STREAM}' is standard output.",
-    ),
-]
-ForceSvg = Annotated[bool, typer.Option("--force", help="Replace the SVG file if it exists.")]
-Images = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGE...", help="The VHDX files; they are never written to."),
-]
-Other = Annotated[
-    str,
-    typer.Argument(
-        metavar="OTHER", help="A raw image, a block device or another VHDX; only read as well."
-    ),
-]
-Raw = Annotated[
-    bool, typer.Option("--raw", help="Take OTHER for a raw image even if it looks like a VHDX.")
-]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="A difference in size counts, even if it is all zeros.")
-]
-First = Annotated[
-    bool, typer.Option("--first", help="Stop at the first difference, do not count them.")
-]
-Algorithm = Annotated[
-    str,
-    typer.Option(
-        "-a",
-        "--algorithm",
-        metavar="NAME",
-        parser=parse_algorithm,
-        help=f"The kind of digest: {', '.join(ALGORITHMS)}.",
-    ),
-]
-WithChain = Annotated[
-    bool, typer.Option("--chain", help="Tell of every parent of a differencing disk as well.")
-]
+    def __bool__(self) -> bool:
+        """Return whether it is JSON."""
+        return self.as_json or self.output is OutputFormat.JSON

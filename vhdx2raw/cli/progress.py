@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
-from vhdx2raw.cli.words import Screen, is_terminal, say
+from vhdx2raw.cli.console import Screen, is_terminal, print_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tqdm import tqdm
 
-    from vhdx2raw.progress import ProgressCallback
+    from vhdx2raw.operations.progress import ProgressCallback
 
 JSON_SECONDS = 0.5
 
@@ -75,4 +75,4 @@ class _JsonLines:
         if too_early or self._last == (done, total):
             return
         self._last_time, self._last = now, (done, total)
-        say(json.dumps({"bytes-done": done, "bytes-total": total}))
+        print_message(json.dumps({"bytes-done": done, "bytes-total": total}))

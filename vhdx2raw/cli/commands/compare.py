@@ -1,0 +1,163 @@
+"""`vhdx2raw compare`: whether a VHDX holds the same disk as a raw image or another VHDX."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import closing
+from dataclasses import replace
+from typing import Annotated, NamedTuple
+
+import typer
+
+from vhdx2raw.cli.console import (
+    format_size,
+    print_message,
+    print_result,
+    print_warnings,
+    warning_facts,
+)
+from vhdx2raw.cli.exit_codes import DIFFERENT
+from vhdx2raw.cli.options import (
+    STANDARD_STREAM,
+    Image,
+    JsonFlags,
+    OpeningFlags,
+    ProgressFlags,
+    VerbosityFlags,
+)
+from vhdx2raw.cli.progress import show_progress
+from vhdx2raw.disk.chain import NamedFinding, OpenOptions
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.findings import printable
+from vhdx2raw.operations.compare import Comparison, compare
+from vhdx2raw.source.raw_file import RawFile
+
+EXAMPLES = """\b
+Examples:
+  vhdx2raw compare disk.vhdx disk.img         has the conversion gone well?
+  vhdx2raw compare -q disk.vhdx disk.img      tell by the exit code alone: 0 same, 1 different
+  vhdx2raw compare disk.vhdx copy.vhdx        the same disk in two VHDX files
+  vhdx2raw compare --strict disk.vhdx /dev/sdb
+  vhdx2raw compare --json disk.vhdx disk.img  tell a script
+"""
+
+
+def run(
+    image: Image,
+    other: Annotated[
+        str,
+        typer.Argument(
+            metavar="OTHER", help="A raw image, a block device or another VHDX; only read as well."
+        ),
+    ],
+    *,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Take OTHER for a raw image even if it looks like a VHDX."),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A difference in size counts, even if it is all zeros.")
+    ] = False,
+    first: Annotated[
+        bool, typer.Option("--first", help="Stop at the first difference, do not count them.")
+    ] = False,
+    opening: OpeningFlags,
+    progress: ProgressFlags,
+    verbosity: VerbosityFlags,
+    as_json: JsonFlags,
+) -> None:
+    """Tell whether IMAGE and OTHER hold the same disk.
+
+    The exit code is 0 if they do, and 1 if they do not. Where one is longer, the rest of it must
+    be zeros. --parent names the parents of IMAGE; those of OTHER are looked for.
+    """
+    if STANDARD_STREAM in (image, other):
+        raise typer.BadParameter("disks cannot be read from standard input; name a file")
+    opened = opening.options()
+    others = replace(opened, parents=(), allow_parent_mismatch=False)
+    started = time.monotonic()
+    with (
+        open_disk(image, opened) as disk,
+        closing(RawFile(other) if raw else _open_as_it_begins(other, others)) as other_disk,
+        show_progress(progress.mode(quiet=verbosity.quiet)) as show,
+    ):
+        result = compare(disk, other_disk, stop_at_first=first, progress=show)
+    seconds = time.monotonic() - started
+    report = _Report(image, disk, other, other_disk, result, strict)
+    if verbosity.reports:
+        print_warnings(report.warnings)
+    if verbosity.verbose:
+        print_message(f"vhdx2raw: {format_size(result.compared_bytes)} compared in {seconds:.1f} s")
+    if as_json:
+        facts = report.facts() | {"duration-seconds": round(seconds, 3)}
+        print_result(json.dumps(facts, indent=2))
+    elif not verbosity.quiet:
+        print_result(printable(report.sentence()))
+    if not report.same:
+        raise typer.Exit(DIFFERENT)
+
+
+def _open_as_it_begins(path: str, options: OpenOptions) -> VirtualDisk | RawFile:
+    """Open a VHDX if the signature is that of one, else a raw disk."""
+    with RawFile(path) as raw:
+        is_vhdx = raw.begins_like_a_vhdx()
+    return open_disk(path, options) if is_vhdx else RawFile(path)
+
+
+class _Report(NamedTuple):
+    """What was compared, and what was found."""
+
+    name: str
+    disk: VirtualDisk
+    other_name: str
+    other: VirtualDisk | RawFile
+    result: Comparison
+    strict: bool
+
+    @property
+    def same(self) -> bool:
+        """The answer."""
+        return self.result.same_contents and (self.result.same_size or not self.strict)
+
+    @property
+    def warnings(self) -> tuple[NamedFinding, ...]:
+        """What is unusual about any file, though its bytes are right."""
+        others = self.other.warnings if isinstance(self.other, VirtualDisk) else ()
+        return self.disk.warnings + others
+
+    def facts(self) -> dict[str, object]:
+        """Return the answer as JSON, with the keys of qemu-img where they mean the same."""
+        size, other_size = self.result.sizes
+        other_format = "raw" if isinstance(self.other, RawFile) else "vhdx"
+        return {
+            "same": self.same,
+            "same-contents": self.result.same_contents,
+            "same-size": self.result.same_size,
+            "first-difference": self.result.first_difference,
+            "different-bytes": self.result.different_bytes,
+            "compared-bytes": self.result.compared_bytes,
+            "images": [
+                {"filename": self.name, "format": "vhdx", "virtual-size": size},
+                {"filename": self.other_name, "format": other_format, "virtual-size": other_size},
+            ],
+            "warnings": warning_facts(self.warnings),
+        }
+
+    def sentence(self) -> str:
+        """Return the answer for people."""
+        both = f"{self.name} and {self.other_name}"
+        place, count = self.result.first_difference, self.result.different_bytes
+        if place is None:
+            words = f"{both} have the same contents"
+        elif count is None:
+            words = f"{both} differ, the first byte at offset {place:#x} ({place})"
+        else:
+            words = f"{both} differ in {count} byte{'s' * (count > 1)}"
+            words += f", the first at offset {place:#x} ({place})"
+        if not self.result.same_size:
+            size, other_size = self.result.sizes
+            longer = self.name if size > other_size else self.other_name
+            ending = " of zeros" if place is None else ""
+            words += f"; {longer} is longer by {abs(size - other_size)} bytes{ending}"
+        return words

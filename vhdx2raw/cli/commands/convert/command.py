@@ -1,0 +1,164 @@
+"""`vhdx2raw convert`: VHDX files become raw images."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from vhdx2raw.cli.commands.convert.outcome import Converter
+from vhdx2raw.cli.console import is_terminal, print_result
+from vhdx2raw.cli.options import (
+    NULL_OUTPUT,
+    STANDARD_INPUT,
+    STANDARD_STREAM,
+    ConvertFlags,
+    JsonFlags,
+    OpeningFlags,
+    ProgressFlags,
+    VerbosityFlags,
+)
+from vhdx2raw.cli.progress import show_progress
+from vhdx2raw.operations.convert import default_workers
+
+EXAMPLES = """\b
+Examples:
+  vhdx2raw disk.vhdx disk.img               convert, with holes for what is empty
+  vhdx2raw --force disk.vhdx disk.img       replace disk.img if it exists
+  vhdx2raw --force disk.vhdx /dev/sdx       overwrite a disk
+  vhdx2raw -S 0 disk.vhdx disk.img          write and allocate every byte
+  vhdx2raw disk.vhdx - | zstd > disk.zst    write to a pipe
+  vhdx2raw snapshot.avhdx disk.img          flatten a checkpoint onto its parents
+  vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
+  vhdx2raw --hash sha256 --verify disk.vhdx disk.img
+  vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
+  vhdx2raw --json disk.vhdx disk.img        tell a script what was done
+  vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
+"""
+
+
+def run(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SRC... [DST]",
+            help="The VHDX file, which is never written to, and the raw image: a file, a block"
+            f" device, '{STANDARD_STREAM}' for standard output or '{NULL_OUTPUT}' for none."
+            " With --output-dir any number of VHDX files.",
+        ),
+    ],
+    *,
+    output_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--output-dir",
+            metavar="DIR",
+            help="Convert every SRC to DIR/NAME.img; DIR is made if it does not exist.",
+            show_default=False,
+        ),
+    ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, max=64, help="Convert this many files at a time."
+        ),
+    ] = 1,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Leave out every SRC whose output exists already."),
+    ] = False,
+    opening: OpeningFlags,
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage", help="Take what a damaged disk still holds; what is lost becomes zeros."
+        ),
+    ] = False,
+    mapfile: Annotated[
+        str | None,
+        typer.Option(
+            "--mapfile",
+            metavar="FILE",
+            help="Write what was lost as a map file of GNU ddrescue.",
+            show_default=False,
+        ),
+    ] = None,
+    converting: ConvertFlags,
+    progress: ProgressFlags,
+    verbosity: VerbosityFlags,
+    as_json: JsonFlags,
+) -> None:
+    """Convert the virtual disk in SRC to the raw image DST."""
+    converter = Converter(opening.options(salvage=salvage), converting.options(), mapfile)
+    _check_options(converter)
+    mode = progress.mode(quiet=verbosity.quiet)
+    if output_dir is None:
+        if jobs > 1 or skip_existing:
+            raise typer.BadParameter("--jobs and --skip-existing need --output-dir")
+        source, destination = _check_pair(paths, converter, as_json=bool(as_json))
+        with show_progress(mode) as show:
+            outcome = converter.convert(source, destination, show)
+        outcome.print(in_full=verbosity.reports)
+        if as_json:
+            print_result(json.dumps(outcome.facts(), indent=2))
+        else:
+            outcome.print_digest()
+        exit_code = outcome.exit_code
+    else:
+        _check_batch(paths, converter)
+        # It brings what runs many at a time, which takes a while to load.
+        from vhdx2raw.cli.commands.convert.batch import Batch, plan  # noqa: PLC0415
+
+        workers = converter.options.workers or max(1, default_workers() // jobs)
+        converter = replace(converter, options=replace(converter.options, workers=workers))
+        batch = Batch(converter, jobs, skip_existing, mode, bool(as_json), verbosity.reports)
+        exit_code = batch.run(plan(paths, output_dir))
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _check_batch(sources: list[str], converter: Converter) -> None:
+    """Refuse what contradicts itself, before anything is opened."""
+    if STANDARD_STREAM in sources:
+        raise typer.BadParameter(STANDARD_INPUT)
+    if converter.mapfile is not None or (converter.opening.parents and len(sources) > 1):
+        raise typer.BadParameter("--mapfile and --parent fit one SRC; see --parent-dir")
+
+
+def _check_options(converter: Converter) -> None:
+    """Refuse what contradicts itself, before anything is opened."""
+    salvage, mapfile = converter.opening.salvage, converter.mapfile
+    if salvage and converter.options.verify:
+        raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
+    if mapfile is not None and not salvage:
+        raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
+    if mapfile == STANDARD_STREAM:
+        raise typer.BadParameter("--mapfile needs the name of a file")
+
+
+def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tuple[str, str]:
+    """Return SRC and DST, or refuse what contradicts itself, before anything is opened."""
+    if len(paths) != 2:  # noqa: PLR2004
+        raise typer.BadParameter("give SRC and DST, or any number of SRC and --output-dir")
+    source, destination = paths
+    if source == STANDARD_STREAM:
+        raise typer.BadParameter(STANDARD_INPUT)
+    if converter.options.verify and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--verify needs a DST that can be read back")
+    if converter.mapfile is not None and _is_same_name(converter.mapfile, destination):
+        raise typer.BadParameter("--mapfile and DST are the same file")
+    if destination == STANDARD_STREAM:
+        if as_json:
+            raise typer.BadParameter("standard output cannot take both the disk and --json")
+        if is_terminal(sys.stdout):
+            words = "standard output is a terminal; redirect it to a file or a pipe"
+            raise typer.BadParameter(words)
+    return source, destination
+
+
+def _is_same_name(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)

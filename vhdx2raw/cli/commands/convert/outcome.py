@@ -1,0 +1,162 @@
+"""One conversion as the command line does it, and how its outcome is reported."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from vhdx2raw import host
+from vhdx2raw.cli.console import (
+    format_size,
+    log_facts,
+    print_digest,
+    print_error,
+    print_message,
+    print_warnings,
+    standard_output,
+    warning_facts,
+)
+from vhdx2raw.cli.exit_codes import SALVAGED
+from vhdx2raw.cli.files import require_writable, write_file
+from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
+from vhdx2raw.cli.signals import defer, raise_if_interrupted
+from vhdx2raw.disk.chain import Chain, OpenOptions
+from vhdx2raw.disk.salvage import iter_mapfile
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
+from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.output.null import NullSink
+from vhdx2raw.output.stream import StreamSink
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """How each file of a run is converted.
+
+    Attributes:
+        opening: How it is opened.
+        options: How it is converted.
+        mapfile: Where a salvaged disk gets its map file.
+    """
+
+    opening: OpenOptions
+    options: ConvertOptions
+    mapfile: str | None = None
+
+    def convert(self, source: str, destination: str, show: ProgressCallback) -> Outcome:
+        """Convert one file, such that a signal leaves nothing behind."""
+        started = time.monotonic()
+        with open_disk(source, self.opening) as disk:
+            inputs, force = disk.chain.identities, self.options.force
+            if self.mapfile is not None:
+                require_writable(self.mapfile, inputs, force=force)
+            result = self._write(disk, destination, show)
+            if self.mapfile is not None:
+                lines = iter_mapfile(result.lost_ranges, disk.size)
+                data = "".join(f"{line}\n" for line in lines).encode("ascii")
+                write_file(self.mapfile, data, inputs, force=force)
+        seconds = time.monotonic() - started
+        return Outcome(self.options, disk.chain, destination, result, seconds)
+
+    def _write(
+        self, disk: VirtualDisk, destination: str, show: ProgressCallback
+    ) -> ConversionResult:
+        if destination == STANDARD_STREAM:
+            # Nothing to clean up, and a pipe that nobody reads must not hold up a signal.
+            stream = StreamSink(standard_output().buffer, inputs=disk.chain.identities)
+            return convert_disk(disk, stream, replace(self.options, progress=show))
+        defer()
+
+        def show_unless_interrupted(done: int, total: int) -> None:
+            raise_if_interrupted()
+            show(done, total)
+
+        options = replace(self.options, progress=show_unless_interrupted)
+        if destination == NULL_OUTPUT:
+            return convert_disk(disk, NullSink(), options)
+        sink = NullSink() if destination == NULL_OUTPUT else destination
+        return convert_disk(disk, sink, options)
+
+
+class Outcome(NamedTuple):
+    """What became of one conversion that did not fail."""
+
+    options: ConvertOptions
+    chain: Chain
+    destination: str
+    result: ConversionResult
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0, or `SALVAGED` if what was read is not certain or not complete."""
+        return SALVAGED if self.chain.damage or self.result.lost_ranges else 0
+
+    def print(self, *, in_full: bool) -> None:
+        """Report on stderr what is lost and, in full, also the warnings and what was done."""
+        if in_full:
+            print_warnings(self.result.warnings)
+            self._print_work()
+        if self.exit_code:
+            self._print_losses()
+
+    def _print_work(self) -> None:
+        result, metadata = self.result, self.chain.child.metadata
+        cloned = f", {format_size(result.cloned_bytes)} shared" if result.cloned_bytes else ""
+        print_message(
+            f"vhdx2raw: {self.chain.child.source.name}: {format_size(result.virtual_disk_size)}"
+            f" {metadata.disk_type} disk, {format_size(result.data_bytes)} of it stored;"
+            f" {format_size(result.written_bytes)} written{cloned} to {self.destination}"
+            f" in {self.seconds:.1f} s"
+        )
+
+    def _print_losses(self) -> None:
+        for name, finding in self.chain.damage:
+            print_error(f"{name}: damaged: {finding}")
+        result = self.result
+        print_error(
+            f"{self.chain.child.source.name}: salvaged; lost {format_size(result.lost_bytes)}"
+            f" ({result.lost_bytes} bytes; ranges: {len(result.lost_ranges)}), which are zeros"
+            f" in {self.destination}"
+        )
+
+    def print_digest(self) -> None:
+        """Write the digest, if there is one; stdout may be taken by the disk itself."""
+        if self.result.digest and self.destination == STANDARD_STREAM:
+            print_message(f"{self.result.digest}  {self.destination}")
+        elif self.result.digest:
+            print_digest(self.result.digest, self.destination)
+
+    def facts(self) -> dict[str, object]:
+        """Return the summary as JSON, with the keys of qemu-img where they mean the same."""
+        chain, result = self.chain, self.result
+        facts: dict[str, object] = {
+            "filename": chain.child.source.name,
+            "destination": self.destination,
+            "format": "raw",
+            "virtual-size": result.virtual_disk_size,
+            "data-size": result.data_bytes,
+            "cloned-size": result.cloned_bytes,
+            "written-size": result.written_bytes,
+            "logical-sector-size": chain.child.metadata.logical_sector_size,
+            "chain": [
+                {"filename": image.source.name, "log": log_facts(image.log)}
+                for image in chain.images
+            ],
+            "warnings": warning_facts(result.warnings),
+            "verified": self.options.verify,
+            "duration-seconds": round(self.seconds, 3),
+        }
+        if result.digest:
+            facts["hash"] = {"algorithm": self.options.hash_algorithm, "digest": result.digest}
+        if chain.salvaging:
+            facts["damage"] = warning_facts(chain.damage)
+            facts["lost-size"] = result.lost_bytes
+            facts["lost-ranges"] = [
+                {"start": start, "length": length} for start, length in result.lost_ranges
+            ]
+        if Path(self.destination).is_file():
+            facts["actual-size"] = host.allocated_size(Path(self.destination).stat())
+        return facts

@@ -1,0 +1,116 @@
+"""`vhdx2raw hash`: the digest of the disk in a VHDX, which is that of its raw image."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+
+from vhdx2raw.cli.console import (
+    format_error,
+    format_size,
+    print_digest,
+    print_failure,
+    print_message,
+    print_result,
+    print_warnings,
+    warning_facts,
+)
+from vhdx2raw.cli.options import (
+    ALGORITHM_NAMES,
+    STANDARD_INPUT,
+    STANDARD_STREAM,
+    Images,
+    JsonFlags,
+    OpeningFlags,
+    ProgressFlags,
+    VerbosityFlags,
+    parsed,
+)
+from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.errors import Vhdx2rawError
+from vhdx2raw.operations.digest import digest
+from vhdx2raw.output.hashes import DEFAULT_ALGORITHM, require_algorithm
+
+EXAMPLES = """\b
+Examples:
+  vhdx2raw hash disk.vhdx             the SHA-256 that the raw image has
+  vhdx2raw hash -a md5 disk.vhdx      another digest
+  vhdx2raw hash *.vhdx > SHA256SUMS   one line for each, as sha256sum writes them
+  vhdx2raw hash --json disk.vhdx      tell a script
+"""
+
+
+def run(
+    images: Images,
+    *,
+    algorithm: Annotated[
+        str,
+        typer.Option(
+            "-a",
+            "--algorithm",
+            metavar="NAME",
+            parser=parsed(require_algorithm),
+            help=f"The kind of digest: {ALGORITHM_NAMES}.",
+        ),
+    ] = DEFAULT_ALGORITHM,
+    opening: OpeningFlags,
+    progress: ProgressFlags,
+    verbosity: VerbosityFlags,
+    as_json: JsonFlags,
+) -> None:
+    """Print the digest of the whole virtual disk in each IMAGE, holes as zeros.
+
+    It is the digest of the raw image that `convert` makes. After a failure the other images are
+    hashed nevertheless; the exit code is that of the first failure.
+    """
+    if STANDARD_STREAM in images:
+        raise typer.BadParameter(STANDARD_INPUT)
+    if opening.parents and len(images) > 1:
+        raise typer.BadParameter("--parent fits one IMAGE; for several use --parent-dir")
+    options, mode = opening.options(), progress.mode(quiet=verbosity.quiet)
+    results: list[dict[str, object]] = []
+    first_failure = 0
+    for name in images:
+        try:
+            results.append(_hash(name, algorithm, options, mode, verbosity))
+        except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
+            results.append({"filename": name, "error": format_error(error)})
+            exit_code = print_failure(error)
+            first_failure = first_failure or exit_code
+        else:
+            if not as_json:
+                print_digest(str(results[-1]["digest"]), name)
+    if as_json:
+        print_result(json.dumps({"algorithm": algorithm, "images": results}, indent=2))
+    if first_failure:
+        raise typer.Exit(first_failure)
+
+
+def _hash(
+    path: str,
+    algorithm: str,
+    options: OpenOptions,
+    mode: ProgressMode,
+    verbosity: VerbosityFlags,
+) -> dict[str, object]:
+    """Hash one image; return the result as JSON."""
+    started = time.monotonic()
+    with open_disk(path, options) as disk, show_progress(mode) as show:
+        found = digest(disk, algorithm, progress=show)
+    if verbosity.reports:
+        print_warnings(disk.warnings)
+    if verbosity.verbose:
+        size, kind = format_size(disk.size), disk.metadata.disk_type
+        seconds = time.monotonic() - started
+        print_message(f"vhdx2raw: {path}: {size} {kind} disk hashed in {seconds:.1f} s")
+    return {
+        "filename": path,
+        "virtual-size": disk.size,
+        "digest": found,
+        "warnings": warning_facts(disk.warnings),
+    }

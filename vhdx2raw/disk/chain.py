@@ -1,0 +1,201 @@
+"""A virtual disk as a child and its parents, opened from the child on (MS-VHDX 2.6.2.6)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vhdx2raw.disk.parent_search import Parent, find_parent
+from vhdx2raw.errors import (
+    CorruptImageError,
+    ImageError,
+    ParentError,
+    ParentMismatchError,
+    ParentNotFoundError,
+)
+from vhdx2raw.findings import Finding
+from vhdx2raw.rules import Rule
+from vhdx2raw.source.base import Closable, Identity
+from vhdx2raw.source.file_object import AnyFile, name_of
+from vhdx2raw.vhdx.image import VhdxImage, open_image
+from vhdx2raw.vhdx.log import LogPolicy
+
+MAX_DEPTH = 256
+IN_USE_REMEDY = "a VM may be using it: shut that down, or take a checkpoint"
+AnyPath = str | os.PathLike[str]
+NamedFinding = tuple[str, Finding]
+"""The name of a file, and what is wrong or unusual about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOptions:
+    """How a disk is opened.
+
+    Attributes:
+        parents: The parent of a differencing disk, the parent of that one, and so on; the ones
+            after these are looked for.
+        parent_dirs: Folders in which parents may lie, besides that of the child.
+        allow_parent_mismatch: Whether a parent may have another identity than the child records.
+        log_policy: What to do with a log that holds updates, in every file.
+        salvage: Whether to open damaged files too, and to show what they still hold; what a
+            missing parent had counts as lost.
+    """
+
+    parents: Sequence[AnyFile] = ()
+    parent_dirs: Sequence[AnyPath] = ()
+    allow_parent_mismatch: bool = False
+    log_policy: LogPolicy = LogPolicy.REPLAY
+    salvage: bool = False
+
+
+DEFAULTS = OpenOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Closable):
+    """The images that make up one virtual disk. Close it, or use it as a context manager.
+
+    Attributes:
+        images: The child first, its parent next, the root last.
+        warnings: What is unusual about any of them, with the file that it is about.
+        damage: What makes the contents uncertain or lost, in the same form; only if the chain was
+            opened to be salvaged.
+        salvaging: Whether to go on where something cannot be read.
+        parent_error: Why the last image has no parent here, though it needs one.
+    """
+
+    images: tuple[VhdxImage, ...]
+    warnings: tuple[NamedFinding, ...] = ()
+    damage: tuple[NamedFinding, ...] = ()
+    salvaging: bool = False
+    parent_error: ImageError | ParentError | None = None
+
+    @property
+    def child(self) -> VhdxImage:
+        """The image that the disk is named by; it alone decides on the size (R107)."""
+        return self.images[0]
+
+    @property
+    def virtual_disk_size(self) -> int:
+        """Bytes of the virtual disk."""
+        return self.child.virtual_disk_size
+
+    @property
+    def identities(self) -> tuple[Identity, ...]:
+        """What tells every file that is read from any other."""
+        return tuple(image.source.identity for image in self.images)
+
+    def find_changes(self) -> tuple[NamedFinding, ...]:
+        """Return which files have changed since they were opened, and how (R119)."""
+        changes = ((image.source.name, image.find_change()) for image in self.images)
+        return tuple((name, change) for name, change in changes if change)
+
+    def require_unchanged(self, *, remedy: str = IN_USE_REMEDY) -> None:
+        """Make sure that no file has changed since it was opened.
+
+        Raises:
+            CorruptImageError: One has, so that what was read may be of two states.
+        """
+        for name, change in self.find_changes():
+            raise CorruptImageError(change, path=name, remedy=remedy)
+
+    def close(self) -> None:
+        """Close every file; a second call does nothing."""
+        for image in self.images:
+            image.close()
+
+
+def open_chain(path: AnyFile, options: OpenOptions = DEFAULTS, *, partial: bool = False) -> Chain:
+    """Open the image at `path` and every parent that it needs.
+
+    A file is named by its path, or is a binary file object, such as `io.BytesIO` or what
+    `gzip.open` gives. An object must be able to seek, must not be used for anything else
+    meanwhile, and stays open. Beside a child that lies under no name of the host no parent is
+    looked for.
+
+    Args:
+        path: The child.
+        options: How to open it.
+        partial: Whether to stop at an image whose parent cannot be used; `Chain.parent_error`
+            says why.
+
+    Raises:
+        UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
+        CorruptImageError: A file breaks the specification or is truncated.
+        ParentError: A parent is missing, is the wrong one, or lies where it may not.
+        OSError: The host cannot open or read a file.
+        TypeError: Something is neither a path nor a binary file object.
+    """
+    child = open_image(path, options.log_policy, salvage=options.salvage)
+    return open_parents(child, options, partial=partial)
+
+
+def open_parents(child: VhdxImage, options: OpenOptions, *, partial: bool = False) -> Chain:
+    """Do what `open_chain` does for a child that is open, and is closed after a failure."""
+    images, warnings, damage = [child], _named(child, child.warnings), _named(child, child.damage)
+    given = list(options.parents)
+    parent_error: ImageError | ParentError | None = None
+    try:
+        while images[-1].metadata.has_parent:
+            try:
+                parent = _open_parent(images, given, options)
+            except (ImageError, ParentError) as error:
+                forgiven = isinstance(error, ParentNotFoundError | ImageError)
+                if not (partial or (options.salvage and forgiven)):
+                    raise
+                parent_error = error
+                break
+            warnings += _named(images[-1], parent.warnings)
+            images.append(parent.image)
+            warnings += _named(parent.image, parent.image.warnings)
+            damage += _named(parent.image, parent.image.damage)
+        if parent_error is None:
+            _require_no_more(given, images)
+    except BaseException:
+        for image in images:
+            image.close()
+        raise
+    if parent_error and options.salvage:
+        is_broken = isinstance(parent_error, ImageError)
+        problem = str(parent_error) if is_broken else parent_error.message
+        finding = Finding(Rule.PARENT_MISSING, "parent", problem, spec="")
+        damage.append((images[-1].source.name, finding))
+    return Chain(tuple(images), tuple(warnings), tuple(damage), options.salvage, parent_error)
+
+
+def _require_no_more(given: list[AnyFile], images: list[VhdxImage]) -> None:
+    if given:
+        problem = f"has no use for the parent {name_of(given[0])}"
+        problem += f": {images[-1].source.name} needs no parent"
+        name = images[0].source.name
+        raise ParentMismatchError(problem, rule=Rule.PARENT_VERSION, path=name)
+
+
+def _named(image: VhdxImage, findings: Sequence[Finding]) -> list[NamedFinding]:
+    return [(image.source.name, finding) for finding in findings]
+
+
+def _open_parent(images: list[VhdxImage], given: list[AnyFile], options: OpenOptions) -> Parent:
+    """Open the parent of the last of `images`, the first of `given` if there are any."""
+    child = images[-1]
+    if len(images) == MAX_DEPTH:
+        problem = f"has more than {MAX_DEPTH - 1} parents"
+        raise ParentError(problem, rule=Rule.PARENT_CYCLE, path=images[0].source.name)
+    broken = child.metadata.parent_locator_error
+    if broken and not options.salvage and not (given and options.allow_parent_mismatch):
+        broken.path = child.source.name
+        broken.remedy = "if you know its parent, use {parents} with {allow_parent_mismatch}"
+        raise broken
+    parent = find_parent(
+        child,
+        [image.source.identity for image in images],
+        given=given.pop(0) if given else None,
+        folders=[os.fspath(folder) for folder in options.parent_dirs],
+        allow_mismatch=options.allow_parent_mismatch,
+        log_policy=options.log_policy,
+        salvage=options.salvage,
+    )
+    if broken and not options.salvage:
+        return Parent(parent.image, (broken.finding, *parent.warnings))
+    return parent

@@ -1,0 +1,315 @@
+"""What every range of the virtual disk is: data or zeros. The one match on block states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import NamedTuple
+
+from vhdx2raw.disk.chain import Chain
+from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.findings import Finding
+from vhdx2raw.rules import Rule
+from vhdx2raw.source.base import Source
+from vhdx2raw.units import ceil_div
+from vhdx2raw.vhdx.bat import BlockRun
+from vhdx2raw.vhdx.image import VhdxImage
+from vhdx2raw.vhdx.layout import (
+    FILE_OFFSET_MASK,
+    HEADER_SECTION_SIZE,
+    STATE_MASK,
+    PayloadBlockState,
+    SectorBitmapBlockState,
+)
+from vhdx2raw.vhdx.sector_bitmap import iter_runs
+
+
+class ExtentKind(Enum):
+    """What a range of the virtual disk holds."""
+
+    DATA = auto()
+    ZERO = auto()
+    LOST = auto()
+    """Nobody knows. Only what was opened to be salvaged has such ranges; they read as zeros."""
+
+
+class Extent(NamedTuple):
+    """A range of the virtual disk and where its bytes come from.
+
+    Attributes:
+        kind: Stored data, zeros that are stored nowhere, or lost.
+        virtual_offset: Where it begins in the virtual disk, in bytes.
+        length: In bytes.
+        image: The image that stores the data; None for anything else.
+        file_offset: Where the data lies in that image, in bytes; 0 for anything else.
+    """
+
+    kind: ExtentKind
+    virtual_offset: int
+    length: int
+    image: VhdxImage | None = None
+    file_offset: int = 0
+
+    @property
+    def virtual_end(self) -> int:
+        """Offset in the virtual disk just behind the extent."""
+        return self.virtual_offset + self.length
+
+    def __repr__(self) -> str:
+        """Describe the extent in one short line."""
+        place = f", {self.source.name!r} at {self.file_offset:#x}" if self.image else ""
+        start, end = self.virtual_offset, self.virtual_end
+        return f"<Extent {self.kind.name} {start:#x}-{end:#x}{place}>"
+
+    @property
+    def source(self) -> Source:
+        """The file that stores the data."""
+        assert self.image is not None, "only data is stored anywhere"
+        return self.image.source
+
+    def read_into(self, buffer: memoryview) -> None:
+        """Fill `buffer`, which is as long as the extent, with the stored data.
+
+        Raises:
+            TruncatedImageError: The file has become shorter since it was opened.
+            OSError: The host could not read.
+        """
+        self.source.pread_into(self.file_offset, buffer)
+
+    def cut(self, virtual_offset: int, virtual_end: int) -> Extent:
+        """Return the part of the extent between two offsets in the virtual disk."""
+        length = virtual_end - virtual_offset
+        if length == self.length:
+            return self
+        skipped = virtual_offset - self.virtual_offset if self.kind is ExtentKind.DATA else 0
+        return Extent(self.kind, virtual_offset, length, self.image, self.file_offset + skipped)
+
+    def joined(self, following: Extent) -> Extent:
+        """Return this extent and the one that continues it as one."""
+        length = self.length + following.length
+        return Extent(self.kind, self.virtual_offset, length, self.image, self.file_offset)
+
+    def iter_in_file(self, alignment: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (virtual offset, file offset, length) of what lies in the file as it is read.
+
+        All three are multiples of `alignment` bytes; nothing is yielded for what a log changed.
+        """
+        if self.kind is not ExtentKind.DATA or (self.file_offset - self.virtual_offset) % alignment:
+            return
+        for file_offset, length in self.source.iter_in_file(self.file_offset, self.length):
+            start = ceil_div(file_offset, alignment) * alignment
+            end = (file_offset + length) // alignment * alignment
+            if start < end:
+                yield self.virtual_offset + start - self.file_offset, start, end - start
+
+    def continues(self, before: Extent) -> bool:
+        """Tell whether this extent and the one before it could be one."""
+        if self.kind is not before.kind or self.image is not before.image:
+            return False
+        in_file = self.kind is ExtentKind.DATA
+        return not in_file or self.file_offset == before.file_offset + before.length
+
+
+class Part(NamedTuple):
+    """A range of the virtual disk, and the image of the chain that determines it.
+
+    Attributes:
+        kind: What it holds.
+        start: Where it begins in the virtual disk, in bytes.
+        end: Where it ends.
+        depth: Which image: 0 the child, 1 its parent, and so on.
+        present: Whether that image says what is here. If not, no image does: it was the last one
+            to be asked, and the range reads as zeros.
+        file_offset: Where data lies in that image, in bytes; 0 for anything else.
+    """
+
+    kind: ExtentKind
+    start: int
+    end: int
+    depth: int
+    present: bool
+    file_offset: int = 0
+
+
+class _Inherited(NamedTuple):
+    """A range that an image leaves to its parent."""
+
+    start: int
+    end: int
+
+
+def iter_extents(
+    chain: Chain, virtual_offset: int = 0, length: int | None = None
+) -> Iterator[Extent]:
+    """Yield the extents that tile a range of the virtual disk, by default all of it.
+
+    They come in order and without gaps, and no two neighbours could be one.
+
+    Args:
+        chain: The disk.
+        virtual_offset: Where the range begins, in bytes.
+        length: Bytes of the range; what lies past the end of the disk is left out.
+
+    Raises:
+        CorruptImageError: A range is lost, and the chain was not opened to be salvaged.
+        OSError: The host could not read a table.
+    """
+    pending: Extent | None = None
+    for part in iter_parts(chain, virtual_offset, length):
+        image = chain.images[part.depth] if part.kind is ExtentKind.DATA else None
+        size = part.end - part.start
+        extent = Extent(part.kind, part.start, size, image, part.file_offset)
+        if pending is not None and extent.continues(pending):
+            pending = pending.joined(extent)
+            continue
+        if pending is not None:
+            yield pending
+        pending = extent
+    if pending is not None:
+        yield pending
+
+
+def iter_parts(chain: Chain, virtual_offset: int = 0, length: int | None = None) -> Iterator[Part]:
+    """Yield what the images of a chain say about a range of the disk, in order and without gaps.
+
+    The arguments and errors are those of `iter_extents`. No recursion: a chain may be deeper than
+    the stack of a calling program allows.
+    """
+    end = chain.virtual_disk_size
+    if length is not None:
+        end = min(end, virtual_offset + length)
+    layers = [_iter_layer(chain, 0, virtual_offset, end)]
+    while layers:
+        part = next(layers[-1], None)
+        if part is None:
+            layers.pop()
+        elif isinstance(part, Part):
+            if part.kind is ExtentKind.LOST and not chain.salvaging:
+                raise _unexpected_loss(chain, part)
+            yield part
+        else:
+            layers.append(_iter_layer(chain, len(layers), part.start, part.end))
+
+
+def _unexpected_loss(chain: Chain, part: Part) -> CorruptImageError:
+    """Return the error for what cannot be in a disk whose tables were found to be sound."""
+    problem = f"no table tells where the disk has its bytes from {part.start:#x} on"
+    finding = Finding(Rule.BLOCK_STATE, "BAT", f"{problem}, as it did when the file was opened")
+    return CorruptImageError(finding, path=chain.child.source.name)
+
+
+def _iter_layer(chain: Chain, depth: int, start: int, end: int) -> Iterator[Part | _Inherited]:
+    """Yield what the image at `depth` says, and what it leaves to its parent.
+
+    Past the root lie zeros, so that no caller asks whether there is a parent; what a missing
+    parent had is lost (R110). What an image does not reach is hidden past its end, even where a
+    deeper one has it (R107).
+    """
+    if depth == len(chain.images):
+        missing = chain.images[-1].metadata.has_parent
+        kind = ExtentKind.LOST if missing else ExtentKind.ZERO
+        yield Part(kind, start, end, depth - 1, present=False)
+        return
+    image = chain.images[depth]
+    own_end = min(end, image.virtual_disk_size)
+    if start < own_end:
+        yield from _iter_blocks(image, depth, start, own_end)
+    if max(start, own_end) < end:
+        yield Part(ExtentKind.ZERO, max(start, own_end), end, depth, present=False)
+
+
+def _iter_blocks(image: VhdxImage, depth: int, start: int, end: int) -> Iterator[Part | _Inherited]:
+    """Yield what the blocks of an image say about a range inside of it."""
+    block_size = image.geometry.block_size
+    for run in image.bat.iter_runs(start // block_size, ceil_div(end, block_size)):
+        run_start = run.first_block * block_size
+        begin, stop = max(start, run_start), min(end, run.end_block * block_size)
+        match run.state:
+            case PayloadBlockState.PARTIALLY_PRESENT if image.metadata.has_parent:
+                yield from _iter_partial(image, depth, run, begin, stop)
+            # Without a parent, a partially present block is all here (R81).
+            case PayloadBlockState.FULLY_PRESENT | PayloadBlockState.PARTIALLY_PRESENT:
+                yield from _iter_stored(image, depth, begin, stop, run.file_offset - run_start)
+            case PayloadBlockState.NOT_PRESENT:
+                yield _Inherited(begin, stop)
+            case PayloadBlockState.RESERVED:
+                yield Part(ExtentKind.LOST, begin, stop, depth, present=False)
+            case _:
+                # Also in a child these are zeros, and never what the parent has (R86, R87).
+                yield Part(ExtentKind.ZERO, begin, stop, depth, present=True)
+
+
+def _iter_stored(
+    image: VhdxImage, depth: int, start: int, end: int, distance: int
+) -> Iterator[Part]:
+    """Yield a range as data that lies `distance` bytes further on in the file.
+
+    What a log only promises past the end of the file reads as zeros: there can be any number.
+    What a damaged table places in the header section or past the end of the file is lost.
+    """
+    stop = end if start + distance >= HEADER_SECTION_SIZE else start
+    stop = max(start, min(stop, image.source.size - distance))
+    done = start
+    for file_offset, length in image.source.iter_stored(start + distance, stop - start):
+        begin = file_offset - distance
+        if done < begin:
+            yield Part(ExtentKind.ZERO, done, begin, depth, present=True)
+        done = begin + length
+        if length:
+            yield Part(ExtentKind.DATA, begin, done, depth, present=True, file_offset=file_offset)
+    if done < stop:
+        yield Part(ExtentKind.ZERO, done, stop, depth, present=True)
+    if stop < end:
+        yield Part(ExtentKind.LOST, stop, end, depth, present=False)
+
+
+def _iter_partial(
+    image: VhdxImage, depth: int, blocks: BlockRun, start: int, end: int
+) -> Iterator[Part | _Inherited]:
+    """Yield what partially present blocks of one chunk say, sector by sector.
+
+    The data lies at its natural place in the block; what the parent has is left out (R89, R90).
+    """
+    geometry = image.geometry
+    if image.salvaging and blocks.block_count > 1:
+        # So that a bitmap which cannot be read costs as few blocks as possible.
+        for block in blocks.split(geometry.block_size):
+            begin = max(start, block.first_block * geometry.block_size)
+            stop = min(end, block.end_block * geometry.block_size)
+            yield from _iter_partial(image, depth, block, begin, stop)
+        return
+    chunk_index = blocks.first_block // geometry.chunk_ratio
+    chunk_start = chunk_index * geometry.chunk_size
+    sector_size = geometry.logical_sector_size
+    first_sector = (start - chunk_start) // sector_size
+    end_sector = ceil_div(end - chunk_start, sector_size)
+    bitmap = _read_bitmap(image, chunk_index, first_sector // 8, ceil_div(end_sector, 8))
+    if bitmap is None:
+        # Nothing says which of its sectors are the parent's (R83).
+        yield Part(ExtentKind.LOST, start, end, depth, present=False)
+        return
+    distance = blocks.file_offset - blocks.first_block * geometry.block_size
+    position = chunk_start + first_sector * sector_size
+    for present, count in iter_runs(bitmap, first_sector % 8, end_sector - first_sector):
+        begin, position = max(start, position), position + count * sector_size
+        stop = min(end, position)
+        if present:
+            yield from _iter_stored(image, depth, begin, stop, distance)
+        else:
+            yield _Inherited(begin, stop)
+
+
+def _read_bitmap(
+    image: VhdxImage, chunk_index: int, first_byte: int, end_byte: int
+) -> bytes | None:
+    """Read a part of a sector bitmap; None if it cannot be read and the disk is salvaged."""
+    entry = image.bat.sector_bitmap_entry(chunk_index)
+    file_offset = entry & FILE_OFFSET_MASK
+    try:
+        if entry & STATE_MASK == SectorBitmapBlockState.PRESENT and file_offset:
+            return image.source.pread(file_offset + first_byte, end_byte - first_byte)
+    except (OSError, TruncatedImageError):
+        if not image.salvaging:
+            raise
+    assert image.salvaging, "the BAT of any other disk was found to be sound"
+    return None

@@ -1,0 +1,148 @@
+"""Where the parent of a differencing disk may lie.
+
+A locator names its parent in the words of the Windows machine that made it, and a hostile one can
+name any file. So a path found in an image leads only to regular files in a few folders: that of
+the child, and those that the user named. An absolute Windows path leads nowhere by itself; only
+its last part is looked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vhdx2raw.errors import ParentNotFoundError
+from vhdx2raw.source.base import Source
+from vhdx2raw.source.file import identity_of
+from vhdx2raw.vhdx.locator import ParentLocator
+
+_SEPARATORS = re.compile(r"[\\/]+")
+_ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:")
+
+
+OUTSIDE = "lies outside the child's folder and every folder that was named for parents"
+
+
+class Candidate(NamedTuple):
+    """A place where a parent may lie.
+
+    Attributes:
+        place: The path, in words.
+        path: The regular file that is there, or None.
+        problem: Why there is none.
+        allowed: Resolved folders, in or below which the file must lie.
+    """
+
+    place: str
+    path: Path | None
+    problem: str
+    allowed: tuple[Path, ...]
+
+    def check_opened(self, identity: tuple[int, int]) -> None:
+        """Judge the file that was really opened: a link may have been changed meanwhile.
+
+        Raises:
+            ParentNotFoundError: It is not the file that lies in an allowed folder.
+            OSError: The host cannot tell.
+        """
+        assert self.path is not None, "only a file that is there can be opened"
+        resolved = Path(os.path.realpath(self.path))
+        status = resolved.stat()
+        if not _is_inside(resolved, self.allowed) or (status.st_dev, status.st_ino) != identity:
+            raise ParentNotFoundError(OUTSIDE)
+
+
+def iter_candidates(
+    locator: ParentLocator, child: Source, folders: Sequence[str]
+) -> Iterator[Candidate]:
+    """Yield where to look for the parent, best first (R102, R103).
+
+    Args:
+        locator: What the child knows.
+        child: The file of the child.
+        folders: Where the user allows parents to lie, besides the folder of the child.
+    """
+    own_folders = _own_folders(child)
+    allowed = tuple(Path(os.path.realpath(folder)) for folder in (*own_folders, *folders))
+    tried: set[Path] = set()
+    for folder, name in _iter_places(locator, own_folders, folders):
+        parts = [part for part in _SEPARATORS.split(name) if part not in ("", os.curdir)]
+        place = Path(folder, *parts)
+        if not parts or place in tried:
+            continue
+        tried.add(place)
+        try:
+            yield Candidate(str(place), _find_file(Path(folder), parts, allowed), "", allowed)
+        except OSError as error:
+            yield Candidate(str(place), None, str(error.strerror), allowed)
+        except ParentNotFoundError as error:
+            yield Candidate(str(place), None, error.message, allowed)
+
+
+def _is_inside(path: Path, folders: tuple[Path, ...]) -> bool:
+    """Tell whether a resolved path lies in or below one of some resolved folders."""
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def _own_folders(child: Source) -> list[str]:
+    """Return the folder in which the child is named, and the one in which it lies.
+
+    There is none if the name is that of an object that is no file of the host.
+    """
+    path = Path(child.name)
+    try:
+        is_child = identity_of(path.stat()) == child.identity
+    except (OSError, ValueError):  # no name of a file at all
+        is_child = False
+    if not is_child:
+        return []
+    named, real = path.parent, Path(os.path.realpath(path)).parent
+    same = os.path.realpath(named) == str(real)
+    return [str(named)] if same else [str(named), str(real)]
+
+
+def _iter_places(
+    locator: ParentLocator, own_folders: list[str], folders: Sequence[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield folders and what to look for in them: the relative path, then base names."""
+    relative = locator.paths.get("relative_path", "")
+    if relative and not _ABSOLUTE.match(relative):
+        for folder in own_folders:
+            yield folder, relative
+    for path in locator.paths.values():
+        name = _SEPARATORS.split(path)[-1]
+        for folder in (*own_folders, *folders):
+            yield folder, name
+
+
+def _find_file(folder: Path, parts: list[str], allowed: tuple[Path, ...]) -> Path:
+    """Walk from `folder` along `parts` to a regular file in an allowed folder."""
+    path = folder
+    for part in parts:
+        path = _find_name(path, part, allowed)
+    if not _is_inside(Path(os.path.realpath(path)), allowed):
+        raise ParentNotFoundError(OUTSIDE)
+    # Looked at before it is opened: opening a device can have effects of its own.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ParentNotFoundError("is not a regular file")
+    return path
+
+
+def _find_name(folder: Path, name: str, allowed: tuple[Path, ...]) -> Path:
+    """Find a name in a folder: as it is written, else the only one that differs in case."""
+    exact = folder / name
+    if name == os.pardir or os.path.lexists(exact):
+        return exact
+    if not _is_inside(Path(os.path.realpath(folder)), allowed):
+        raise ParentNotFoundError(OUTSIDE)
+    wanted = name.casefold()
+    similar = sorted(entry.name for entry in folder.iterdir() if entry.name.casefold() == wanted)
+    if len(similar) > 1:
+        raise ParentNotFoundError(f"could be any of {', '.join(similar)}")
+    if not similar:
+        raise ParentNotFoundError("does not exist")
+    return folder / similar[0]

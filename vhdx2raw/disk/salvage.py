@@ -1,0 +1,90 @@
+"""Reading what a damaged disk still holds, and remembering what is lost.
+
+A range is lost if no table tells where it lies, if it lies behind the end of the file, or if the
+host cannot read it. It becomes zeros, and a line in a map file, lest they be taken for data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from threading import Lock
+
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.errors import TruncatedImageError
+from vhdx2raw.zeros import fill_zeros
+
+GRANULE = 512
+"""Bytes; the smallest part that is tried by itself."""
+
+Range = tuple[int, int]
+"""Offset in the virtual disk and length, in bytes."""
+
+
+class LostRanges:
+    """The ranges of a virtual disk that are lost. Any thread may add to them."""
+
+    def __init__(self) -> None:
+        """Begin with nothing lost."""
+        self._ranges: list[Range] = []
+        self._changing = Lock()
+
+    def add(self, virtual_offset: int, length: int) -> None:
+        """Remember a range as lost."""
+        with self._changing:
+            if self._ranges and sum(self._ranges[-1]) == virtual_offset:
+                virtual_offset, known = self._ranges.pop()
+                length += known
+            self._ranges.append((virtual_offset, length))
+
+    def note_lost(self, extents: Iterable[Extent]) -> Iterator[Extent]:
+        """Pass `extents` on, and remember those that are lost."""
+        for extent in extents:
+            if extent.kind is ExtentKind.LOST:
+                self.add(extent.virtual_offset, extent.length)
+            yield extent
+
+    def read_into(self, extent: Extent, buffer: memoryview) -> None:
+        """Fill `buffer` with what can be read of an extent, and with zeros for what cannot."""
+        try:
+            extent.read_into(buffer)
+        except (OSError, TruncatedImageError):
+            if extent.length <= GRANULE:
+                fill_zeros(buffer)
+                self.add(extent.virtual_offset, extent.length)
+                return
+            size = -(-extent.length // 2 // GRANULE) * GRANULE
+            middle = extent.virtual_offset + size
+            self.read_into(extent.cut(extent.virtual_offset, middle), buffer[:size])
+            self.read_into(extent.cut(middle, extent.virtual_end), buffer[size:])
+
+    def merged(self) -> tuple[Range, ...]:
+        """Return the ranges in order, no two of which touch."""
+        merged: list[Range] = []
+        for start, length in sorted(self._ranges):
+            if merged and sum(merged[-1]) >= start:
+                first, known = merged[-1]
+                merged[-1] = first, max(known, start + length - first)
+            else:
+                merged.append((start, length))
+        return tuple(merged)
+
+
+def iter_mapfile(lost: Iterable[Range], virtual_disk_size: int) -> Iterator[str]:
+    """Yield the lines of a map file, as GNU ddrescue and ddrescueview read it.
+
+    Args:
+        lost: The lost ranges, in order.
+        virtual_disk_size: Bytes of the disk that the map describes.
+    """
+    yield "# Mapfile. Created by vhdx2raw"
+    yield "# current_pos  current_status  current_pass"
+    yield f"{virtual_disk_size:#012x}     +               1"
+    yield "#      pos        size  status"
+    done = 0
+    for start, length in lost:
+        if done < start:
+            yield f"{done:#012x}  {start - done:#012x}  +"
+        yield f"{start:#012x}  {length:#012x}  -"
+        done = start + length
+    if done < virtual_disk_size:
+        yield f"{done:#012x}  {virtual_disk_size - done:#012x}  +"

@@ -1,0 +1,172 @@
+"""The virtual disk as a read-only, seekable file: for Python programs, and for reading it twice."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from threading import Lock
+from typing import TYPE_CHECKING, NoReturn
+
+from vhdx2raw.disk.chain import DEFAULTS, Chain, NamedFinding, OpenOptions, open_chain
+from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.disk.salvage import LostRanges
+from vhdx2raw.source.file_object import AnyFile
+from vhdx2raw.vhdx.metadata import Metadata
+from vhdx2raw.zeros import fill_zeros
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+
+def open_disk(path: AnyFile, options: OpenOptions = DEFAULTS) -> VirtualDisk:
+    """Open the virtual disk in a VHDX file, and every parent that it needs, as a file to read.
+
+    Args:
+        path: The VHDX file, which is only ever read: its path, or a binary file object that can
+            seek. An object must not be used for anything else meanwhile, and stays open. Beside a
+            file object without the name of a file no parent is looked for.
+        options: How to open it.
+
+    Raises:
+        UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
+        CorruptImageError: A file breaks the specification or is truncated.
+        ParentError: A parent is missing, is the wrong one, or lies where it may not.
+        OSError: The host cannot open or read a file.
+        TypeError: Something is neither a path nor a binary file object.
+    """
+    return VirtualDisk(open_chain(path, options))
+
+
+class VirtualDisk(io.RawIOBase):
+    """The bytes that a guest sees, from the first to the last.
+
+    `pread` may be called from any thread; `read` and `seek` share one position. Closing the disk
+    closes every file of the chain.
+
+    Attributes:
+        chain: The files that the disk is made of; internal.
+        lost: Of a disk that was opened to be salvaged, what could not be read so far and reads as
+            zeros; the ranges that no table tells of are not in it, but in `extents`.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        """Show the disk of an open chain, which from now on belongs to this object.
+
+        It is closed with this object, at the latest when that is no longer referenced.
+        """
+        super().__init__()
+        self.chain = chain
+        self.lost = LostRanges()
+        self._position = 0
+        self._moving = Lock()
+
+    def __repr__(self) -> str:
+        """Describe the disk in one short line."""
+        return f"<VirtualDisk {self.name!r}, {self.metadata.disk_type}, {self.size} bytes>"
+
+    @property
+    def name(self) -> str:
+        """The child as the user named it."""
+        return self.chain.child.source.name
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that the disk is made of: the child, its parent, and so on."""
+        return tuple(image.source.name for image in self.chain.images)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the virtual disk."""
+        return self.chain.virtual_disk_size
+
+    @property
+    def metadata(self) -> Metadata:
+        """The metadata items of the child."""
+        return self.chain.child.metadata
+
+    @property
+    def warnings(self) -> tuple[NamedFinding, ...]:
+        """What is unusual about any file of the chain, though the bytes are right."""
+        return self.chain.warnings
+
+    def extents(self, virtual_offset: int = 0, length: int | None = None) -> Iterator[Extent]:
+        """Yield what a range of the disk is, and where its bytes come from."""
+        self._check_open()
+        return iter_extents(self.chain, virtual_offset, length)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Read `size` bytes at an offset, fewer only at the end of the disk, as `os.pread` does.
+
+        Raises:
+            ImageError: A file turned out to be truncated.
+            OSError: The host could not read.
+            ValueError: The disk is closed, or a number is negative.
+        """
+        if offset < 0 or size < 0:
+            raise ValueError("size and offset must not be negative")
+        buffer = bytearray(max(0, min(size, self.size - offset)))
+        self.pread_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def pread_into(self, virtual_offset: int, buffer: memoryview) -> None:
+        """Fill `buffer`, which must not reach beyond the end of the disk."""
+        for extent in self.extents(virtual_offset, len(buffer)):
+            start = extent.virtual_offset - virtual_offset
+            part = buffer[start : start + extent.length]
+            if extent.kind is ExtentKind.DATA and self.chain.salvaging:
+                self.lost.read_into(extent, part)
+            elif extent.kind is ExtentKind.DATA:
+                extent.read_into(part)
+            else:
+                fill_zeros(part)
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill `buffer` from the current position on; return how many bytes there were."""
+        view = memoryview(buffer).cast("B")
+        with self._moving:
+            count = max(0, min(len(view), self.size - self._position))
+            self.pread_into(self._position, view[:count])
+            self._position += count
+        return count
+
+    def write(self, _data: ReadableBuffer, /) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            UnsupportedOperation: Always.
+        """
+        raise io.UnsupportedOperation("a virtual disk is only read")
+
+    def readable(self) -> bool:
+        """Tell that the disk can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that the disk can be read in any order."""
+        return True
+
+    def tell(self) -> int:
+        """Return the current position."""
+        self._check_open()
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position, which may lie past the end, and return it."""
+        self._check_open()
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}
+        if whence not in base:
+            raise ValueError(f"invalid whence ({whence})")
+        if base[whence] + offset < 0:
+            raise ValueError(f"negative seek position {base[whence] + offset}")
+        self._position = base[whence] + offset
+        return self._position
+
+    def close(self) -> None:
+        """Close every file of the chain; a second call does nothing."""
+        if not self.closed:
+            self.chain.close()
+        super().close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ValueError("the disk is closed")

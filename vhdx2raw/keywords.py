@@ -1,0 +1,58 @@
+"""Functions whose keyword arguments are the fields of a dataclass of options.
+
+So each option is named, typed, documented and given its default once, in the dataclass, and both
+type checkers and `help` see it as an argument of the function.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+
+Fields = ParamSpec("Fields")
+Options = TypeVar("Options")
+First = TypeVar("First")
+Second = TypeVar("Second")
+Result = TypeVar("Result")
+
+
+@overload
+def with_keywords(
+    name: str, function: Callable[[First, Options], Result], options: Callable[Fields, Options]
+) -> Callable[Concatenate[First, Fields], Result]: ...
+
+
+@overload
+def with_keywords(
+    name: str,
+    function: Callable[[First, Second, Options], Result],
+    options: Callable[Fields, Options],
+) -> Callable[Concatenate[First, Second, Fields], Result]: ...
+
+
+def with_keywords(
+    name: str, function: Callable[..., Result], options: Callable[..., object]
+) -> Callable[..., Result]:
+    """Return a function that takes the fields of `options` instead of one argument of that type.
+
+    Args:
+        name: What the new function is called.
+        function: Its last argument is called `options`.
+        options: A dataclass, all of whose fields are keyword-only.
+    """
+    own = inspect.signature(function)
+    *arguments, _ = own.parameters.values()
+    fields = inspect.signature(options).parameters.values()
+    names = [argument.name for argument in arguments]
+
+    def call(*values: Any, **keywords: Any) -> Result:  # noqa: ANN401 - as in the signature
+        named = {name: keywords.pop(name) for name in names if name in keywords}
+        return function(*values, **named, options=options(**keywords))
+
+    call.__name__ = call.__qualname__ = name
+    call.__module__ = function.__module__
+    call.__signature__ = own.replace(parameters=[*arguments, *fields])  # type: ignore[attr-defined]
+    documented = inspect.cleandoc(options.__doc__ or "").partition("Attributes:")[2]
+    call.__doc__ = f"{inspect.getdoc(function)}\n\nKeyword arguments:{documented}"
+    return call

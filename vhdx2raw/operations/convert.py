@@ -1,0 +1,233 @@
+"""One conversion: a virtual disk becomes a raw image, completely or not at all."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from vhdx2raw import host
+from vhdx2raw.disk.chain import AnyPath, NamedFinding
+from vhdx2raw.disk.salvage import Range
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.operations.acceptance import check_acceptable
+from vhdx2raw.operations.compare import verify
+from vhdx2raw.operations.copying import Copy
+from vhdx2raw.operations.progress import ProgressCallback, no_progress
+from vhdx2raw.output.base import Sink
+from vhdx2raw.output.block_device import BlockDeviceSink
+from vhdx2raw.output.hashes import require_algorithm
+from vhdx2raw.output.hashing import HashingSink
+from vhdx2raw.output.opening import open_sink
+from vhdx2raw.source.file_object import AnyFile
+from vhdx2raw.units import KIB
+from vhdx2raw.zeros import MAX_BUFFER_SIZE
+
+DEFAULT_SPARSE_SIZE = 4 * KIB
+MIN_SPARSE_SIZE = 512
+MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
+LEFT_INCOMPLETE = "was overwritten in part, and holds no usable disk now"
+MAX_WORKERS = 4
+"""More threads than this wait for each other instead of for the disks."""
+CHANGED_REMEDY = (
+    "a VM may be using it: shut that down or convert a checkpoint;"
+    " {allow_changed} takes the result as it is"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertOptions:
+    """How a disk is converted.
+
+    Attributes:
+        force: Whether what is at the destination already may be lost.
+        target_is_zero: Whether a block device reads as zeros already, so that zeros are left out.
+        sparse_size: Stored zeros that fill this many bytes, aligned, become holes: a power of
+            two from 512 to 1 MiB. 0 writes everything, holes included.
+        workers: Threads that copy; by default as many as there are processors, up to four.
+        clone: Whether the output may share storage with the source, where the host can do that.
+            Then zeros that are stored in the source stay stored.
+        sync: Whether to wait until the output is on stable storage before it appears.
+        hash_algorithm: What digest to take on the way, such as ``sha256``. Then one thread
+            writes, in order, and nothing is cloned.
+        verify: Whether to read the output back from storage before it appears, and compare.
+        strict: Whether to refuse what is otherwise only a warning.
+        max_virtual_disk_size: Most bytes that the disk may have.
+        allow_changed: Whether the source may change while it is read; then the result may be a
+            mixture of two states.
+        progress: Called from this thread about ten times a second with the bytes moved so far and
+            the bytes to be moved, once more when all are moved, and never after the output has
+            appeared. What it raises ends the conversion.
+    """
+
+    force: bool = False
+    target_is_zero: bool = False
+    sparse_size: int = DEFAULT_SPARSE_SIZE
+    workers: int | None = None
+    clone: bool = True
+    sync: bool = True
+    hash_algorithm: str | None = None
+    verify: bool = False
+    strict: bool = False
+    max_virtual_disk_size: int | None = None
+    allow_changed: bool = False
+    progress: ProgressCallback = no_progress
+
+    def __post_init__(self) -> None:
+        """Check the numbers and the name.
+
+        Raises:
+            ValueError: One is out of its range, or there is no such algorithm.
+        """
+        size = self.sparse_size
+        in_range = MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1
+        if size and not in_range:
+            raise ValueError(f"sparse_size {size} is neither 0 nor a power of two in its range")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, not {self.workers}")
+        if self.hash_algorithm is not None:
+            require_algorithm(self.hash_algorithm)
+
+
+DEFAULTS = ConvertOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionResult:
+    """What a conversion did, in bytes of the virtual disk.
+
+    Attributes:
+        virtual_disk_size: All of it.
+        data_bytes: Stored in the images; the rest is stored nowhere and reads as zeros.
+        cloned_bytes: Of these, not copied, but shared between the images and the output.
+        written_bytes: Handed to the sink; what is neither cloned nor written are holes.
+        lost_ranges: (offset, length) of what could not be read and became zeros, in order; only
+            if the disk was opened to be salvaged.
+        warnings: What is unusual about any file of the disk, or about the disk, though its bytes
+            are right; also how files have changed meanwhile, if that was allowed.
+        digest: Of the whole disk, in hexadecimal, if one was asked for.
+    """
+
+    virtual_disk_size: int
+    data_bytes: int
+    cloned_bytes: int
+    written_bytes: int
+    lost_ranges: tuple[Range, ...] = ()
+    warnings: tuple[NamedFinding, ...] = ()
+    digest: str | None = None
+
+    @property
+    def lost_bytes(self) -> int:
+        """Bytes that could not be read."""
+        return sum(length for _, length in self.lost_ranges)
+
+
+def convert_disk(
+    source: AnyFile | VirtualDisk,
+    destination: AnyPath | Sink,
+    options: ConvertOptions = DEFAULTS,
+) -> ConversionResult:
+    """Convert a virtual disk to a raw image, completely or not at all.
+
+    Args:
+        source: A VHDX file, by its path or as a binary file object, which is only ever read; or
+            an open disk, whose opening has the options for parents, logs and damage.
+        destination: The name of the raw image, which appears when it is complete; a block
+            device; or a sink, which is committed at the end and aborted on any failure.
+        options: How to convert it.
+
+    Raises:
+        ImageError: A file is no VHDX, is not supported, is damaged or was changed meanwhile.
+        ParentError: A parent is missing, is the wrong one, or lies where it may not.
+        OutputError: The output exists or cannot be made.
+        OSError: The host could not read or write.
+        ValueError: An option is out of its range, or the sink cannot do what is asked.
+        TypeError: The destination is neither a path nor a sink.
+    """
+    with ExitStack() as opened:
+        sink = destination if isinstance(destination, Sink) else None
+        try:
+            disk = source
+            if not isinstance(disk, VirtualDisk):
+                disk = opened.enter_context(open_disk(source))
+            warnings = check_acceptable(disk, options.max_virtual_disk_size, strict=options.strict)
+            if not isinstance(destination, Sink):
+                sink = _open_sink(destination, disk, options)
+            assert sink is not None, "given or opened"
+            return _write(disk, sink, options, warnings)
+        except BaseException as error:
+            if sink is not None:
+                sink.abort()
+                if isinstance(sink, BlockDeviceSink) and sink.left_incomplete:
+                    _add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
+            raise
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    """Do what `BaseException.add_note` does from Python 3.11 on."""
+    notes = getattr(error, "__notes__", [])
+    error.__notes__ = [*notes, note]  # type: ignore[attr-defined, unused-ignore]
+
+
+def _open_sink(destination: AnyPath, disk: VirtualDisk, options: ConvertOptions) -> Sink:
+    return open_sink(
+        destination,
+        disk.size,
+        replace=options.force,
+        inputs=disk.chain.identities,
+        target_is_zero=options.target_is_zero,
+        direct=options.sync,
+    )
+
+
+def _write(
+    disk: VirtualDisk, sink: Sink, options: ConvertOptions, warnings: tuple[NamedFinding, ...]
+) -> ConversionResult:
+    _check_sink(sink, options)
+    hashing: HashingSink | None = None
+    if options.hash_algorithm:
+        sink = hashing = HashingSink(sink, options.hash_algorithm)
+    progress, passes = options.progress, 2 if options.verify else 1
+    copy = Copy(disk, sink, sparse_size=options.sparse_size, clone=options.clone)
+    copy.run(options.workers or default_workers(), lambda done, all_: progress(done, all_ * passes))
+    if options.sync or options.verify:
+        sink.flush()
+    if options.verify:
+        _verify(disk, sink, copy.total_bytes, progress)
+    if options.allow_changed:
+        warnings += disk.chain.find_changes()
+    else:
+        disk.chain.require_unchanged(remedy=CHANGED_REMEDY)
+    progress(copy.done_bytes * passes, copy.total_bytes * passes)
+    sink.commit()
+    return ConversionResult(
+        disk.size,
+        copy.data_bytes,
+        copy.cloned_bytes,
+        copy.written_bytes,
+        copy.lost.merged(),
+        warnings,
+        hashing.hexdigest if hashing else None,
+    )
+
+
+def _check_sink(sink: Sink, options: ConvertOptions) -> None:
+    size = sink.piece_size
+    if not 4 * KIB <= size <= MAX_BUFFER_SIZE or size.bit_count() != 1:
+        raise ValueError(f"piece_size {size} of the sink is no power of two in its range")
+    if options.verify and sink.readable_path is None:
+        raise ValueError("what goes to this sink cannot be read back")
+
+
+def _verify(disk: VirtualDisk, sink: Sink, moved: int, progress: ProgressCallback) -> None:
+    """Read back what was written, which counts as much as it was to copy it."""
+    assert sink.readable_path is not None, "checked first"
+
+    def report(done: int, total: int) -> None:
+        progress(moved + moved * done // max(1, total), 2 * moved)
+
+    verify(disk, sink.readable_path, name=sink.name, progress=report)
+
+
+def default_workers() -> int:
+    """Return how many threads to copy with: the processors this process may use, up to a few."""
+    return min(MAX_WORKERS, host.processor_count())

@@ -1,0 +1,159 @@
+"""The copy loop: every piece of a virtual disk is read, looked at and handed to a sink.
+
+Policy is here, ability in the sink. Several threads take pieces from one plan, each with one
+buffer made once, so memory is bounded by the number of threads whatever the size of the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import cycle
+from threading import Lock
+
+from vhdx2raw import host
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.salvage import LostRanges
+from vhdx2raw.disk.virtual_disk import VirtualDisk
+from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces
+from vhdx2raw.operations.progress import ProgressCallback, throttled
+from vhdx2raw.operations.threads import map_ahead, share_work
+from vhdx2raw.output.base import CLONE_ALIGNMENT, Sink
+from vhdx2raw.units import MIB
+from vhdx2raw.zeros import ZEROS, fill_zeros, iter_runs
+
+ZERO_SIZE = 64 * MIB
+"""Bytes made zero at once where that is work: enough to be few requests, few enough to be stopped
+in between."""
+
+
+class Copy:
+    """One run of the loop: the plan that the threads share, and what they did of it.
+
+    Attributes:
+        total_bytes: To be moved.
+        done_bytes: Moved so far.
+        data_bytes: Stored in the images; the rest is stored nowhere and reads as zeros.
+        cloned_bytes: Of these, not copied, but shared between the images and the output.
+        written_bytes: Handed to the sink; what is neither cloned nor written are holes.
+        lost: What could not be read, if the disk is salvaged.
+    """
+
+    def __init__(self, disk: VirtualDisk, sink: Sink, *, sparse_size: int, clone: bool) -> None:
+        """Plan to copy `disk` to `sink`; what was cloned on the way is not copied.
+
+        Args:
+            disk: The disk.
+            sink: Where it goes.
+            sparse_size: Bytes, a power of two; stored zeros that fill so many become holes. 0
+                writes everything.
+            clone: Whether the output may share storage with the images.
+        """
+        self._sink = sink
+        self._sparse_size = sparse_size
+        self._piece_size = max(sink.piece_size, sparse_size)
+        self._writes_zeros = sparse_size == 0 or not sink.makes_holes
+        self._salvaging = disk.chain.salvaging
+        self.lost = LostRanges()
+        extents = self.lost.note_lost(disk.extents())
+        if clone and not self._writes_zeros:
+            extents = self._iter_after_cloning(extents)
+        self._plan = iter_pieces(extents, self._piece_size, cut_zeros=self._writes_zeros)
+        if sink.zeroing_is_work:
+            self._plan = cut_zeros(self._plan, ZERO_SIZE)
+        self._counts_zeros = self._writes_zeros or sink.zeroing_is_work
+        self._counting = Lock()
+        self.total_bytes = disk.size if self._counts_zeros else _stored_bytes(disk)
+        self.done_bytes = 0
+        self.data_bytes = 0
+        self.cloned_bytes = 0
+        self.written_bytes = 0
+
+    def run(self, workers: int, progress: ProgressCallback) -> None:
+        """Copy everything with some threads; in order in this thread if the sink needs that."""
+        if not self._sink.sequential:
+            share_work(
+                self._plan,
+                self._start_worker,
+                workers,
+                lambda: progress(self.done_bytes, self.total_bytes),
+            )
+            return
+        report = throttled(progress)
+        # One thread reads ahead while this one writes.
+        buffers = cycle([host.page_aligned(self._piece_size) for _ in range(3)])
+        numbered = zip(self._plan, buffers)  # noqa: B905 - the buffers never end
+        with closing(map_ahead(self._read_numbered, numbered, 1)) as pieces:
+            for piece, data in pieces:
+                self._hand_over(piece, data)
+                report(self.done_bytes, self.total_bytes)
+
+    def _read_numbered(self, numbered: tuple[Piece, memoryview]) -> tuple[Piece, memoryview]:
+        piece, buffer = numbered
+        return piece, self._read(piece, buffer)
+
+    def _start_worker(self) -> Callable[[Piece], None]:
+        """Return what copies one piece after the other, with a buffer of its own."""
+        buffer = host.page_aligned(self._piece_size)
+        return lambda piece: self._hand_over(piece, self._read(piece, buffer))
+
+    def _iter_after_cloning(self, extents: Iterator[Extent]) -> Iterator[Extent]:
+        """Clone what can be cloned, and yield what is left; the first refusal ends the attempt."""
+        for extent in extents:
+            done = extent.virtual_offset
+            for virtual_offset, file_offset, length in extent.iter_in_file(CLONE_ALIGNMENT):
+                descriptor = extent.source.descriptor
+                if not self._sink.clone(virtual_offset, descriptor, file_offset, length):
+                    yield extent.cut(done, extent.virtual_end)
+                    yield from extents
+                    return
+                if done < virtual_offset:
+                    yield extent.cut(done, virtual_offset)
+                done = virtual_offset + length
+                with self._counting:
+                    self.done_bytes += length
+                    self.data_bytes += length
+                    self.cloned_bytes += length
+            if done < extent.virtual_end:
+                yield extent.cut(done, extent.virtual_end)
+
+    def _read(self, piece: Piece, buffer: memoryview) -> memoryview:
+        """Return the bytes of a piece in `buffer`; none for a piece that is not stored."""
+        if not piece.data:
+            return buffer[:0]
+        buffer = buffer[: piece.length]
+        if piece.data_length < piece.length:
+            fill_zeros(buffer)
+        for extent in piece.data:
+            start = extent.virtual_offset - piece.virtual_offset
+            part = buffer[start : start + extent.length]
+            if self._salvaging:
+                self.lost.read_into(extent, part)
+            else:
+                extent.read_into(part)
+        return buffer
+
+    def _hand_over(self, piece: Piece, data: memoryview) -> None:
+        """Bring one piece to the sink: what is not zeros, or all of it."""
+        start, written = piece.virtual_offset, 0
+        if self._writes_zeros:
+            self._sink.write(start, data or ZEROS[: piece.length])
+            written = piece.length
+        elif not piece.data:
+            self._sink.zero(start, piece.length)
+        else:
+            for is_zero, begin, end in iter_runs(data, self._sparse_size):
+                if is_zero:
+                    self._sink.zero(start + begin, end - begin)
+                else:
+                    self._sink.write(start + begin, data[begin:end])
+                    written += end - begin
+        with self._counting:
+            self.done_bytes += piece.length if self._counts_zeros else piece.data_length
+            self.data_bytes += piece.data_length
+            self.written_bytes += written
+
+
+def _stored_bytes(disk: VirtualDisk) -> int:
+    extents = disk.extents()
+    return sum(extent.length for extent in extents if extent.kind is ExtentKind.DATA)

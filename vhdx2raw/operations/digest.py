@@ -1,0 +1,36 @@
+"""The digest of a whole disk, holes as the zeros that they are."""
+
+from __future__ import annotations
+
+from vhdx2raw.disk.virtual_disk import VirtualDisk
+from vhdx2raw.operations.copying import Copy
+from vhdx2raw.operations.progress import ProgressCallback, no_progress
+from vhdx2raw.output.hashes import DEFAULT_ALGORITHM
+from vhdx2raw.output.hashing import HashingSink
+from vhdx2raw.output.null import NullSink
+
+
+def digest(
+    disk: VirtualDisk,
+    algorithm: str = DEFAULT_ALGORITHM,
+    *,
+    progress: ProgressCallback = no_progress,
+) -> str:
+    """Return the digest of the bytes of a disk, which is that of the raw image, in hexadecimal.
+
+    Args:
+        disk: A virtual disk.
+        algorithm: Such as ``sha256``, ``md5`` or ``sha3-256``; any of `hashlib` with a fixed size.
+        progress: Called from this thread about ten times a second, and once more at the end, with
+            bytes of the virtual disk. What it raises ends the work.
+
+    Raises:
+        ImageError: A file turned out to be truncated, or was changed meanwhile.
+        OSError: The host could not read.
+        ValueError: There is no such algorithm.
+    """
+    sink = HashingSink(NullSink(), algorithm)
+    Copy(disk, sink, sparse_size=0, clone=False).run(1, progress)
+    disk.chain.require_unchanged()
+    progress(disk.size, disk.size)
+    return sink.hexdigest

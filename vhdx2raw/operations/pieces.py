@@ -1,0 +1,73 @@
+"""The virtual disk cut into units of work: extents in, pieces out. Integers only.
+
+Pieces begin at multiples of a fixed size, whatever the extents are. So writes are aligned and few
+even where a differencing disk changes its source every sector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from vhdx2raw.disk.extents import Extent, ExtentKind
+
+
+class Piece(NamedTuple):
+    """A range of the virtual disk to be made in one go.
+
+    Attributes:
+        virtual_offset: Where it begins, in bytes.
+        length: In bytes; no more than the size of pieces, except where long zeros stay whole.
+        data: The DATA extents in it, in order. What lies between them is zeros.
+    """
+
+    virtual_offset: int
+    length: int
+    data: tuple[Extent, ...]
+
+    @property
+    def data_length(self) -> int:
+        """Bytes to be read."""
+        return sum(extent.length for extent in self.data)
+
+
+def iter_pieces(
+    extents: Iterable[Extent], piece_size: int, *, cut_zeros: bool = False
+) -> Iterator[Piece]:
+    """Cut a disk at multiples of `piece_size` bytes; what `extents` leave out is left out.
+
+    Long zeros stay one piece, unless `cut_zeros` is set.
+    """
+    start = end = 0
+    data: list[Extent] = []
+    for extent in extents:
+        if extent.virtual_offset > end:
+            if start < end:
+                yield Piece(start, end - start, tuple(data))
+            start = end = extent.virtual_offset
+            data.clear()
+        while end < extent.virtual_end:
+            begin = end
+            end = min((begin // piece_size + 1) * piece_size, extent.virtual_end)
+            if extent.kind is ExtentKind.DATA:
+                data.append(extent.cut(begin, end))
+            elif not data and not cut_zeros:
+                # Nothing but zeros so far: go on to the last cut that lies in this extent.
+                end = max(end, extent.virtual_end // piece_size * piece_size)
+            if end % piece_size == 0:
+                yield Piece(start, end - start, tuple(data))
+                start = end
+                data.clear()
+    if start < end:
+        yield Piece(start, end - start, tuple(data))
+
+
+def cut_zeros(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
+    """Cut those pieces that hold no data, and so may be long, into pieces of up to `size` bytes."""
+    for piece in pieces:
+        if piece.data:
+            yield piece
+            continue
+        end = piece.virtual_offset + piece.length
+        for start in range(piece.virtual_offset, end, size):
+            yield Piece(start, min(size, end - start), ())

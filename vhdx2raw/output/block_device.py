@@ -1,0 +1,230 @@
+"""A block device that is overwritten in place: a disk, a partition, a volume, a loop device.
+
+A device cannot be made beside its name and moved there when it is complete, as a file can. So all
+that can be refused is refused before its first byte is changed, and `left_incomplete` tells
+whether a failure came after that.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import os
+import stat
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from vhdx2raw import host
+from vhdx2raw.errors import OutputError
+from vhdx2raw.output.base import (
+    IS_INPUT,
+    IS_INPUT_REMEDY,
+    Sink,
+    output_error,
+    write_fully,
+)
+from vhdx2raw.source.base import Identity
+from vhdx2raw.source.file import BLOCK_DEVICE, identity_of
+from vhdx2raw.units import KIB, ceil_div
+from vhdx2raw.zeros import ZEROS
+
+BLKSSZGET = 0x1268
+BLKZEROOUT = 0x127F
+ZERO_RANGE = struct.Struct("=QQ")
+"""The request of BLKZEROOUT: offset and length in bytes."""
+CANNOT_ZERO = frozenset((errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS))
+MIN_ALIGNMENT = 4 * KIB
+"""Bytes; a page, so that what is made zero shares no page of the cache with what is written."""
+SYSTEM_DEVICES = "/sys/dev/block"
+
+OVERWRITES = "is a block device, whose contents would be lost"
+OVERWRITES_REMEDY = "use {force} to overwrite it"
+NOT_HERE = "is a block device, which can be written to on Linux only"
+NOT_HERE_REMEDY = "write to a file or to standard output"
+IN_USE = "is in use: mounted, or held by another program"
+IN_USE_REMEDY = "unmount it and every partition of it, or end what uses it; see lsblk"
+READ_ONLY = "is read-only"
+READ_ONLY_REMEDY = "if that is not a switch of the device itself, see blockdev --setrw"
+TOO_SMALL_REMEDY = "choose a device that is at least as long as the disk"
+
+
+class BlockDeviceSink(Sink):
+    """A block device whose first bytes become the disk; what lies behind them is left alone.
+
+    Attributes:
+        left_incomplete: Whether the device was changed, and not to the end: it holds neither what
+            it held before nor the disk. True from the first change until `commit`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        size: int,
+        *,
+        replace: bool = False,
+        inputs: Collection[Identity] = (),
+        target_is_zero: bool = False,
+    ) -> None:
+        """Claim the device; nothing is changed yet.
+
+        Args:
+            path: The device, or a link to it.
+            size: Bytes of the virtual disk.
+            replace: Whether the contents of the device may be lost. Without it, it is refused.
+            inputs: The files that are read, none of which may lie on the device.
+            target_is_zero: Whether all of the device reads as zeros already. Then zeros are left
+                out; where that is not true, old bytes stay.
+
+        Raises:
+            OutputError: It is no block device, an input, in use, read-only, or too small.
+            OSError: The host cannot write there.
+        """
+        self.name = os.fspath(path)
+        self.readable_path = self.name
+        self._target_is_zero = target_is_zero
+        self._can_zero_out = True
+        self.zeroing_is_work = not target_is_zero
+        self._descriptor = -1
+        self.left_incomplete = False
+        try:
+            status = os.stat(path)  # noqa: PTH116 - also what is no Path
+            self._check_target(status, inputs, replace=replace)
+            self._descriptor = self._open(path)
+            self._check_size(size)
+            self._alignment = max(MIN_ALIGNMENT, _sector_size_of(self._descriptor))
+        except BaseException as error:
+            self.abort()
+            raise output_error(error, self.name) from error
+
+    def _check_target(
+        self, status: os.stat_result, inputs: Collection[Identity], *, replace: bool
+    ) -> None:
+        if not stat.S_ISBLK(status.st_mode):
+            raise OutputError("is not a block device", path=self.name)
+        if not host.is_linux():  # nothing else would tell its size and who uses it
+            raise OutputError(NOT_HERE, path=self.name, remedy=NOT_HERE_REMEDY)
+        if any(identity in inputs for identity in _iter_overwritten(status.st_rdev)):
+            raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
+        if not replace:
+            raise OutputError(OVERWRITES, path=self.name, remedy=OVERWRITES_REMEDY)
+        # Not left to the host, which may let a device be opened and refuse every write.
+        if _read_system(_folder_of(status.st_rdev) / "ro") == "1":
+            raise OutputError(READ_ONLY, path=self.name, remedy=READ_ONLY_REMEDY)
+
+    def _open(self, path: str | os.PathLike[str]) -> int:
+        try:
+            # Without O_CREAT, O_EXCL claims a device: no one else may have mounted or claimed it.
+            return os.open(path, host.flags("O_WRONLY", "O_EXCL", "O_CLOEXEC"))
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise OutputError(IN_USE, path=self.name, remedy=IN_USE_REMEDY) from error
+            raise
+
+    def _check_size(self, size: int) -> None:
+        device_size = os.lseek(self._descriptor, 0, os.SEEK_END)
+        if device_size < size:
+            problem = f"is too small: it has {device_size} bytes, the disk {size}"
+            raise OutputError(problem, path=self.name, remedy=TOO_SMALL_REMEDY)
+
+    def write(self, virtual_offset: int, data: memoryview) -> None:
+        """Put all of `data` at its place, also where it fills no sector of the device."""
+        self.left_incomplete = True
+        write_fully(self._descriptor, virtual_offset, data, self.name)
+
+    def zero(self, virtual_offset: int, length: int) -> None:
+        """Make a range zero, whatever it held; nothing is done if the target is zero already."""
+        if self._target_is_zero:
+            return
+        end = virtual_offset + length
+        start = ceil_div(virtual_offset, self._alignment) * self._alignment
+        stop = end // self._alignment * self._alignment
+        if start < stop and self._zero_out(start, stop - start):
+            self._write_zeros(virtual_offset, start)
+            self._write_zeros(stop, end)
+        else:
+            self._write_zeros(virtual_offset, end)
+
+    def _zero_out(self, start: int, length: int) -> bool:
+        """Let the device make an aligned range zero; False if no range can be made so here."""
+        if not self._can_zero_out:
+            return False
+        self.left_incomplete = True
+        try:
+            host.ioctl(self._descriptor, BLKZEROOUT, ZERO_RANGE.pack(start, length))
+        except OSError as error:
+            if error.errno not in CANNOT_ZERO:
+                raise output_error(error, self.name) from error
+            self._can_zero_out = False
+        return self._can_zero_out
+
+    def _write_zeros(self, start: int, end: int) -> None:
+        for offset in range(start, end, len(ZEROS)):
+            self.write(offset, ZEROS[: min(len(ZEROS), end - offset)])
+
+    def flush(self) -> None:
+        """Bring everything to stable storage: only now does the kernel tell what it could not."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise output_error(error, self.name) from error
+
+    def commit(self) -> None:
+        """Release the device, which is complete."""
+        try:
+            self._close()
+        except OSError as error:
+            raise output_error(error, self.name) from error
+        self.left_incomplete = False
+
+    def abort(self) -> None:
+        """Release the device as it is; see `left_incomplete`. Does nothing after `commit`."""
+        with suppress(OSError):  # there is a failure already that is told
+            self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _sector_size_of(descriptor: int) -> int:
+    """Return the bytes of a logical sector, of which a device can only make whole ones zero."""
+    size = array.array("i", [0])
+    host.ioctl(descriptor, BLKSSZGET, size)
+    return size[0]
+
+
+def _iter_overwritten(number: int) -> Iterator[Identity]:
+    """Yield what shares its bytes with a device.
+
+    Besides itself these are its partitions, the disk that it is a partition of, and the file
+    behind a loop device.
+    """
+    yield BLOCK_DEVICE, number
+    folder = _folder_of(number)
+    with suppress(OSError):
+        for related in (folder.parent, *(place.parent for place in folder.glob("*/partition"))):
+            major, _, minor = _read_system(related / "dev").partition(":")
+            if major.isdigit() and minor.isdigit():
+                yield BLOCK_DEVICE, os.makedev(int(major), int(minor))
+    for disk in (folder, folder.parent):
+        path = _read_system(disk / "loop" / "backing_file")
+        with suppress(OSError):  # a file that was deleted meanwhile
+            if path:
+                yield identity_of(os.stat(path))  # noqa: PTH116 - no Path is needed
+
+
+def _folder_of(number: int) -> Path:
+    """Return where the kernel describes a device; a partition lies in the folder of its disk."""
+    path = f"{SYSTEM_DEVICES}/{os.major(number)}:{os.minor(number)}"
+    return Path(os.path.realpath(path))
+
+
+def _read_system(path: Path) -> str:
+    """Return what the kernel says at `path`; nothing if it says nothing there."""
+    try:
+        return os.fsdecode(path.read_bytes()).rstrip("\n")
+    except OSError:
+        return ""

@@ -1,0 +1,194 @@
+"""A sparse regular file that appears under its name complete, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from vhdx2raw import host
+from vhdx2raw.errors import OutputError
+from vhdx2raw.output.base import (
+    EXISTS,
+    EXISTS_REMEDY,
+    IS_INPUT,
+    IS_INPUT_REMEDY,
+    Sink,
+    output_error,
+    write_fully,
+)
+from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, MIN_SIZE, DirectWriter
+from vhdx2raw.source.base import Identity
+
+FICLONERANGE = 0x4020940D
+MAX_STEM_SIZE = 200
+"""Bytes of the final name that the temporary name repeats; file systems allow 255 in all."""
+CLONE_RANGE = struct.Struct("=qQQQ")
+"""The request of ioctl_ficlonerange(2): source, its offset, length, offset in the destination."""
+
+
+class SparseFileSink(Sink):
+    """A regular file that appears under its name when it is complete, or not at all."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        size: int,
+        *,
+        replace: bool = False,
+        inputs: Collection[Identity] = (),
+        direct: bool = False,
+    ) -> None:
+        """Make a temporary file of its final length, all of it a hole, beside `path`.
+
+        Args:
+            path: The final name.
+            size: Bytes of the virtual disk.
+            replace: Whether a file that has this name already may be replaced.
+            inputs: The files that are read, none of which may be the output.
+            direct: Whether to write past the page cache where the host can: faster for whoever
+                waits for stable storage, slower for others.
+
+        Raises:
+            OutputError: The output exists, is an input, or there is no room for it.
+            OSError: The host cannot write there.
+        """
+        self.name = os.fspath(path)
+        self._replace = replace
+        # A link is followed, so that the file it names is replaced and not the link itself.
+        self._path = Path(os.path.realpath(path)) if replace else Path(path)
+        replaced = self._check_target(inputs)
+        token = os.urandom(8).hex()
+        stem = self._path.name
+        while len(os.fsencode(stem)) > MAX_STEM_SIZE:
+            stem = stem[:-1]  # not by bytes: some hosts want names of whole characters
+        self._temporary = self._path.with_name(f".{stem}.{token}.part")
+        self.readable_path = str(self._temporary)
+        self._exists = False
+        self._descriptor = -1
+        self._direct: DirectWriter | None = None
+        try:
+            flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
+            # What replaces a file is never open to more people than that is, not for a moment.
+            mode = replaced.st_mode if replaced else 0o666
+            self._descriptor = os.open(self._temporary, flags, mode & 0o666)
+            self._exists = True
+            if replaced:
+                host.take_over(self._descriptor, replaced)
+            host.set_length(self._descriptor, size)
+            if direct and size >= MIN_SIZE:
+                self._direct = DirectWriter(self._descriptor)
+                if not self._direct.refused:
+                    self.piece_size = DIRECT_PIECE_SIZE
+        except BaseException as error:
+            self.abort()
+            raise output_error(error, self.name) from error
+
+    def _check_target(self, inputs: Collection[Identity]) -> os.stat_result | None:
+        """Refuse early what `commit` would refuse; return what will be replaced, if anything."""
+        if not self._path.name or self.name.endswith((os.sep, os.altsep or os.sep)):
+            raise OutputError("is a directory, not a file to write", path=self.name)
+        try:
+            exists = os.path.lexists(self._path)
+            status = self._path.stat() if self._path.exists() else None
+        except OSError as error:
+            raise output_error(error, self.name) from error
+        if status and (status.st_dev, status.st_ino) in inputs:
+            raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
+        if status and stat.S_ISDIR(status.st_mode):
+            raise OutputError("is a directory, not a file to write", path=self.name)
+        if status and not stat.S_ISREG(status.st_mode):
+            raise OutputError("exists and is not a regular file", path=self.name)
+        if exists and not self._replace:
+            raise OutputError(EXISTS, path=self.name, remedy=EXISTS_REMEDY)
+        return status
+
+    def write(self, virtual_offset: int, data: memoryview) -> None:
+        """Put all of `data` at its place."""
+        try:
+            if self._direct and self._direct.write(virtual_offset, data):
+                return
+        except OSError as error:
+            raise output_error(error, self.name) from error
+        write_fully(self._descriptor, virtual_offset, data, self.name)
+
+    def zero(self, virtual_offset: int, length: int) -> None:
+        """Do nothing: what is not written is a hole."""
+
+    def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
+        """Share storage where the file system can."""
+        request = CLONE_RANGE.pack(descriptor, file_offset, length, virtual_offset)
+        try:
+            host.ioctl(self._descriptor, FICLONERANGE, request)
+        except OSError:
+            # Another host or file system, or one that cannot share. Whatever else it may be, a real
+            # failure of the host will be met again by the copy.
+            return False
+        return True
+
+    def flush(self) -> None:
+        """Bring the temporary file to stable storage."""
+        try:
+            host.sync(self._descriptor)
+        except OSError as error:
+            raise output_error(error, self.name) from error
+
+    def commit(self) -> None:
+        """Move the temporary file to its final name, which is replaced only if that was asked."""
+        try:
+            # First, because some file systems tell only here that they could not write.
+            self._close()
+            if self._replace:
+                self._temporary.replace(self._path)
+            else:
+                self._move_without_replacing()
+        except OSError as error:
+            raise output_error(error, self.name) from error
+        self._exists = False
+        self._sync_folder()
+
+    def _move_without_replacing(self) -> None:
+        try:
+            host.link(self._temporary, self._path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # There are no hard links here, and without them no move can refuse to replace:
+            # look once more and take the narrow risk.
+            if os.path.lexists(self._path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            self._temporary.rename(self._path)
+        else:
+            with suppress(OSError):  # the output is there, whatever becomes of its other name
+                self._temporary.unlink()
+
+    def _sync_folder(self) -> None:
+        # Not every file system can do this, and the contents of the file are safe already.
+        with suppress(OSError):
+            folder = os.open(self._path.parent, host.flags("O_RDONLY", "O_CLOEXEC"))
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def abort(self) -> None:
+        """Remove the temporary file. Does nothing after `commit`."""
+        with suppress(OSError):  # what was written is thrown away
+            self._close()
+        if self._exists:
+            self._exists = False
+            with suppress(OSError):  # which would hide why it has to go
+                self._temporary.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            if self._direct:
+                self._direct.close()
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)

@@ -1,0 +1,56 @@
+"""A pipe, or whatever standard output is."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Collection
+from typing import IO
+
+from vhdx2raw.errors import OutputError
+from vhdx2raw.output.base import (
+    IS_INPUT,
+    IS_INPUT_REMEDY,
+    STANDARD_OUTPUT,
+    Sink,
+    output_error,
+)
+from vhdx2raw.source.base import Identity
+from vhdx2raw.source.file import identity_of
+
+
+class StreamSink(Sink):
+    """A pipe or an open file that takes the whole disk from its first byte to its last."""
+
+    sequential = True
+    makes_holes = False
+
+    def __init__(self, stream: IO[bytes], *, inputs: Collection[Identity] = ()) -> None:
+        """Write to `stream`, whose file descriptor is used directly.
+
+        Raises:
+            OutputError: The stream is one of `inputs`, the files that are read.
+            TypeError: It does something to what it is given, such as to compress it.
+        """
+        if not isinstance(getattr(stream, "raw", stream), io.FileIO):
+            raise TypeError(f"expected an open file or a pipe, not {type(stream).__name__}")
+        stream.flush()
+        self.name = STANDARD_OUTPUT
+        self._descriptor = stream.fileno()
+        self._position = 0
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise output_error(error, self.name) from error
+        if identity_of(status) in inputs:
+            raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
+
+    def write(self, virtual_offset: int, data: memoryview) -> None:
+        """Send all of `data`, which must follow what was sent before."""
+        assert virtual_offset == self._position, "a stream cannot seek"
+        self._position += len(data)
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            raise output_error(error, self.name) from error

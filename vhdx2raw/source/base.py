@@ -1,0 +1,107 @@
+"""What every source of bytes offers: exact positioned reads from any thread."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vhdx2raw.errors import TruncatedImageError
+from vhdx2raw.findings import Finding
+from vhdx2raw.rules import Rule
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Identity = tuple[int, int]
+"""What tells a file from every other: device and inode, or the like."""
+
+
+class Closable(ABC):
+    """What is closed at the end of a `with` statement."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close every file; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        """Return the object itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+class Source(Closable):
+    """The bytes of one file, which is never written to. A short read is an error.
+
+    Attributes:
+        name: The file as the user named it, for messages.
+        size: Bytes that can be read.
+        identity: The same for every name of the same file, and different for any other.
+    """
+
+    name: str
+    size: int
+    identity: Identity
+
+    @property
+    @abstractmethod
+    def descriptor(self) -> int:
+        """The open file, for the kernel; only ranges of `iter_in_file` may be taken from it."""
+
+    @abstractmethod
+    def status(self) -> tuple[int, int | None]:
+        """Return the size in bytes and the time of the last change (ns) as they are now."""
+
+    @abstractmethod
+    def _fill(self, file_offset: int, buffer: memoryview) -> int:
+        """Fill `buffer`; return how many bytes there were, fewer only at the end of the file."""
+
+    def pread(self, file_offset: int, length: int) -> bytes:
+        """Read exactly `length` bytes at `file_offset`.
+
+        Raises:
+            TruncatedImageError: The file ends before.
+            OSError: The host could not read.
+        """
+        self._require_inside(file_offset, length)
+        buffer = bytearray(length)
+        self.pread_into(file_offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def pread_into(self, file_offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` exactly from `file_offset` on; the errors are those of `pread`."""
+        self._require_inside(file_offset, len(buffer))
+        count = self._fill(file_offset, buffer)
+        if count < len(buffer):
+            raise self._truncated(file_offset, len(buffer), file_offset + count)
+
+    def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (file offset, length) of the parts of a range that read as they are in the file."""
+        yield file_offset, length
+
+    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (file offset, length) of the parts of a range that are stored.
+
+        The rest is zeros past the end of the file, of which a log can promise many terabytes.
+        """
+        yield file_offset, length
+
+    def _require_inside(self, file_offset: int, length: int) -> None:
+        # Before any call: an offset of 2^63 or more is an OverflowError to the operating system.
+        if file_offset + length > self.size:
+            raise self._truncated(file_offset, length, self.size)
+
+    def _truncated(self, file_offset: int, length: int, end: int) -> TruncatedImageError:
+        finding = Finding(
+            Rule.FILE_END,
+            "file",
+            f"ends too early: {length} bytes are needed here",
+            file_offset=file_offset,
+            found=f"end of file at {end:#x}",
+        )
+        return TruncatedImageError(finding, path=self.name)

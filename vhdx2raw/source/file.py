@@ -1,0 +1,115 @@
+"""A file or block device of the host, opened read-only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from vhdx2raw import host
+from vhdx2raw.errors import UnsupportedImageError
+from vhdx2raw.findings import Finding
+from vhdx2raw.rules import Rule
+from vhdx2raw.source.base import Identity, Source
+
+KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+)
+"""What cannot be read at any offset, by the test of `stat` that recognizes it."""
+
+BLOCK_DEVICE = -1
+"""Stands for the device in the identity of a block device."""
+
+
+class FileSource(Source):
+    """A file of the host, never opened for writing (rule R5)."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open `path` for positioned reads.
+
+        Opening never blocks, whatever `path` is.
+
+        Raises:
+            UnsupportedImageError: `path` is a directory, a FIFO or something else that cannot
+                be read at any offset.
+            OSError: The host cannot open it.
+        """
+        self.name = os.fspath(path)
+        # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
+        flags = host.flags("O_RDONLY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")
+        try:
+            self._descriptor = os.open(path, flags)
+        except OSError as error:
+            # A socket cannot even be opened, and on Windows no directory can.
+            if error.errno in (errno.ENXIO, errno.EACCES):
+                self._require_random_access(Path(path).stat().st_mode)
+            raise
+        try:
+            status = os.fstat(self._descriptor)
+            self.identity = identity_of(status)
+            self._require_random_access(status.st_mode)
+            # Not st_size: a block device has none.
+            self.size = host.length_of(self._descriptor)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise self._named(error) from error
+            raise
+
+    def _require_random_access(self, mode: int) -> None:
+        for is_kind, kind in KINDS:
+            if is_kind(mode):
+                finding = Finding(Rule.SIGNATURE, "file", f"is {kind}, not a VHDX file", spec="")
+                raise UnsupportedImageError(finding, path=self.name)
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, for the kernel."""
+        return self._descriptor
+
+    def _fill(self, file_offset: int, buffer: memoryview) -> int:
+        done = 0
+        try:
+            while done < len(buffer):
+                count = host.pread_into(self._descriptor, buffer[done:], file_offset + done)
+                if count == 0:
+                    break
+                done += count
+        except OSError as error:
+            raise self._named(error) from error
+        return done
+
+    def status(self) -> tuple[int, int | None]:
+        """Return the size in bytes and the time of the last change (ns) as they are now."""
+        try:
+            size = host.length_of(self._descriptor)
+            return size, os.fstat(self._descriptor).st_mtime_ns
+        except OSError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: OSError) -> OSError:
+        """Return a failure of the host with the name of the file, which it lacks."""
+        return OSError(error.errno, error.strerror, self.name)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):  # nothing was written, so nothing can be lost
+                os.close(descriptor)
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Return what is the same for every name of the same file: its device and inode.
+
+    A block device can have several inodes, so its own number counts.
+    """
+    if sys.platform != "win32" and stat.S_ISBLK(status.st_mode):
+        return BLOCK_DEVICE, status.st_rdev
+    return status.st_dev, status.st_ino

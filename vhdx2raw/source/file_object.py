@@ -1,0 +1,136 @@
+"""Exact positioned reads of a binary file object that a Python program has opened.
+
+Such an object knows one position, which all threads share, so that its reads happen one after the
+other. Whatever it may be made of (an archive, a web server), nothing but its bytes is believed.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections.abc import Iterator
+from threading import Lock
+from typing import Protocol
+
+from vhdx2raw.errors import UnsupportedImageError
+from vhdx2raw.findings import Finding
+from vhdx2raw.rules import Rule
+from vhdx2raw.source.base import Identity, Source
+from vhdx2raw.source.file import FileSource, identity_of
+
+NO_DEVICE = -2
+"""Stands for the device in the identity of an object that is no file of the host."""
+
+
+class BinaryFile(Protocol):
+    """What is needed of a file object: that of `open(..., "rb")`, `io.BytesIO` and the like."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return up to `size` bytes from the position on; none at the end."""
+        ...
+
+    def seek(self, offset: int, whence: int, /) -> object:
+        """Move the position."""
+        ...
+
+    def tell(self) -> int:
+        """Return the position."""
+        ...
+
+
+AnyFile = str | os.PathLike[str] | BinaryFile
+"""A VHDX file: its path, or a binary file object."""
+
+
+def open_source(file: AnyFile) -> Source:
+    """Open a path, or take a file object as it is.
+
+    Raises:
+        UnsupportedImageError: It cannot be read at any offset.
+        OSError: The host cannot open or read it.
+        TypeError: It is neither a path nor a binary file object.
+    """
+    if isinstance(file, str | os.PathLike):
+        return FileSource(file)
+    return FileObjectSource(file)
+
+
+def name_of(file: AnyFile) -> str:
+    """Return the name of a file for messages; that of an object without one is its class."""
+    if isinstance(file, str | os.PathLike):
+        return os.fspath(file)
+    name = getattr(file, "name", None)
+    if isinstance(name, bytes | os.PathLike):
+        name = os.fsdecode(name)
+    return name if isinstance(name, str) and name else f"<{type(file).__name__}>"
+
+
+class FileObjectSource(Source):
+    """A file object, which must not be used for anything else meanwhile."""
+
+    def __init__(self, file: BinaryFile) -> None:
+        """Read `file` from now on; its position is moved, and it is never closed.
+
+        Raises:
+            UnsupportedImageError: It cannot seek.
+            TypeError: It is no binary file object.
+        """
+        if not all(hasattr(file, method) for method in ("read", "seek", "tell")):
+            raise TypeError(f"expected a path or a binary file object, not {type(file).__name__}")
+        if isinstance(file.read(0), str):
+            raise TypeError("expected a binary file object, not one that was opened as text")
+        self._file = file
+        self._moving = Lock()
+        self.name = name_of(file)
+        self.identity = _identity_of_object(file)
+        self.size = self._find_size()
+
+    def _find_size(self) -> int:
+        try:
+            self._file.seek(0, io.SEEK_END)
+            return self._file.tell()
+        except OSError as error:
+            if isinstance(error, io.UnsupportedOperation) or error.errno == errno.ESPIPE:
+                problem = "cannot seek, as reading a VHDX needs"
+                finding = Finding(Rule.SIGNATURE, "file object", problem, spec="")
+                raise UnsupportedImageError(finding, path=self.name) from error
+            raise
+
+    @property
+    def descriptor(self) -> int:
+        """Refuse: what the kernel knows of the object may be other bytes, such as compressed ones.
+
+        Raises:
+            UnsupportedOperation: Always.
+        """
+        raise io.UnsupportedOperation("nothing can be taken from a file object but by reading it")
+
+    def _fill(self, file_offset: int, buffer: memoryview) -> int:
+        done = 0
+        with self._moving:
+            self._file.seek(file_offset, io.SEEK_SET)
+            while done < len(buffer) and (data := self._file.read(len(buffer) - done)):
+                buffer[done : done + len(data)] = data
+                done += len(data)
+        return done
+
+    def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:  # noqa: ARG002
+        """Yield nothing: the kernel may know other bytes."""
+        yield from ()
+
+    def status(self) -> tuple[int, int | None]:
+        """Return the size in bytes as it is now; when it changed last is not known."""
+        with self._moving:
+            return self._find_size(), None
+
+    def close(self) -> None:
+        """Do nothing: whoever opened the object closes it."""
+
+
+def _identity_of_object(file: BinaryFile) -> Identity:
+    """Return what is the same for the same file or object, and for nothing else."""
+    try:
+        return identity_of(os.fstat(file.fileno()))  # type: ignore[attr-defined]
+    except (AttributeError, OSError, TypeError, ValueError):
+        return NO_DEVICE, id(file)

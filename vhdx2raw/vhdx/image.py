@@ -1,0 +1,131 @@
+"""One VHDX file, opened: the order in which its parts are read and believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vhdx2raw.errors import ImageError
+from vhdx2raw.findings import Finding, Findings, Severity
+from vhdx2raw.source.base import Closable, Source
+from vhdx2raw.source.file_object import AnyFile, open_source
+from vhdx2raw.vhdx.allocation import Allocation, check_allocation
+from vhdx2raw.vhdx.bat import Bat
+from vhdx2raw.vhdx.file_state import FileState, find_change, read_state
+from vhdx2raw.vhdx.geometry import Geometry
+from vhdx2raw.vhdx.header import HeaderSection, read_header_section
+from vhdx2raw.vhdx.log import LogPolicy, LogReport, replay_log
+from vhdx2raw.vhdx.metadata import Metadata, read_metadata
+from vhdx2raw.vhdx.region import RegionTable, read_region_table
+
+
+@dataclass(frozen=True, slots=True)
+class VhdxImage(Closable):
+    """One opened and checked VHDX file. Close it, or use it as a context manager.
+
+    Attributes:
+        source: The bytes of the file, with the log replayed.
+        log: What was done with the log.
+        header_section: The file type identifier and the current header.
+        regions: Where the regions lie.
+        metadata: The known metadata items.
+        geometry: Sizes and counts that follow from the metadata.
+        bat: The block allocation table.
+        allocation: What the table says as a whole.
+        state: What the file was like when it was opened.
+        warnings: Rules that the file breaks without harm to its contents.
+        damage: Rules that it breaks so that its contents are uncertain or lost; only if it was
+            opened to be salvaged.
+        salvaging: Whether to go on where something cannot be read.
+    """
+
+    source: Source
+    log: LogReport
+    header_section: HeaderSection
+    regions: RegionTable
+    metadata: Metadata
+    geometry: Geometry
+    bat: Bat
+    allocation: Allocation
+    state: FileState
+    warnings: tuple[Finding, ...]
+    damage: tuple[Finding, ...] = ()
+    salvaging: bool = False
+
+    @property
+    def virtual_disk_size(self) -> int:
+        """Bytes of the virtual disk."""
+        return self.geometry.virtual_disk_size
+
+    def find_change(self) -> Finding | None:
+        """Say how the file has changed since it was opened; None if it has not (R119)."""
+        return find_change(self.state, read_state(self.source, lenient=self.salvaging))
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self.source.close()
+
+
+def open_image(
+    path: AnyFile, log_policy: LogPolicy = LogPolicy.REPLAY, *, salvage: bool = False
+) -> VhdxImage:
+    """Open one VHDX file and check everything about it but the contents of its blocks.
+
+    Args:
+        path: The file, which is only ever read: its path, or a binary file object that can seek.
+            An object must not be used for anything else meanwhile, and stays open.
+        log_policy: What to do if its log holds updates.
+        salvage: Whether to open a damaged file too, and to show what it still holds.
+
+    Raises:
+        UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
+        CorruptImageError: The file breaks the specification or is truncated.
+        OSError: The host cannot open or read it.
+        TypeError: `path` is neither a path nor a binary file object.
+    """
+    source = open_source(path)
+    try:
+        return read_image(source, log_policy, Findings(lenient=salvage))
+    except BaseException as error:
+        source.close()
+        if isinstance(error, ImageError):
+            error.path = source.name
+        raise
+
+
+def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> VhdxImage:
+    """Read the parts of a file in the only order in which they can be believed.
+
+    The errors are those of `open_image`; to a lenient reader, those that nothing can replace.
+    """
+    state = read_state(source, lenient=findings.lenient)
+    # 1. What the log cannot change: the identifier and the current header.
+    header_section = read_header_section(source, findings)
+    # 2. The log, before anything that it may rewrite.
+    source, log = replay_log(source, header_section, log_policy, findings)
+    # 3. Where the regions lie.
+    regions = read_region_table(source, header_section, findings)
+    # 4. What the disk is.
+    metadata = read_metadata(source, regions.metadata, findings)
+    geometry = Geometry(
+        metadata.virtual_disk_size,
+        metadata.block_size,
+        metadata.logical_sector_size,
+        metadata.has_parent,
+    )
+    # 5. Where its blocks lie, and that they can lie there.
+    bat = Bat(source, regions.bat, geometry, lenient=findings.lenient)
+    allocation = check_allocation(bat, regions, source.size, findings)
+    return VhdxImage(
+        source,
+        log,
+        header_section,
+        regions,
+        metadata,
+        geometry,
+        bat,
+        allocation,
+        state,
+        findings.warnings,
+        findings.of(Severity.ERROR),
+        findings.lenient,
+    )
