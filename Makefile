@@ -14,7 +14,7 @@ SRC ?= testdata/sample.vhdx
 DST ?= sample.img
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEEL := dist/vhdx2raw-$(VERSION)-py3-none-any.whl
-CHECKOUT_TESTS := wheel.py packaging.py zipapp.py
+CHECKOUT_TESTS := test_wheel.py test_packaging.py test_zipapp.py
 
 .PHONY: run test coverage lint types check docs fuzz fuzz-coverage bench dist zipapp \
 	test-wheel test-lowest clean
@@ -73,7 +73,7 @@ test-wheel test-lowest: dist
 	build/$@/venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	build/$@/venv/bin/python -m pip install --quiet $(WHEEL) --group test \
 		$(if $(filter test-lowest,$@),--constraint build/$@/lowest.txt)
-	cd build/$@/tree && ../venv/bin/pytest $(addprefix --ignore=tests/test_,$(CHECKOUT_TESTS)) \
+	cd build/$@/tree && ../venv/bin/pytest $(addprefix --ignore=tests/project/,$(CHECKOUT_TESTS)) \
 		$(PYTEST_OPTIONS)
 
 # Dependency groups need pip 25.1.

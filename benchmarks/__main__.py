@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.measure import Command, Result, measure
 from benchmarks.workloads import MEMORY_FIGURE, WALL_FIGURE, WORKLOADS, Target, Workload, mounted
-from tests.imagebuilder import GIB, MIB
+from tests.support.builder import GIB, MIB
 
 PROGRAM = [str(Path(sys.executable).parent / "vhdx2raw")]
 SAMPLE = Path(__file__).parents[1] / "testdata" / "sample.vhdx"

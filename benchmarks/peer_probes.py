@@ -28,7 +28,7 @@ from benchmarks.peer_tools import (
     python_with_libraries,
 )
 from benchmarks.workloads import mounted
-from tests.imagebuilder import GIB, MIB, Block, ImageSpec
+from tests.support.builder import Block, GIB, ImageSpec, MIB
 
 YES, NO = "yes", "no"
 SMALL = ImageSpec(16 * MIB, MIB, {0: Block(), 3: Block(content=0), 9: Block()})

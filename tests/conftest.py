@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.imagebuilder import KIB, MIB, ImageSpec
+from tests.support.builder import KIB, MIB, ImageSpec
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import ImageError

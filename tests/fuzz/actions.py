@@ -18,8 +18,8 @@ from pathlib import Path
 
 import vhdx2raw
 from tests.fuzz.limits import SECONDS, LimitError, limited
-from tests.imagebuilder import KIB, MIB
-from tests.naive_reader import NaiveDisk, NaiveLayer
+from tests.support.builder import KIB, MIB
+from tests.support.naive_reader import NaiveDisk, NaiveLayer
 from vhdx2raw import Extent, ExtentKind, LogPolicy, Vhdx2rawError, VirtualDisk, convert
 from vhdx2raw.output.null import NullSink
 from vhdx2raw.vhdx.image import VhdxImage

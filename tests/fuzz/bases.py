@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.fuzz.fields import Field, fields_of
 from tests.fuzz.sparse import PAGE, SparseFile
-from tests.imagebuilder import (
+from tests.support.builder import (
     GIB,
     IS_USER,
     KIB,

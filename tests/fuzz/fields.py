@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.imagebuilder import (
+from tests.support.builder import (
     FILE_PARAMETERS,
     LOGICAL_SECTOR_SIZE,
     PARENT_LOCATOR,
@@ -16,8 +16,8 @@ from tests.imagebuilder import (
     ImageSpec,
     LogEntrySpec,
 )
-from tests.imagebuilder.layout import HEADER_OFFSETS, REGION_TABLE_OFFSETS
-from tests.imagebuilder.placement import bat_values
+from tests.support.builder.layout import HEADER_OFFSETS, REGION_TABLE_OFFSETS
+from tests.support.builder.placement import bat_values
 
 PAGE = 4096
 Layout = tuple[tuple[str, int, int], ...]

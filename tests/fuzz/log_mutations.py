@@ -9,8 +9,8 @@ from collections.abc import Callable
 from tests.fuzz.bases import Member
 from tests.fuzz.sparse import PAGE, SparseFile
 from tests.fuzz.values import interesting, valid_offset
-from tests.imagebuilder import KIB, MIB, ZERO_GUID
-from tests.imagebuilder.layout import HEADER_OFFSETS
+from tests.support.builder import KIB, MIB, ZERO_GUID
+from tests.support.builder.layout import HEADER_OFFSETS
 
 LOG_GUID = b"\x4c" * 16
 BITS_64 = 1 << 64

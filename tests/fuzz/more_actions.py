@@ -23,7 +23,7 @@ from tests.fuzz.actions import (
     read_extents,
 )
 from tests.fuzz.limits import SECONDS
-from tests.imagebuilder import MIB
+from tests.support.builder import MIB
 from vhdx2raw import ExtentKind, Vhdx2rawError, check
 from vhdx2raw.cli import main
 from vhdx2raw.cli.commands.map.grid import make_grid

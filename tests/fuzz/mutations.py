@@ -15,8 +15,8 @@ from tests.fuzz.log_mutations import LOG_MUTATIONS
 from tests.fuzz.sparse import PAGE, SparseFile
 from tests.fuzz.strange_locators import STRANGE_LOCATORS
 from tests.fuzz.values import interesting, valid_offset
-from tests.imagebuilder import GIB, MIB, TIB, VIRTUAL_DISK_SIZE
-from tests.imagebuilder.layout import METADATA_TABLE_SIZE, REGION_TABLE_OFFSETS
+from tests.support.builder import GIB, MIB, TIB, VIRTUAL_DISK_SIZE
+from tests.support.builder.layout import METADATA_TABLE_SIZE, REGION_TABLE_OFFSETS
 
 Mutation = Callable[[random.Random, Member, SparseFile], str]
 

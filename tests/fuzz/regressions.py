@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.imagebuilder import (
+from tests.support.builder import (
     DEFAULT_LOG_GUID,
     GIB,
     IS_USER,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.fuzz.bases import Member
 from tests.fuzz.fields import logged_pages, place_in_log
 from tests.fuzz.sparse import PAGE, SparseFile
-from tests.imagebuilder import ImageSpec, checksum_of
-from tests.imagebuilder.layout import (
+from tests.support.builder import ImageSpec, checksum_of
+from tests.support.builder.layout import (
     HEADER_OFFSETS,
     HEADER_SIZE,
     REGION_TABLE_OFFSETS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tests.imagebuilder import ImageSpec, LocatorEntrySpec, linkage_text, parent_locator
+from tests.support.builder import ImageSpec, LocatorEntrySpec, linkage_text, parent_locator
 
 LARGEST = 65534
 """Bytes of the longest key or value."""

@@ -6,7 +6,7 @@ import random
 
 from tests.fuzz.bases import Member
 from tests.fuzz.sparse import SparseFile
-from tests.imagebuilder import KIB, MIB, TIB
+from tests.support.builder import KIB, MIB, TIB
 
 STEPS = (1, 2, 8, 512, 4 * KIB, 64 * KIB, MIB, 2 * MIB, 256 * MIB)
 """Differences that matter: bytes, sectors, pages, blocks."""

@@ -1,0 +1,180 @@
+"""The documents: what they show is what happens."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.docs import (
+    DOCUMENTS,
+    ROOT,
+    SEARCH_PATH,
+    TIMEOUT,
+    Code,
+    Command,
+    commands_of,
+    environment,
+    is_shown,
+    prepare,
+    read_blocks,
+    run_shell,
+)
+from tests.support.peers import needs_module, needs_program
+from vhdx2raw.cli.exit_codes import DIFFERENT, HOST_FAILURE, INTERNAL_FAULT, SALVAGED
+from vhdx2raw.errors import CorruptImageError, OutputError, ParentError, UnsupportedImageError
+
+CONSOLE = read_blocks("console")
+PYTHON = read_blocks("python")
+EXIT_CODE = "echo $?"
+TESTED_ELSEWHERE = {"cli.md": "test_help.py", "batch.md": "test_docs_recipes_batch.py"}
+"""Documents with scripts (`sh`), and who runs these."""
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+PRINTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
+
+
+def require_runnable(block: Code) -> None:
+    """Skip what needs more than a folder, saying what that is."""
+    if block.reason_not_to_run:
+        pytest.skip(f"{block.name} is not run: {block.reason_not_to_run}")
+    for program in block.optional_programs:
+        needs_program(program, path=SEARCH_PATH)
+
+
+def assert_does_what_it_shows(folder: Path, commands: list[Command]) -> None:
+    """Run commands; one may fail only if its exit code is asked for next."""
+    folder.mkdir()
+    prepare(folder, "\n".join(command.words for command in commands))
+    done = run_shell(folder, [command.words for command in commands])
+    asked = [command.words == EXIT_CODE for command in commands[1:]]
+    for command, result, may_fail in zip(commands, done, [*asked, False], strict=True):
+        assert may_fail or result.exit_code == 0, f"{command.words}\n{result.output}"
+        # What is not shown is not promised.
+        assert not command.output or is_shown(command.output, result.output), (
+            f"{command.words}\n--- shown:\n{command.output}\n--- but:\n{result.output}"
+        )
+
+
+@pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.name)
+def test_a_shell_example_gives_what_it_shows(block: Code, tmp_path: Path) -> None:
+    require_runnable(block)
+    commands = commands_of(block.text)
+    runs = [[command] for command in commands] if block.mark == "each alone" else [commands]
+    for index, run in enumerate(runs):
+        assert_does_what_it_shows(tmp_path / str(index), run)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
+def test_a_python_example_runs_and_prints_what_it_says(block: Code, tmp_path: Path) -> None:
+    require_runnable(block)
+    if "dissect" in block.text:
+        needs_module("dissect.extfs")
+    prepare(tmp_path, block.text)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block.text],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    printed = iter(done.stdout.splitlines())
+    for expected in PRINTED.findall(block.text):
+        assert expected in printed, f"{expected!r} is not among, or not in order:\n{done.stdout}"
+
+
+def test_there_are_examples_to_run() -> None:
+    assert len([block for block in CONSOLE if not block.reason_not_to_run]) >= 20
+    assert len(PYTHON) >= 8
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_block_is_of_a_kind_that_is_looked_after(path: Path) -> None:
+    known = {"console", "python", "text", "json"} | (
+        {"sh"} if path.name in TESTED_ELSEWHERE else set()
+    )
+    assert {block.language for block in read_blocks() if block.document == path} <= known
+
+
+@pytest.mark.parametrize(
+    ("shown", "output", "expected"),
+    [
+        ("a\nb", "a\nb", True),
+        ("a\nb", "a\nb\nc", False),
+        ("a", "b", False),
+        ("a\n...\nd", "a\nb\nc\nd", True),
+        ("a\n...\nd", "a\nb\nc", False),
+        ("1 MiB written to x in 0.0 s", "2 MiB written to x in 7.5 s", True),
+        ("1 MiB written to x in 0.0 s", "1 MiB written to y in 0.0 s", False),
+    ],
+)
+def test_what_is_shown_is_held_against_what_comes_out(
+    *, shown: str, output: str, expected: bool
+) -> None:
+    assert is_shown(shown, output) is expected
+
+
+def test_an_example_that_fails_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="No such file"):
+        assert_does_what_it_shows(tmp_path / "0", [Command("vhdx2raw missing.vhdx x", "")])
+    with pytest.raises(AssertionError, match=r"but:\s+7\b"):
+        assert_does_what_it_shows(
+            tmp_path / "1",
+            [Command("vhdx2raw disk.vhdx disk.vhdx", ""), Command(EXIT_CODE, "5")],
+        )
+
+
+MARKS = ("", "each alone", "not run")
+
+
+@pytest.mark.parametrize("block", [*CONSOLE, *PYTHON], ids=lambda block: block.name)
+def test_a_mark_is_one_that_means_something(block: Code) -> None:
+    kind, _, reason = block.mark.partition(": ")
+    assert kind in MARKS
+    assert bool(reason) == (kind == "not run")
+
+
+def anchors_of(path: Path) -> set[str]:
+    """Give the anchors of the headings of a document, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_within_the_documents_leads_somewhere(path: Path) -> None:
+    for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file = path.parent / target if target else path
+        assert file.exists(), target
+        assert not anchor or anchor[1:] in anchors_of(file), target + anchor
+
+
+# -- exit codes ---------------------------------------------------------------------------------
+
+DEFINED = {
+    *("0", "2", "129, 130, 143"),  # of every program
+    *(str(code) for code in (DIFFERENT, SALVAGED, HOST_FAILURE, INTERNAL_FAULT)),
+    *(str(kind.exit_code) for kind in (UnsupportedImageError, CorruptImageError)),
+    *(str(kind.exit_code) for kind in (ParentError, OutputError)),
+}
+
+
+@pytest.mark.parametrize("name", ["exit-codes.md", "cli.md"])
+def test_every_exit_code_is_listed(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE)) == DEFINED
+
+
+# -- the generated documents --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cli.md", "vhdx2raw.1"])
+def test_the_generated_documents_are_up_to_date(name: str, tmp_path: Path) -> None:
+    generator = ROOT / "docs" / "generate.py"
+    subprocess.run([sys.executable, generator, tmp_path], check=True, timeout=TIMEOUT)
+    fresh = (tmp_path / name).read_text(encoding="utf-8")
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == fresh, "run `make docs`"

@@ -1,0 +1,96 @@
+"""The command line run as a program or in this process, and a small disk to run it on."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.builder import MIB, Block, BlockState, ImageSpec
+from vhdx2raw.cli import main
+
+MODULE = (sys.executable, "-m", "vhdx2raw")
+SCRIPT = (str(Path(sys.executable).with_name("vhdx2raw")),)
+TIMEOUT = 60
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is left of a run: its exit code and what it said."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def err_lines(self) -> list[str]:
+        """The lines of standard error."""
+        return self.err.splitlines()
+
+
+def small_disk() -> ImageSpec:
+    """Describe 5 MiB and one sector: 1.5 MiB of data in three blocks, one of them stored zeros."""
+    return ImageSpec(
+        5 * MIB + 512,
+        MIB,
+        {
+            4: Block(content=None),
+            0: Block(content={4096: b"A" * 8192}),
+            2: Block(content=0),
+            3: Block(BlockState.ZERO),
+        },
+    )
+
+
+def stored_zeros(size: int, first_content: bytes = b"") -> ImageSpec:
+    """Describe a disk of `size` bytes that takes long to read but no space: stored zeros.
+
+    The data begins with `first_content`, so that there is something to find.
+    """
+    block_size = 256 * MIB
+    blocks = {index: Block(content=0) for index in range(size // block_size)}
+    blocks[0] = Block(content=first_content)
+    return ImageSpec(size, block_size, blocks)
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
+    """Run the command line in this process, without a terminal."""
+    capfd.readouterr()
+    exit_code = main([str(argument) for argument in arguments])
+    captured = capfd.readouterr()
+    return Outcome(exit_code, captured.out, captured.err)
+
+
+def run_program(
+    *arguments: str | Path,
+    command: tuple[str, ...] = MODULE,
+    **options: Any,  # noqa: ANN401 - those of subprocess
+) -> Outcome:
+    """Run the program in a process of its own, without a terminal."""
+    done = subprocess.run(
+        [*command, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=options.pop("stdout", subprocess.PIPE),
+        stderr=options.pop("stderr", subprocess.PIPE),
+        timeout=TIMEOUT,
+        check=False,
+        text=True,
+        **options,
+    )
+    return Outcome(done.returncode, done.stdout or "", done.stderr or "")
+
+
+def start_program(
+    *arguments: str | Path,
+    **options: Any,  # noqa: ANN401 - those of subprocess
+) -> subprocess.Popen[bytes]:
+    """Start the program in a process of its own, to be ended by a signal."""
+    return subprocess.Popen(
+        [*MODULE, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=options.pop("stdout", subprocess.DEVNULL),
+        stderr=subprocess.PIPE,
+        **options,
+    )

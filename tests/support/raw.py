@@ -1,0 +1,56 @@
+"""Raw disks in files, with holes and bad sectors; real images, unpacked."""
+
+import bz2
+import errno
+import gzip
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.builder import KIB, ImageSpec
+from tests.truth.test_real_images import FOLDER
+
+
+def raw_of(spec: ImageSpec) -> bytearray:
+    """Give the whole disk, to be changed."""
+    return bytearray(spec.expected_disk(0, spec.virtual_disk_size))
+
+
+def write_sparse(path: Path, data: bytes | bytearray) -> None:
+    """Write a raw disk with a hole in place of every 4 KiB of zeros."""
+    zeros = bytes(4 * KIB)
+    with path.open("wb") as file:
+        for start in range(0, len(data), len(zeros)):
+            piece = data[start : start + len(zeros)]
+            if not zeros.startswith(piece):
+                file.seek(start)
+                file.write(piece)
+        file.truncate(len(data))
+
+
+def break_file(monkeypatch: pytest.MonkeyPatch, path: Path, bad_offset: int) -> None:
+    """Make every read that touches a byte of one file fail as on a bad disk."""
+    bad = path.stat().st_ino
+    real_preadv = os.preadv
+
+    def preadv(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        length = sum(map(len, buffers))
+        if os.fstat(descriptor).st_ino == bad and offset <= bad_offset < offset + length:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", preadv)
+
+
+def unpack_real_image(name: str, folder: Path) -> Path:
+    """Decompress one of the real images into a folder."""
+    packed, path = FOLDER / name, folder / Path(name).stem
+    with (
+        bz2.open(packed) if packed.suffix == ".bz2" else gzip.open(packed) as source,
+        path.open("wb") as target,
+    ):
+        shutil.copyfileobj(source, target)
+    return path

@@ -1,0 +1,141 @@
+"""What `vhdx2raw info` says, against other truths: qemu-img, and the facts of real images."""
+
+import bz2
+import gzip
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.builder import GIB, MIB
+from tests.support.contents import UUID_TEXT
+from tests.support.info import MOUNT, ROOT, Capture, facts_of, words_of
+from tests.support.peers import needs_program
+
+REAL = ROOT.parent / "shared" / "images"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def qemu_image(folder: Path) -> Path:
+    """Give a dynamic image that qemu-img made."""
+    needs_program("qemu-img")
+    options = f"subformat=dynamic,block_size={8 * MIB}"
+    command = ["qemu-img", "create", "-q", "-f", "vhdx", "-o", options, "disk.vhdx", str(3 * GIB)]
+    subprocess.run(command, check=True)
+    return Path("disk.vhdx")
+
+
+def test_qemu_img_says_the_same_under_its_keys(qemu_image: Path, capfd: Capture) -> None:
+    command = ["qemu-img", "info", "--output=json", str(qemu_image)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    theirs = json.loads(done.stdout)
+    shared = ["filename", "format", "virtual-size", "actual-size", "cluster-size", "dirty-flag"]
+    ours = facts_of(capfd, qemu_image)
+    assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
+    assert ours["creator"].startswith("QEMU v")
+    assert ours["blocks"] == {"zero": 3 * GIB // (8 * MIB)}
+
+
+WINDOWS = "Microsoft Windows "
+TABLE: dict[str, dict[str, Any]] = {
+    "dissect-fixed.vhdx.gz": {
+        "creator": f"{WINDOWS}10.0.18363.0",
+        "disk-type": "fixed",
+        "virtual-size": 10485760,
+        "cluster-size": 2 * MIB,
+        "blocks": {"fully-present": 5},
+    },
+    "dissect-dynamic.vhdx.gz": {
+        "creator": f"{WINDOWS}10.0.18363.0",
+        "disk-type": "dynamic",
+        "virtual-size": 10485760,
+        "cluster-size": 32 * MIB,
+        "blocks": {"fully-present": 1},
+    },
+    "dissect-differencing.avhdx.gz": {
+        "creator": f"{WINDOWS}10.0.17763.0",
+        "disk-type": "differencing",
+        "virtual-size": 8 * GIB,
+        "cluster-size": 2 * MIB,
+        "blocks": {"partially-present": 32, "not-present": 4064},
+        "contents": None,
+    },
+    "iotest-dynamic-1G.vhdx.bz2": {
+        "creator": f"{WINDOWS}6.2.9200.16384",
+        "disk-type": "dynamic",
+        "virtual-size": GIB,
+        "cluster-size": 32 * MIB,
+        "blocks": {"fully-present": 3, "zero": 29},
+    },
+    "iotest-dirtylog-10G-4M.vhdx.bz2": {
+        "creator": "QEMU v1.6.50",
+        "disk-type": "dynamic",
+        "virtual-size": 10 * GIB,
+        "cluster-size": MIB,
+        "dirty-flag": True,
+        "log": {"state": "replayed", "entries": 1},
+        "blocks": {"fully-present": 18, "not-present": 10222},
+    },
+    "swap.vhdx.gz": {
+        "creator": f"{WINDOWS}10.0.14393.0",
+        "disk-type": "dynamic",
+        "virtual-size": 10 * GIB,
+        "cluster-size": 32 * MIB,
+        "blocks": {"fully-present": 1, "zero": 1, "not-present": 318},
+    },
+}
+INSIDE = {
+    "dissect-fixed.vhdx.gz": ("mbr", "8cad3d8a", [(128 * 512, 14336 * 512, "NTFS")]),
+    "dissect-dynamic.vhdx.gz": ("mbr", "8cad3df9", [(128 * 512, 14336 * 512, "NTFS")]),
+}
+"""What sfdisk says of the raw disks."""
+
+
+def unpack(name: str) -> Path:
+    """Decompress a real image."""
+    if not REAL.exists():
+        pytest.skip("no folder of real images beside the checkout")
+    path = Path(Path(name).stem)
+    opener = gzip.open if name.endswith(".gz") else bz2.open
+    with opener(REAL / name) as packed, path.open("wb") as plain:
+        shutil.copyfileobj(packed, plain)
+    return path
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_facts_of_a_real_image_are_those_of_the_table(name: str, capfd: Capture) -> None:
+    facts = facts_of(capfd, unpack(name))
+    expected = {"dirty-flag": False, "header-number": 2, "logical-sector-size": 512} | TABLE[name]
+    assert {key: facts[key] for key in expected} == expected
+    if name in INSIDE:
+        table = facts["contents"]["partition-table"]
+        parts = [
+            (part["start"], part["size"], part["volume"]["kind"]) for part in table["partitions"]
+        ]
+        assert (table["scheme"], table["disk-id"], parts) == INSIDE[name]
+
+
+def test_the_real_swap_disk_holds_one(capfd: Capture) -> None:
+    facts = facts_of(capfd, unpack("swap.vhdx.gz"))
+    assert facts["contents"]["volume"] == {
+        "kind": "swap",
+        "usage": "swap",
+        "label": "discutils \N{LATIN SMALL LETTER A WITH DIAERESIS}TES",
+        "uuid": "a5d5d491-7ab0-4de8-98ab-3a8df4365824",
+    }
+
+
+def test_the_sample_holds_a_file_system(capfd: Capture) -> None:
+    words = words_of(capfd, ROOT / "testdata" / "sample.vhdx")
+    assert words["contents"] == [f'ext4 "sample", UUID {UUID_TEXT}, without a partition table']
+    assert words["mount"] == [MOUNT]

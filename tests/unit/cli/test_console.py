@@ -1,0 +1,301 @@
+"""What the command line says: summaries, bars and words, on a terminal and elsewhere."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.builder import MIB, Block, BlockState, HeaderSpec, ImageSpec
+from tests.support.cli import MODULE, Outcome, run, run_program, small_disk
+from tests.support.files import has_expected_bytes, names_in
+
+SIZE = small_disk().virtual_disk_size
+SUMMARY_LINE = re.compile(
+    r"^vhdx2raw: disk\.vhdx: 5 MiB dynamic disk, 3 MiB of it stored;"
+    r" 1\.008 MiB written to out\.img in \d+\.\d s$"
+)
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the current folder, which holds disk.vhdx."""
+    monkeypatch.chdir(tmp_path)
+    small_disk().write(tmp_path / "disk.vhdx")
+    return tmp_path
+
+
+def write_odd_image(path: str) -> None:
+    """Write an image that is right but breaks rules: a bad first header, blocks in state 5."""
+    spec = ImageSpec(4 * MIB, MIB, {0: Block(), 1: Block(BlockState.UNMAPPED_V095)})
+    spec.headers[0] = HeaderSpec(sequence_number=1, checksum=1)
+    spec.write(path)
+
+
+# -- the summary for programs -------------------------------------------------------------------
+
+
+def test_the_summary_holds_the_facts_of_the_conversion(folder: Path, capfd: Capture) -> None:
+    outcome = run(capfd, "--json", "--no-clone", "disk.vhdx", "out.img")
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    summary = json.loads(outcome.out)
+    seconds = summary.pop("duration-seconds")
+    assert isinstance(seconds, float)
+    assert 0 <= seconds < 60
+    assert summary.pop("warnings") == []
+    assert (
+        summary.items()
+        >= {
+            "filename": "disk.vhdx",
+            "destination": "out.img",
+            "format": "raw",
+            "virtual-size": SIZE,
+            "data-size": 3 * MIB,
+            "written-size": MIB + 8192,
+            "logical-sector-size": 512,
+            "actual-size": (folder / "out.img").stat().st_blocks * 512,
+        }.items()
+    )
+
+
+def test_the_summary_lists_warnings(folder: Path, capfd: Capture) -> None:
+    write_odd_image("odd.vhdx")
+    outcome = run(capfd, "--json", "odd.vhdx", "out.img")
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    warnings = json.loads(outcome.out)["warnings"]
+    assert [warning["rule"] for warning in warnings] == ["R7", "R80"]
+    assert [warning["spec"] for warning in warnings] == ["2.2.2", "2.5.1.1"]
+    assert {warning["filename"] for warning in warnings} == {"odd.vhdx"}
+    assert warnings[0]["message"].startswith("header 1 at file offset 0x10000: the checksum is ")
+    assert all(set(warning) == {"filename", "rule", "spec", "message"} for warning in warnings)
+
+
+def test_the_summary_names_the_sector_size_of_the_disk(folder: Path, capfd: Capture) -> None:
+    ImageSpec(4 * MIB, MIB, logical_sector_size=4096).write("4k.vhdx")
+    outcome = run(capfd, "--json", "4k.vhdx", "out.img")
+    assert json.loads(outcome.out)["logical-sector-size"] == 4096
+
+
+def test_names_that_are_no_text_fit_into_the_summary(folder: Path, capfd: Capture) -> None:
+    name = os.fsdecode(b"d\xffsk.vhdx")
+    (folder / "disk.vhdx").rename(name)
+    outcome = run(capfd, "--json", name, "out\n.img")
+    assert outcome.exit_code == 0
+    summary = json.loads(outcome.out)
+    assert (summary["filename"], summary["destination"]) == (name, "out\n.img")
+
+
+# -- words for people ---------------------------------------------------------------------------
+
+
+def test_verbose_says_what_was_done(folder: Path, capfd: Capture) -> None:
+    outcome = run(capfd, "-v", "--no-clone", "disk.vhdx", "out.img")
+    assert (outcome.exit_code, outcome.out) == (0, "")
+    [line] = outcome.err_lines
+    assert SUMMARY_LINE.match(line)
+
+
+def test_verbose_says_what_was_found(folder: Path, capfd: Capture) -> None:
+    write_odd_image("odd.vhdx")
+    outcome = run(capfd, "-v", "odd.vhdx", "out.img")
+    assert outcome.exit_code == 0
+    header, state, summary = outcome.err_lines
+    assert header.startswith("vhdx2raw: odd.vhdx: warning: header 1 at file offset 0x10000: ")
+    assert header.endswith(" (MS-VHDX 2.2.2)")
+    assert state.startswith("vhdx2raw: odd.vhdx: warning: BAT: blocks in state 5")
+    assert summary.startswith("vhdx2raw: odd.vhdx: 4 MiB dynamic disk, 1 MiB of it stored; ")
+
+
+SIZES = [(512, "512 B"), (1536, "1.5 KiB"), (3 << 30, "3 GiB"), (5 << 39, "2.5 TiB")]
+
+
+@pytest.mark.parametrize(("size", "words"), SIZES, ids=[words for _, words in SIZES])
+def test_sizes_are_worded_for_people(folder: Path, capfd: Capture, size: int, words: str) -> None:
+    ImageSpec(size, 256 * MIB).write("empty.vhdx")
+    outcome = run(capfd, "-v", "empty.vhdx", "null:")
+    assert outcome.err.startswith(f"vhdx2raw: empty.vhdx: {words} dynamic disk, 0 B of it stored;")
+
+
+@pytest.mark.parametrize("words", [["disk.vhdx", "out.img"], ["odd.vhdx", "out.img"]])
+@pytest.mark.parametrize("option", [[], ["-q"], ["--progress", "never"], ["--progress", "auto"]])
+def test_without_a_terminal_success_is_silent(
+    folder: Path, capfd: Capture, words: list[str], option: list[str]
+) -> None:
+    write_odd_image("odd.vhdx")
+    outcome = run(capfd, *option, *words)
+    assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("words", [["-p"], ["--progress", "always"], ["-p", "-q"]], ids=" ".join)
+def test_a_bar_can_be_asked_for(folder: Path, capfd: Capture, words: list[str]) -> None:
+    outcome = run(capfd, *words, "disk.vhdx", "out.img")
+    assert (outcome.exit_code, outcome.out) == (0, "")
+    last = re.split(r"[\r\n]+", outcome.err.strip())[-1]
+    assert last.startswith("100%|")
+    assert "3.00M/3.00M" in last
+
+
+def test_quiet_does_not_silence_errors(folder: Path, capfd: Capture) -> None:
+    outcome = run(capfd, "-q", "missing.vhdx", "out.img")
+    assert outcome.exit_code == 8
+    assert outcome.err == "vhdx2raw: missing.vhdx: No such file or directory\n"
+
+
+@pytest.mark.parametrize("words", [["--bogus"], ["missing.vhdx", "out.img"]], ids=["usage", "file"])
+def test_errors_go_to_standard_error_alone(capfd: Capture, words: list[str]) -> None:
+    outcome = run(capfd, "--json", *words)
+    assert outcome.exit_code in (2, 8)
+    assert outcome.out == ""
+    assert outcome.err
+
+
+# -- on a terminal ------------------------------------------------------------------------------
+
+
+def run_on_terminal(*arguments: str, stream: str = "stderr") -> Outcome:
+    """Run the program with one of its streams on a terminal, whose text becomes `err`."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: slave}
+    shown = bytearray()
+
+    def read_terminal() -> None:
+        try:
+            while data := os.read(master, 65536):
+                shown.extend(data)
+        except OSError:
+            return  # the other side of a terminal was closed
+
+    with subprocess.Popen(
+        [*MODULE, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=streams["stdout"],
+        stderr=streams["stderr"],
+        text=True,
+    ) as process:
+        os.close(slave)
+        reader = threading.Thread(target=read_terminal)
+        reader.start()
+        out, err = process.communicate(timeout=60)
+        reader.join()
+    os.close(master)
+    text = shown.decode().replace("\r\n", "\n")
+    return Outcome(process.returncode, out or "", text + (err or ""))
+
+
+def test_a_terminal_sees_a_bar_and_a_summary(folder: Path) -> None:
+    outcome = run_on_terminal("--no-clone", "disk.vhdx", "out.img")
+    assert (outcome.exit_code, outcome.out) == (0, "")
+    *bars, summary = re.split(r"[\r\n]+", outcome.err.strip())
+    assert SUMMARY_LINE.match(summary)
+    assert bars[-1].startswith("100%|")
+    assert "3.00M/3.00M" in bars[-1]
+    assert has_expected_bytes(folder / "out.img", small_disk())
+
+
+def test_a_terminal_sees_no_bar_where_none_is_wanted(folder: Path) -> None:
+    outcome = run_on_terminal("--no-clone", "--progress", "never", "disk.vhdx", "out.img")
+    [summary] = outcome.err_lines
+    assert SUMMARY_LINE.match(summary)
+
+
+def test_quiet_silences_a_terminal(folder: Path) -> None:
+    outcome = run_on_terminal("-q", "disk.vhdx", "out.img")
+    assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
+
+
+def test_an_error_on_a_terminal_stands_on_a_line_of_its_own(folder: Path) -> None:
+    """The bar has to be off the line before the words come."""
+    outcome = run_on_terminal("disk.vhdx", "missing/out.img")
+    assert outcome.exit_code == 7
+    assert "vhdx2raw: missing/out.img: cannot be written: No such file or directory" in re.split(
+        r"[\r\n]+", outcome.err
+    )
+
+
+def test_a_disk_is_not_sent_to_a_terminal(folder: Path) -> None:
+    outcome = run_on_terminal("disk.vhdx", "-", stream="stdout")
+    assert outcome.exit_code == 2
+    assert "standard output is a terminal" in outcome.err
+    assert len(outcome.err) < 500
+
+
+# -- streams that are closed or full ------------------------------------------------------------
+
+
+def test_a_reader_that_ends_early_is_an_output_that_cannot_be_made(folder: Path) -> None:
+    with subprocess.Popen(
+        [*MODULE, "disk.vhdx", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.read(1) == b"\0"
+        process.stdout.close()
+        err = process.stderr.read().decode()
+    assert process.returncode == 7
+    assert err.splitlines() == [
+        "vhdx2raw: standard output: cannot be written: Broken pipe",
+        "vhdx2raw: hint: the program that reads the output has ended",
+    ]
+
+
+def test_a_full_standard_output_is_an_output_that_cannot_be_made(folder: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        outcome = run_program("disk.vhdx", "-", stdout=full)
+    assert outcome.exit_code == 7
+    assert outcome.err_lines == [
+        "vhdx2raw: standard output: cannot be written: No space left on device",
+        "vhdx2raw: hint: make room, or write to another place",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["full", "broken pipe"])
+def test_a_summary_that_cannot_be_written_is_said_in_one_line(folder: Path, kind: str) -> None:
+    """Not with exit code 1, which means that contents differ."""
+    if kind == "full":
+        stdout = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, stdout = os.pipe()
+        os.close(reader)
+    with closing(os.fdopen(stdout, "wb", buffering=0)) as stream:
+        outcome = run_program("--json", "disk.vhdx", "out.img", stdout=stream)
+    words = "No space left on device" if kind == "full" else "Broken pipe"
+    assert outcome.exit_code == 7
+    assert outcome.err_lines[0] == f"vhdx2raw: standard output: cannot be written: {words}"
+    assert has_expected_bytes(folder / "out.img", small_disk())
+
+
+FULL_STDERR = [
+    (["disk.vhdx", "out.img"], 0),
+    (["--progress", "json", "disk.vhdx", "out.img"], 0),
+    (["-v", "disk.vhdx", "out.img"], 0),
+    (["missing.vhdx", "out.img"], 8),
+]
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"], ids=["full", "closed"])
+@pytest.mark.parametrize(
+    ("words", "code"), FULL_STDERR, ids=[" ".join(words) for words, _ in FULL_STDERR]
+)
+def test_words_that_cannot_be_said_do_not_change_the_result(
+    folder: Path, words: list[str], code: int, redirection: str
+) -> None:
+    shell = ("sh", "-c", f'exec "$@" {redirection}', "sh", *MODULE)
+    outcome = run_program(*words, command=shell)
+    assert outcome.exit_code == code
+    assert ("out.img" in names_in(folder)) == (code == 0)
+
+
+def test_a_closed_standard_output_cannot_take_a_disk(folder: Path) -> None:
+    outcome = run_program("disk.vhdx", "-", command=("sh", "-c", 'exec "$@" >&-', "sh", *MODULE))
+    assert outcome.exit_code == 7
+    assert outcome.err_lines[0].startswith("vhdx2raw: standard output: ")

@@ -1,0 +1,207 @@
+"""The help and the manual page: examples that work, colours that can be had without, one JSON."""
+
+import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cli import MODULE, TIMEOUT, run
+from tests.support.docs import OPTIONAL_PROGRAMS, ROOT, SEARCH_PATH, environment, prepare, run_shell
+from tests.support.peers import needs_program
+from vhdx2raw.cli import app
+from vhdx2raw.cli.app import COMMANDS
+
+Capture = pytest.CaptureFixture[str]
+MANUAL_PAGE = ROOT / "docs" / "vhdx2raw.1"
+SALVAGED = 3
+ESCAPE = "\x1b"
+
+
+def examples_of(name: str) -> list[tuple[str, str]]:
+    """Give (command, comment) of the examples in the help of a command, or of the program."""
+    module = import_module(f"vhdx2raw.cli.{name}") if name else app
+    lines = module.EXAMPLES.removeprefix("\b\nExamples:\n").splitlines()
+    assert all(line.startswith("  vhdx2raw ") for line in lines)
+    pairs = (re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines)
+    return [(words[0], words[1] if len(words) > 1 else "") for words in pairs]
+
+
+EXAMPLES = [(name, words) for name in ("", *COMMANDS) for words, _ in examples_of(name)]
+
+
+# -- examples -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_examples_of_its_own_in_its_help(capfd: Capture, name: str) -> None:
+    examples = examples_of(name)
+    assert len(examples) >= 3
+    help_text = run(capfd, name, "--help").out
+    for words, comment in examples:
+        # `vhdx2raw SRC DST` is short for the first command.
+        assert name == "convert" or f"vhdx2raw {name} " in words
+        assert words in help_text
+        assert comment in help_text
+
+
+@pytest.mark.parametrize(("name", "words"), EXAMPLES, ids=[words for _, words in EXAMPLES])
+def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> None:
+    for program in OPTIONAL_PROGRAMS:
+        if f"| {program}" in words:
+            needs_program(program, path=SEARCH_PATH)
+    # A regular file stands in for the disk of the user; test_block_device.py has real ones.
+    words = re.sub(r"/dev/sd(\w)", r"./sd\1.img", words)
+    prepare(tmp_path, f"disk.vhdx {words}")
+    prepare_outputs(tmp_path, words)
+    (done,) = run_shell(tmp_path, [words])
+    assert done.exit_code == (SALVAGED if "--salvage" in words else 0), done.output
+
+
+def prepare_outputs(folder: Path, words: str) -> None:
+    """Make the raw images that a command compares with or replaces."""
+    if words.startswith("vhdx2raw compare") or "--force" in words:
+        for name in re.findall(r"\S+\.img\b", words):
+            done = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
+            assert done[0].exit_code == 0
+
+
+# -- colours ------------------------------------------------------------------------------------
+
+
+def run_on_terminal(folder: Path, *words: str, **variables: str) -> str:
+    """Run the program on a terminal of its own; give everything that it showed."""
+    shown, terminal = pty.openpty()
+    known = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    with subprocess.Popen(
+        [*MODULE, *words],
+        cwd=folder,
+        env={**known, "TERM": "xterm-256color", "COLUMNS": "80", **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+    ):
+        os.close(terminal)
+        data = bytearray()
+        try:
+            while piece := os.read(shown, 65536):
+                data += piece
+        except OSError:  # the program has ended
+            os.close(shown)
+    return data.decode()
+
+
+COLOURLESS = [
+    ["--help"],
+    *([name, "--help"] for name in COMMANDS),
+    ["--bogus"],
+    ["disk.vhdx", "disk.img"],
+    ["missing.vhdx", "disk.img"],
+    ["info", "disk.vhdx"],
+    ["map", "disk.vhdx"],
+    ["map", "--picture", "disk.vhdx"],
+    ["check", "disk.vhdx"],
+    ["compare", "-p", "disk.vhdx", "copy.vhdx"],
+    ["hash", "disk.vhdx"],
+]
+
+
+@pytest.mark.parametrize("words", COLOURLESS, ids=" ".join)
+def test_no_color_is_honoured_by_everything_on_a_terminal(words: list[str], tmp_path: Path) -> None:
+    prepare(tmp_path, "disk.vhdx copy.vhdx")
+    shown = run_on_terminal(tmp_path, *words, NO_COLOR="1")
+    assert shown
+    # Colours end in "m"; a bar of progress moves the cursor in other ways.
+    assert not re.search(rf"{ESCAPE}\[[\d;]*m", shown)
+
+
+def test_only_the_picture_has_colours(tmp_path: Path) -> None:
+    prepare(tmp_path, "disk.vhdx copy.vhdx")
+    coloured = [words for words in COLOURLESS if ESCAPE in run_on_terminal(tmp_path, *words)]
+    assert coloured == [["map", "--picture", "disk.vhdx"]]
+
+
+# -- JSON ---------------------------------------------------------------------------------------
+
+WORDS = {
+    "convert": ["disk.vhdx", "null:"],
+    "info": ["disk.vhdx"],
+    "map": ["disk.vhdx"],
+    "check": ["disk.vhdx"],
+    "compare": ["disk.vhdx", "copy.vhdx"],
+    "hash": ["disk.vhdx"],
+}
+
+
+def answer_of(capfd: Capture, *words: str) -> Any:  # noqa: ANN401 - whatever was answered
+    """Run a command; give what it answers, without the time that it took."""
+    outcome = run(capfd, *words)
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    answer = json.loads(outcome.out)
+    if isinstance(answer, dict):
+        answer.pop("duration-seconds", None)
+    return answer
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_output_json_is_the_same_as_json_for_every_command(
+    capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, "disk.vhdx copy.vhdx")
+    expected = answer_of(capfd, name, "--json", *WORDS[name])
+    for words in (["--output=json"], ["--output", "json"]):
+        assert answer_of(capfd, name, *words, *WORDS[name]) == expected
+    plain = run(capfd, name, "--output=human", *WORDS[name])
+    assert plain == run(capfd, name, *WORDS[name])
+    assert not plain.out.startswith(("{", "["))
+
+
+# -- the manual page ----------------------------------------------------------------------------
+
+FORMATTERS = {
+    "groff": ["groff", "-man", "-ww", "-z", "-Tutf8"],
+    "mandoc": ["mandoc", "-T", "lint", "-W", "style"],
+    "man": ["man", "--warnings", "-E", "UTF-8", "-l"],
+}
+
+
+@pytest.mark.parametrize("program", FORMATTERS)
+def test_the_manual_page_is_formatted_without_a_warning(program: str, tmp_path: Path) -> None:
+    needs_program(program)
+    done = subprocess.run(
+        [*FORMATTERS[program], MANUAL_PAGE],
+        env={**environment(tmp_path), "MANPAGER": "cat", "MANWIDTH": "80"},
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if program == "mandoc":
+        assert done.stdout == ""
+
+
+def test_the_manual_page_has_every_section_and_every_option(capfd: Capture) -> None:
+    text = MANUAL_PAGE.read_text(encoding="utf-8")
+    assert re.findall(r"^\.SH (.*)$", text, re.MULTILINE) == [
+        *("NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "EXIT STATUS", "ENVIRONMENT"),
+        *("EXAMPLES", "SEE ALSO"),
+    ]
+    assert re.findall(r"^\.SS (.*)$", text, re.MULTILINE) == list(COMMANDS)
+    plain = text.replace("\\-", "-")
+    for name in COMMANDS:
+        section = plain.partition(f".SS {name}\n")[2].partition("\n.S")[0]
+        options = re.findall(
+            r"^  (?:-\w, )?(--[\w-]+)", run(capfd, name, "--help").out, re.MULTILINE
+        )
+        assert len(options) >= 5
+        assert all(f"{option} " in f"{section} ".replace("\\fR", " ") for option in options)
+    assert "NO_COLOR" in text
+    assert "VHDX2RAW_DEBUG" in text

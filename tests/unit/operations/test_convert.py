@@ -1,0 +1,448 @@
+"""The loop: what it tells the sink, what it counts, and how it ends when something fails."""
+
+import errno
+import os
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec
+from tests.support.cli import TIMEOUT, small_disk, stored_zeros
+from tests.support.sinks import Call, FailingSink, RecordingSink, fail_at
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import Chain, open_chain
+from vhdx2raw.errors import OutputError, TruncatedImageError
+from vhdx2raw.operations.convert import ConversionResult
+from vhdx2raw.output.base import Sink
+from vhdx2raw.output.null import NullSink
+
+SPARSE_SIZES = [512, 4 * KIB, 64 * KIB, MIB]
+PIECE = MIB
+BLOCK = 2 * PIECE
+ALL_WORKERS = [1, 2, 4]
+
+
+class StopEverythingError(BaseException):
+    """Something like KeyboardInterrupt."""
+
+
+@contextmanager
+def opened(folder: Path, spec: ImageSpec) -> Iterator[Chain]:
+    path = folder / "disk.vhdx"
+    spec.write(path)
+    with open_chain(path) as chain:
+        yield chain
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+# -- what the sink is told ----------------------------------------------------------------------
+
+
+def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
+    """Holes of the BAT come whole, stored data in pieces, its zeros by 4 KiB as holes too."""
+    spec = ImageSpec(
+        5 * BLOCK + 512,
+        BLOCK,
+        {
+            5: Block(content=b"the last sector".ljust(512, b".")),
+            0: Block(content={4096: b"A" * 100, 16384: b"B" * 4097, PIECE - 1: b"C"}),
+            2: Block(content=0),
+            3: Block(BlockState.ZERO, content=0xEE, file_offset=64 * MIB),
+            4: Block(content=0xFF),
+        },
+    )
+    sink = RecordingSink()
+    with opened(tmp_path, spec) as chain:
+        result = convert(chain, sink, workers=1)
+    assert sink.calls == [
+        ("zero", 0, 4096),
+        ("write", 4096, 4096),
+        ("zero", 8192, 8192),
+        ("write", 16384, 8192),
+        ("zero", 24576, PIECE - 4096 - 24576),
+        ("write", PIECE - 4096, 4096),
+        ("zero", PIECE, PIECE),
+        ("zero", BLOCK, BLOCK),  # not present
+        ("zero", 2 * BLOCK, PIECE),  # stored zeros
+        ("zero", 2 * BLOCK + PIECE, PIECE),
+        ("zero", 3 * BLOCK, BLOCK),
+        ("write", 4 * BLOCK, PIECE),
+        ("write", 4 * BLOCK + PIECE, PIECE),
+        ("write", 5 * BLOCK, 512),
+        ("flush",),
+        ("commit",),
+    ]
+    assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
+    assert result == ConversionResult(
+        5 * BLOCK + 512, 3 * BLOCK + 512, 0, 4096 + 8192 + 4096 + BLOCK + 512
+    )
+
+
+def test_an_empty_disk_is_one_hole(tmp_path: Path) -> None:
+    sink = RecordingSink()
+    with opened(tmp_path, ImageSpec(7 * MIB + 512, 2 * MIB)) as chain:
+        result = convert(chain, sink)
+    # Where the size is no multiple of a piece, what is left over may come apart.
+    assert all(name == "zero" for name, _, _ in sink.ranges)
+    assert len(sink.ranges) <= 2
+    assert sink.contents(7 * MIB + 512) == bytes(7 * MIB + 512)
+    assert sink.names[-2:] == ["flush", "commit"]
+    assert result == ConversionResult(7 * MIB + 512, 0, 0, 0)
+
+
+def striped_disk() -> ImageSpec:
+    """Describe a disk with data at each of the scales between a sector and a block."""
+    places = [0, 512, 5 * KIB, 60 * KIB, 64 * KIB, 200 * KIB, 700 * KIB]
+    return ImageSpec(
+        4 * MIB,
+        MIB,
+        {0: Block(content=dict.fromkeys(places, b"data")), 2: Block(content={0: b"x"}), 3: Block()},
+    )
+
+
+@pytest.mark.parametrize("sparse_size", SPARSE_SIZES)
+def test_stored_zeros_become_holes_by_the_size_asked_for(tmp_path: Path, sparse_size: int) -> None:
+    """Exactly the granules of the disk that are all zero are holes."""
+    spec = striped_disk()
+    disk = spec.expected_disk(0, spec.virtual_disk_size)
+    zeros = bytes(sparse_size)
+    expected = [
+        disk[start : start + sparse_size] == zeros for start in range(0, len(disk), sparse_size)
+    ]
+    sink = RecordingSink()
+    with opened(tmp_path, spec) as chain:
+        result = convert(chain, sink, sparse_size=sparse_size)
+    assert sink.contents(spec.virtual_disk_size) == disk
+    found = [
+        name == "zero"
+        for name, _, length in sink.ranges
+        for _ in range(length // sparse_size)
+        if length % sparse_size == 0
+    ]
+    assert found == expected
+    assert result.written_bytes == expected.count(False) * sparse_size
+    assert result.data_bytes == 3 * MIB
+
+
+def test_sparse_size_zero_writes_everything(tmp_path: Path) -> None:
+    spec = small_disk()
+    sink = RecordingSink()
+    with opened(tmp_path, spec) as chain:
+        result = convert(chain, sink, sparse_size=0)
+    assert {name for name, _, _ in sink.ranges} == {"write"}
+    assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
+    assert result == ConversionResult(spec.virtual_disk_size, 3 * MIB, 0, spec.virtual_disk_size)
+
+
+@pytest.mark.parametrize("sparse_size", [0, *SPARSE_SIZES])
+def test_a_sink_without_holes_gets_everything_in_order(tmp_path: Path, sparse_size: int) -> None:
+    spec = small_disk()
+    sink = RecordingSink(sequential=True, makes_holes=False)
+    with opened(tmp_path, spec) as chain:
+        result = convert(chain, sink, sparse_size=sparse_size, workers=4)
+    ranges = [call for call in sink.calls if len(call) == 3]
+    assert ranges == sink.ranges
+    assert {name for name, _, _ in ranges} == {"write"}
+    assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
+    assert sink.names[-2:] == ["flush", "commit"]
+    assert result.written_bytes == spec.virtual_disk_size
+
+
+def test_a_sequential_sink_that_makes_holes_gets_them_in_order(tmp_path: Path) -> None:
+    spec = small_disk()
+    sink = RecordingSink(sequential=True)
+    with opened(tmp_path, spec) as chain:
+        convert(chain, sink, workers=4)
+    assert [call for call in sink.calls if len(call) == 3] == sink.ranges
+    assert "zero" in sink.names
+    assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
+
+
+def test_any_number_of_threads_gives_the_same_bytes_and_counts(tmp_path: Path) -> None:
+    spec = striped_disk()
+    results: set[ConversionResult] = set()
+    ranges: list[list[tuple[str, int, int]]] = []
+    with opened(tmp_path, spec) as chain:
+        for workers in ALL_WORKERS:
+            sink = RecordingSink()
+            results.add(convert(chain, sink, workers=workers))
+            ranges.append(sink.ranges)
+            assert sink.contents(4 * MIB) == spec.expected_disk(0, 4 * MIB)
+            assert sink.names[-2:] == ["flush", "commit"]
+    assert len(results) == 1
+    assert ranges[0] == ranges[1] == ranges[2]
+
+
+def test_the_null_sink_counts_like_any_other(tmp_path: Path) -> None:
+    """Three blocks are stored, the last one of a sector; two of their granules are not zeros."""
+    with opened(tmp_path, small_disk()) as chain:
+        result = convert(chain, NullSink())
+    assert result == ConversionResult(5 * MIB + 512, 3 * MIB, 0, 8 * KIB + MIB)
+
+
+# -- progress -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["threads", "one", "everything", "stream"])
+def test_progress_counts_what_is_moved_and_ends_with_all_of_it(tmp_path: Path, way: str) -> None:
+    """It comes in the calling thread, never goes back, and not after the output has appeared."""
+    spec = small_disk()
+    sink = RecordingSink(sequential=way == "stream", makes_holes=way != "stream")
+    steps: list[tuple[int, int]] = []
+    threads: set[threading.Thread] = set()
+
+    def progress(done: int, total: int) -> None:
+        assert "commit" not in sink.names
+        steps.append((done, total))
+        threads.add(threading.current_thread())
+
+    with opened(tmp_path, spec) as chain:
+        sparse_size = 0 if way == "everything" else 4096
+        workers = 1 if way == "one" else 2
+        convert(chain, sink, sparse_size=sparse_size, workers=workers, progress=progress)
+    # Only what is stored has to be moved, unless holes have to be written too.
+    total = 3 * MIB if way in ("threads", "one") else spec.virtual_disk_size
+    assert {step[1] for step in steps} == {total}
+    assert steps[-1] == (total, total)
+    assert steps == sorted(steps)
+    assert all(0 <= done <= total for done, _ in steps)
+    assert threads == {threading.current_thread()}
+
+
+def test_progress_comes_about_ten_times_a_second(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    def slow_write(_number: int) -> None:
+        time.sleep(0.1)
+
+    with opened(tmp_path, ImageSpec(4 * MIB, MIB, {0: Block(), 2: Block(), 3: Block()})) as chain:
+        for sequential in (False, True):
+            times.clear()
+            started = time.monotonic()
+            convert(
+                chain,
+                FailingSink("write", slow_write, sequential=sequential),
+                workers=1,
+                progress=lambda _done, _total: times.append(time.monotonic()),
+            )
+            seconds = time.monotonic() - started
+            assert seconds >= 0.3
+            assert 3 <= len(times) <= 10 * seconds + 3
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+def assert_fails(
+    chain: Chain, sink: RecordingSink, error: BaseException, workers: int | None = None
+) -> None:
+    """Convert, which raises just this error and aborts the sink as the last thing."""
+    with pytest.raises(type(error)) as caught:
+        convert(chain, sink, workers=workers)
+    assert caught.value is error
+    calls: list[Call] = list(sink.calls)
+    assert calls[-1] == ("abort",)
+    assert sink.names.count("abort") == 1
+    assert "commit" not in sink.names
+    time.sleep(0.02)
+    assert sink.calls == calls
+
+
+@pytest.mark.parametrize(
+    "error", [OutputError("no room"), OSError(errno.EIO, "I/O"), StopEverythingError()]
+)
+@pytest.mark.parametrize(
+    ("name", "number"), [("write", 0), ("write", 5), ("zero", 2), ("flush", 0), ("commit", 0)]
+)
+@pytest.mark.parametrize("workers", ALL_WORKERS)
+def test_what_a_sink_raises_ends_the_run_and_aborts_the_sink(
+    tmp_path: Path, name: str, number: int, workers: int, error: BaseException
+) -> None:
+    sink = FailingSink(name, fail_at(number, error))
+    with opened(tmp_path, striped_disk()) as chain:
+        assert_fails(chain, sink, error, workers=workers)
+
+
+@pytest.mark.parametrize("name", ["write", "flush", "commit"])
+def test_what_a_sequential_sink_raises_ends_the_run(tmp_path: Path, name: str) -> None:
+    error = OutputError("no reader")
+    with opened(tmp_path, striped_disk()) as chain:
+        assert_fails(chain, FailingSink(name, fail_at(0, error), sequential=True), error)
+
+
+def test_the_first_cause_is_the_one_that_is_raised(tmp_path: Path) -> None:
+    """Other threads fail later, for reasons that follow from the first."""
+    first = OSError(errno.EIO, "the cause")
+    failed = threading.Event()
+
+    def fail(number: int) -> None:
+        if number == 0:
+            failed.set()
+            raise first
+        assert failed.wait(TIMEOUT)
+        time.sleep(0.2)
+        raise OSError(errno.EBADF, "a consequence")
+
+    with opened(tmp_path, striped_disk()) as chain:
+        assert_fails(chain, FailingSink("write", fail), first, workers=4)
+
+
+@pytest.mark.parametrize("sequential", [False, True], ids=["threads", "stream"])
+@pytest.mark.parametrize("call", [0, 2])
+def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
+    tmp_path: Path, call: int, *, sequential: bool
+) -> None:
+    """A disk that takes a second or more is given up at once: after a small part of it."""
+    error = StopEverythingError()
+    sink = RecordingSink(sequential=sequential, makes_holes=True)
+    fail = fail_at(call, error)
+    count = -1
+
+    def progress(_done: int, _total: int) -> None:
+        nonlocal count
+        count += 1
+        fail(count)
+
+    with opened(tmp_path, stored_zeros(16 * GIB)) as chain:
+        with pytest.raises(StopEverythingError):
+            convert(chain, sink, workers=2, progress=progress)
+        assert sink.calls[-1] == ("abort",)
+    assert count == call
+    assert sum(length for _, _, length in sink.ranges) < 8 * GIB
+
+
+@pytest.mark.parametrize("workers", ALL_WORKERS)
+def test_a_file_that_shrinks_after_it_was_opened_is_truncated(tmp_path: Path, workers: int) -> None:
+    spec = striped_disk()
+    sink = RecordingSink()
+    with opened(tmp_path, spec) as chain:
+        os.truncate(tmp_path / "disk.vhdx", spec.block_file_offset(3) + MIB // 2)
+        with pytest.raises(TruncatedImageError) as caught:
+            convert(chain, sink, workers=workers)
+    assert caught.value.path == str(tmp_path / "disk.vhdx")
+    assert sink.calls[-1] == ("abort",)
+
+
+@pytest.mark.parametrize("sequential", [False, True], ids=["threads", "stream"])
+def test_a_file_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, sequential: bool
+) -> None:
+    def bad_disk(_descriptor: int, _buffers: list[memoryview], _offset: int) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sink = RecordingSink(sequential=sequential)
+    with opened(tmp_path, striped_disk()) as chain:
+        monkeypatch.setattr(os, "preadv", bad_disk)
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            convert(chain, sink)
+    assert caught.value.errno == errno.EIO
+    assert caught.value.filename == str(tmp_path / "disk.vhdx")
+    assert sink.calls[-1] == ("abort",)
+
+
+def test_a_thread_that_cannot_be_started_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_only_one(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_only_one)
+    sink = RecordingSink()
+    with opened(tmp_path, striped_disk()) as chain, pytest.raises(OSError, match="new thread"):
+        convert(chain, sink, workers=4)
+    assert sink.calls[-1] == ("abort",)
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make_sink", [NullSink, lambda: RecordingSink(sequential=True)])
+def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[[], Sink]) -> None:
+    with opened(tmp_path, stored_zeros(GIB // 4, b"data")) as chain:
+        tracemalloc.start()
+        try:
+            convert(chain, make_sink(), workers=4)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak < 4 * MIB
+
+
+# -- numbers out of their range ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [-1, 1, 256, 3 * KIB, 2 * MIB])
+def test_an_impossible_sparse_size_is_refused_and_leaves_no_output(
+    tmp_path: Path, size: int
+) -> None:
+    sink = RecordingSink()
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match=f"sparse_size {size} is neither 0 nor a power of two"),
+    ):
+        convert(chain, sink, sparse_size=size)
+    assert [call[0] for call in sink.calls] == ["abort"]
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_less_than_one_worker_is_refused_and_leaves_no_output(tmp_path: Path, workers: int) -> None:
+    sink = RecordingSink()
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match=f"workers must be at least 1, not {workers}"),
+    ):
+        convert(chain, sink, workers=workers)
+    assert [call[0] for call in sink.calls] == ["abort"]
+
+
+@pytest.mark.parametrize("size", [0, 2 * KIB, 12 * KIB, 2 * MIB])
+def test_a_sink_that_asks_for_impossible_pieces_is_refused_and_aborted(
+    tmp_path: Path, size: int
+) -> None:
+    sink = RecordingSink()
+    sink.piece_size = size
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match=f"piece_size {size} of the sink is no power of two"),
+    ):
+        convert(chain, sink)
+    assert [call[0] for call in sink.calls] == ["abort"]
+
+
+@pytest.mark.parametrize("size", [4 * KIB, 256 * KIB, MIB])
+def test_a_sink_gets_pieces_of_the_size_that_it_asks_for(tmp_path: Path, size: int) -> None:
+    sink = RecordingSink()
+    sink.piece_size = size
+    with opened(tmp_path, ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})) as chain:
+        convert(chain, sink)
+    writes = sorted(call[1:] for call in sink.calls if call[0] == "write")
+    assert writes == [(start, size) for start in range(0, 2 * MIB, size)]
+
+
+def test_a_sink_that_cannot_be_read_back_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    sink = RecordingSink()
+    with (
+        opened(tmp_path, small_disk()) as chain,
+        pytest.raises(ValueError, match="what goes to this sink cannot be read back"),
+    ):
+        convert(chain, sink, verify=True)
+    assert [call[0] for call in sink.calls] == ["abort"]

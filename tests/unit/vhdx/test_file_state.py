@@ -1,0 +1,334 @@
+"""Files that change while they are read (R119)."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.builder import MIB, ImageSpec, golden_g2
+from tests.support.chains import BASE_NAME
+from tests.support.files import names_in
+from tests.support.seeded_faults import HEADER_1, HEADER_2, child, disk, family
+from tests.support.sinks import FailingSink, RecordingSink
+from tests.unit.operations.test_check import write
+from vhdx2raw import convert
+from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.findings import Finding
+from vhdx2raw.operations.compare import compare
+from vhdx2raw.operations.convert import CHANGED_HINT
+from vhdx2raw.operations.digest import digest
+from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.file import FileSource
+from vhdx2raw.vhdx.file_state import FileState, find_change, read_state
+
+SIZE = 6 * MIB + 512
+Change = Callable[[Path], object]
+SIZE_CHANGED = (
+    "file: was changed while it was read: its size is another one: found {} bytes,"
+    f" expected {SIZE} bytes, as when it was opened"
+)
+
+
+def padded_disk() -> ImageSpec:
+    """Describe a disk whose file has a sector more than it needs."""
+    return disk(file_size=SIZE)
+
+
+def overwrite(path: Path, file_offset: int, data: bytes, *, keep_time: bool = False) -> None:
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(file_offset)
+        file.write(data)
+    times = status.st_mtime_ns, status.st_mtime_ns + (0 if keep_time else 1)
+    os.utime(path, ns=times)
+
+
+CHANGES: dict[str, tuple[Change, str]] = {
+    "it grows": (
+        lambda path: os.truncate(path, SIZE + MIB),
+        SIZE_CHANGED.format(SIZE + MIB),
+    ),
+    "it shrinks": (
+        lambda path: os.truncate(path, SIZE - 512),
+        SIZE_CHANGED.format(SIZE - 512),
+    ),
+    "header 1 is written": (
+        lambda path: overwrite(path, HEADER_1 + 8, b"\x07", keep_time=True),
+        "header 1 at file offset 0x10000: was changed while it was read (MS-VHDX 2.2.2)",
+    ),
+    "the end of header 2 is written": (
+        lambda path: overwrite(path, HEADER_2 + 4095, b"\x07", keep_time=True),
+        "header 2 at file offset 0x20000: was changed while it was read (MS-VHDX 2.2.2)",
+    ),
+    "a block is written": (
+        lambda path: overwrite(path, 5 * MIB, b"new"),
+        "file: was changed while it was read: it was written to",
+    ),
+    "only its time changes": (
+        lambda path: os.utime(path, ns=(1, 1)),
+        "file: was changed while it was read: it was written to",
+    ),
+}
+
+
+def changing_sink(path: Path, change: Change, moment: str = "write") -> FailingSink:
+    """Give a sink that changes a file the first time that something is done to it."""
+
+    def once(number: int) -> None:
+        if number == 0:
+            change(path)
+
+    return FailingSink(moment, once)
+
+
+# -- during a conversion -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["write", "zero", "flush"])
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_file_that_changes_gives_no_output(tmp_path: Path, what: str, moment: str) -> None:
+    change, message = CHANGES[what]
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    sink = changing_sink(path, change, moment)
+    with open_chain(path) as chain, pytest.raises(CorruptImageError) as caught:
+        convert(chain, sink)
+    assert (caught.value.finding.rule, caught.value.exit_code) == ("R119", 5)
+    assert (caught.value.path, caught.value.message) == (str(path), message)
+    assert caught.value.hint == CHANGED_HINT
+    assert "--allow-changed" in CHANGED_HINT
+    assert sink.names[-1] == "abort"
+    assert "commit" not in sink.names
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_that_is_allowed_is_told(tmp_path: Path, what: str) -> None:
+    change, message = CHANGES[what]
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    sink = changing_sink(path, change)
+    with open_chain(path) as chain:
+        result = convert(chain, sink, allow_changed=True)
+    ((name, finding),) = result.changes
+    assert (name, finding.rule, str(finding)) == (str(path), "R119", message)
+    assert sink.names[-1] == "commit"
+
+
+def test_a_change_between_two_reports_of_progress_is_seen(tmp_path: Path) -> None:
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    told = threading.Event()
+
+    def tell(done: int, total: int) -> None:
+        os.utime(path, ns=(1, 1))
+        told.set()
+
+    def wait(number: int) -> None:
+        assert told.wait(30), "progress is not told"
+
+    sink = FailingSink("write", wait)
+    with open_chain(path) as chain, pytest.raises(CorruptImageError, match="it was written to"):
+        convert(chain, sink, progress=tell)
+    assert sink.names[-1] == "abort"
+
+
+def test_a_change_leaves_no_file_behind(tmp_path: Path) -> None:
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    target = tmp_path / "out" / "disk.img"
+    target.parent.mkdir()
+    with open_chain(path) as chain:
+        sink = SparseFileSink(target, chain.virtual_disk_size, inputs=chain.identities)
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(CorruptImageError, match="was changed while it was read"):
+            convert(chain, sink)
+    assert names_in(target.parent) == []
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_parent_is_watched_too(tmp_path: Path, what: str) -> None:
+    change, message = CHANGES[what]
+    path = write(tmp_path, family(child(), padded_disk()))
+    parent = tmp_path / BASE_NAME
+    sink = changing_sink(parent, change)
+    with open_chain(path) as chain, pytest.raises(CorruptImageError) as caught:
+        convert(chain, sink)
+    assert (caught.value.path, caught.value.message) == (str(parent), message)
+    assert sink.names[-1] == "abort"
+
+
+def test_all_files_that_changed_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path, family(child(), padded_disk()))
+    with open_chain(path) as chain:
+        assert chain.find_changes() == ()
+        os.utime(path, ns=(1, 1))
+        overwrite(tmp_path / BASE_NAME, HEADER_1, b"x")
+        changes = chain.find_changes()
+    assert [(name, finding.structure) for name, finding in changes] == [
+        (str(path), "file"),
+        (str(tmp_path / BASE_NAME), "header 1"),
+    ]
+
+
+def test_a_file_that_loses_what_is_needed_is_truncated(tmp_path: Path) -> None:
+    """Whether a change is allowed or not: what is gone cannot be read."""
+    for allow_changed in (False, True):
+        path = write(tmp_path, {"disk.vhdx": disk()})
+        with open_chain(path) as chain:
+            os.truncate(path, 5 * MIB)
+            sink = RecordingSink()
+            with pytest.raises(TruncatedImageError, match="ends too early"):
+                convert(chain, sink, allow_changed=allow_changed)
+        assert sink.names[-1] == "abort"
+
+
+# -- what is no change ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [padded_disk(), golden_g2()], ids=["clean", "dirty"])
+def test_a_file_that_stays_as_it_is_has_no_change(tmp_path: Path, spec: ImageSpec) -> None:
+    path = write(tmp_path, {"disk.vhdx": spec})
+    with open_chain(path) as chain:
+        assert convert(chain, RecordingSink()).changes == ()
+        assert convert(chain, RecordingSink(), allow_changed=True).changes == ()
+        chain.require_unchanged()  # raises nothing
+        assert chain.child.find_change() is None
+
+
+def test_a_dirty_file_is_watched_below_its_log(tmp_path: Path) -> None:
+    path = write(tmp_path, {"disk.vhdx": golden_g2()})
+    with open_chain(path) as chain:
+        overwrite(path, HEADER_2 + 100, b"x", keep_time=True)
+        change = chain.child.find_change()
+    assert change is not None
+    assert change.section == "header 2"
+
+
+def test_reading_and_renaming_a_file_do_not_change_it(tmp_path: Path) -> None:
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    with open_chain(path) as chain:
+        path.read_bytes()
+        os.utime(path, ns=(1, path.stat().st_mtime_ns))
+        path.rename(tmp_path / "renamed.vhdx")
+        (tmp_path / "disk.vhdx").write_bytes(b"another file")
+        assert chain.find_changes() == ()
+
+
+# -- file objects --------------------------------------------------------------------------------
+
+
+def test_a_file_object_is_watched_by_its_size_and_headers(tmp_path: Path) -> None:
+    """When it was written last is not known."""
+    data = write(tmp_path, {"disk.vhdx": padded_disk()}).read_bytes()
+    file = io.BytesIO(data)
+    with open_chain(file) as chain:
+        file.seek(5 * MIB)
+        file.write(b"unseen")
+        assert chain.find_changes() == ()
+        file.seek(HEADER_2 + 50)
+        file.write(b"seen")
+        ((name, change),) = chain.find_changes()
+        assert (name, change.section) == ("<BytesIO>", "header 2")
+        file.seek(0, io.SEEK_END)
+        file.write(b"more")
+        ((_, change),) = chain.find_changes()
+        assert change.found == f"{SIZE + 4} bytes"
+
+
+# -- the states themselves -----------------------------------------------------------------------
+
+
+def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    source = FileSource(path)
+    try:
+        state = read_state(source)
+        assert state.size == SIZE
+        assert state.modified_ns == path.stat().st_mtime_ns
+        content = path.read_bytes()
+        assert state.headers == tuple(content[at : at + 4096] for at in (HEADER_1, HEADER_2))
+        assert find_change(state, read_state(source)) is None
+    finally:
+        source.close()
+
+
+def test_headers_that_cannot_be_read_are_no_change(tmp_path: Path) -> None:
+    """A short file is judged by those who need what is missing."""
+    path = tmp_path / "short.vhdx"
+    path.write_bytes(bytes(HEADER_2 + 100))
+    source = FileSource(path)
+    try:
+        state = read_state(source)
+        assert state.headers == (bytes(4096), b"")
+        assert find_change(state, read_state(source)) is None
+    finally:
+        source.close()
+
+
+STATE = FileState(SIZE, 5, (b"first", b"second"))
+
+
+@pytest.mark.parametrize(
+    ("after", "section"),
+    [
+        (STATE._replace(size=0, modified_ns=6, headers=(b"", b"")), "file"),
+        (STATE._replace(modified_ns=6, headers=(b"", b"")), "header 1"),
+        (STATE._replace(modified_ns=6, headers=(b"first", b"")), "header 2"),
+        (STATE._replace(modified_ns=4), "file"),
+    ],
+)
+def test_the_most_telling_change_is_told(after: FileState, section: str) -> None:
+    change = find_change(STATE, after)
+    assert isinstance(change, Finding)
+    assert (change.rule, change.section) == ("R119", section)
+    assert find_change(after, after) is None
+
+
+# -- during other work -----------------------------------------------------------------------------
+
+
+def changing_progress(path: Path, change: Change) -> ProgressCallback:
+    """Give a callback that changes a file as soon as some of it was read."""
+    changed: list[Path] = []
+
+    def tell(_done: int, _total: int) -> None:
+        if not changed:
+            changed.append(path)
+            change(path)
+
+    return tell
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_file_that_changes_has_no_digest(tmp_path: Path, what: str) -> None:
+    change, message = CHANGES[what]
+    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    with open_disk(path) as opened, pytest.raises(CorruptImageError) as caught:
+        digest(opened, progress=changing_progress(path, change))
+    assert (caught.value.path, caught.value.message) == (str(path), message)
+    assert "--allow-changed" not in caught.value.hint
+
+
+@pytest.mark.parametrize("stop_at_first", [False, True])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_changes_is_compared_with_nothing(
+    tmp_path: Path,
+    which: int,
+    stop_at_first: bool,  # noqa: FBT001
+) -> None:
+    change, message = CHANGES["header 1 is written"]
+    paths = [tmp_path / name for name in ("one.vhdx", "two.vhdx")]
+    for path in paths:
+        padded_disk().write(path)
+    progress = changing_progress(paths[which], change)
+    with (
+        open_disk(paths[0]) as one,
+        open_disk(paths[1]) as two,
+        pytest.raises(CorruptImageError) as caught,
+    ):
+        compare(one, two, stop_at_first=stop_at_first, progress=progress)
+    assert (caught.value.path, caught.value.message) == (str(paths[which]), message)
