@@ -48,7 +48,6 @@ class Vhdx2rawError(Exception):
     """
 
     def __init__(self, message: str, *, path: str | None = None, remedy: str = "") -> None:
-        """Keep the facts; `path` may be filled in later by a caller who knows it."""
         super().__init__(message)
         self.message = message
         self.path = path
@@ -60,7 +59,6 @@ class Vhdx2rawError(Exception):
         return self.remedy.format_map(_ARGUMENT_NAMES)
 
     def __str__(self) -> str:
-        """Format the error as one line, the file first."""
         return f"{printable(self.path)}: {self.message}" if self.path else self.message
 
 
@@ -72,7 +70,6 @@ class ImageError(Vhdx2rawError):
     """
 
     def __init__(self, finding: Finding, *, path: str | None = None, remedy: str = "") -> None:
-        """Take the message from `finding`."""
         super().__init__(str(finding), path=path, remedy=remedy)
         self.finding = finding
 
@@ -89,7 +86,6 @@ class TruncatedImageError(CorruptImageError):
     """The file ends before something that it promises."""
 
     def __init__(self, finding: Finding, *, path: str | None = None) -> None:
-        """Take the message from `finding`."""
         super().__init__(finding, path=path, remedy=CUT_OFF)
 
 
@@ -108,7 +104,6 @@ class ParentError(Vhdx2rawError):
         path: str | None = None,
         remedy: str = "",
     ) -> None:
-        """Keep the facts."""
         super().__init__(message, path=path, remedy=remedy)
         self.rule = rule
 

@@ -10,8 +10,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from vhdx2raw.rules import Rule
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict, Unpack
+
+    class Facts(TypedDict, total=False):
+        """The facts of a finding that not every finding has."""
+
+        file_offset: int | None
+        found: str
+        expected: str
+        spec: str
+
 
 MAX_QUOTATION = 400
 """Characters of a text from a file that are repeated in a message."""
@@ -73,13 +86,15 @@ class Finding:
             object.__setattr__(self, "spec", self.rule.spec)
 
     def __str__(self) -> str:
-        """Format the facts as one line without a full stop."""
         place = f" at file offset {self.file_offset:#x}" if self.file_offset is not None else ""
         facts = [f"found {quote(self.found)}"] if self.found else []
         facts += [f"expected {quote(self.expected)}"] if self.expected else []
         detail = f": {', '.join(facts)}" if facts else ""
         reference = f" (MS-VHDX {self.spec})" if self.spec else ""
         return f"{self.structure}{place}: {self.problem}{detail}{reference}"
+
+
+ErrorKind = Callable[[Finding], Exception]
 
 
 @dataclass(slots=True)
@@ -109,18 +124,24 @@ class Findings:
         """Return what was found of one severity, in order."""
         return tuple(finding for kind, finding in self.reported if kind is severity)
 
-    def note(self, finding: Finding) -> None:
+    def note(self, rule: Rule, structure: str, problem: str, **facts: Unpack[Facts]) -> None:
         """Keep a finding without any consequence."""
-        self.keep(Severity.NOTE, finding)
+        self.keep(Severity.NOTE, Finding(rule, structure, problem, **facts))
 
-    def warn(self, finding: Finding) -> None:
+    def warn(self, rule: Rule, structure: str, problem: str, **facts: Unpack[Facts]) -> None:
         """Keep a finding that leaves the contents certain."""
-        self.keep(Severity.WARNING, finding)
+        self.keep(Severity.WARNING, Finding(rule, structure, problem, **facts))
 
-    def error(self, finding: Finding, error: Callable[[Finding], Exception]) -> None:
-        """Raise what `error` makes of a finding; only keep the finding if the reader is lenient."""
+    def error(
+        self, kind: ErrorKind, rule: Rule, structure: str, problem: str, **facts: Unpack[Facts]
+    ) -> None:
+        """Do what `refuse` does with a finding of these facts."""
+        self.refuse(Finding(rule, structure, problem, **facts), kind)
+
+    def refuse(self, finding: Finding, kind: ErrorKind) -> None:
+        """Raise the error that `kind` makes of a finding; only keep it if the reader is lenient."""
         if not self.lenient:
-            raise error(finding)
+            raise kind(finding)
         self.keep(Severity.ERROR, finding)
 
     def keep(self, severity: Severity, finding: Finding) -> None:

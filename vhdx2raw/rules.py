@@ -58,11 +58,9 @@ class Rule(str, Enum):
         return rule
 
     def __str__(self) -> str:
-        """Return the number."""
         return str.__str__(self)
 
     def __format__(self, spec: str) -> str:
-        """Format the number."""
         return str.__format__(self, spec)
 
     # fmt: off

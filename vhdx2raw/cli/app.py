@@ -114,8 +114,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - the shape that Typer
 def _program(
     *,
     version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_print_version),
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version)
     ] = False,
 ) -> None:
     """Convert VHDX virtual disks to raw, sparse disk images.

@@ -86,8 +86,7 @@ Image = Annotated[
     str, typer.Argument(metavar="IMAGE", help="The VHDX file; it is never written to.")
 ]
 Images = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGE...", help="The VHDX files; they are never written to."),
+    list[str], typer.Argument(metavar="IMAGE...", help="The VHDX files; they are never written to.")
 ]
 
 
@@ -204,15 +203,13 @@ class ConvertFlags:
         ),
     ] = None
     no_clone: Annotated[
-        bool,
-        typer.Option("--no-clone", help="Copy even where the file system could share blocks."),
+        bool, typer.Option("--no-clone", help="Copy even where the file system could share blocks.")
     ] = False
     no_sync: Annotated[
         bool, typer.Option("--no-sync", help="Do not wait until DST is on stable storage.")
     ] = False
 
     def options(self) -> ConvertOptions:
-        """Return what the library takes."""
         return ConvertOptions(
             force=self.force,
             target_is_zero=self.target_is_zero,
@@ -240,7 +237,6 @@ class ProgressFlags:
     )
 
     def mode(self, *, quiet: bool) -> ProgressMode:
-        """Return how to show progress."""
         if self.short_progress:
             return ProgressMode.ALWAYS
         is_silent = quiet and self.progress is ProgressMode.AUTO
@@ -285,5 +281,4 @@ class JsonFlags:
     ] = OutputFormat.HUMAN
 
     def __bool__(self) -> bool:
-        """Return whether it is JSON."""
         return self.as_json or self.output is OutputFormat.JSON

@@ -24,7 +24,6 @@ class Interrupted(BaseException):
     """
 
     def __init__(self, number: int) -> None:
-        """Word the signal."""
         words = (
             "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
         )

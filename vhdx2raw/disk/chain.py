@@ -78,7 +78,6 @@ class Chain(Closable):
 
     @property
     def virtual_disk_size(self) -> int:
-        """Bytes of the virtual disk."""
         return self.child.virtual_disk_size
 
     @property
@@ -101,7 +100,6 @@ class Chain(Closable):
             raise CorruptImageError(change, path=name, remedy=remedy)
 
     def close(self) -> None:
-        """Close every file; a second call does nothing."""
         for image in self.images:
             image.close()
 

@@ -12,15 +12,9 @@ from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
 from vhdx2raw.units import ceil_div
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.bat import BlockRun
 from vhdx2raw.vhdx.image import VhdxImage
-from vhdx2raw.vhdx.layout import (
-    FILE_OFFSET_MASK,
-    HEADER_SECTION_SIZE,
-    STATE_MASK,
-    PayloadBlockState,
-    SectorBitmapBlockState,
-)
 from vhdx2raw.vhdx.sector_bitmap import iter_runs
 
 
@@ -52,18 +46,15 @@ class Extent(NamedTuple):
 
     @property
     def virtual_end(self) -> int:
-        """Offset in the virtual disk just behind the extent."""
         return self.virtual_offset + self.length
 
     def __repr__(self) -> str:
-        """Describe the extent in one short line."""
         place = f", {self.source.name!r} at {self.file_offset:#x}" if self.image else ""
         start, end = self.virtual_offset, self.virtual_end
         return f"<Extent {self.kind.name} {start:#x}-{end:#x}{place}>"
 
     @property
     def source(self) -> Source:
-        """The file that stores the data."""
         assert self.image is not None, "only data is stored anywhere"
         return self.image.source
 
@@ -85,7 +76,6 @@ class Extent(NamedTuple):
         return Extent(self.kind, virtual_offset, length, self.image, self.file_offset + skipped)
 
     def joined(self, following: Extent) -> Extent:
-        """Return this extent and the one that continues it as one."""
         length = self.length + following.length
         return Extent(self.kind, self.virtual_offset, length, self.image, self.file_offset)
 
@@ -225,14 +215,16 @@ def _iter_blocks(image: VhdxImage, depth: int, start: int, end: int) -> Iterator
         run_start = run.first_block * block_size
         begin, stop = max(start, run_start), min(end, run.end_block * block_size)
         match run.state:
-            case PayloadBlockState.PARTIALLY_PRESENT if image.metadata.has_parent:
+            case layout.PayloadBlockState.PARTIALLY_PRESENT if image.metadata.has_parent:
                 yield from _iter_partial(image, depth, run, begin, stop)
             # Without a parent, a partially present block is all here (R81).
-            case PayloadBlockState.FULLY_PRESENT | PayloadBlockState.PARTIALLY_PRESENT:
+            case (
+                layout.PayloadBlockState.FULLY_PRESENT | layout.PayloadBlockState.PARTIALLY_PRESENT
+            ):
                 yield from _iter_stored(image, depth, begin, stop, run.file_offset - run_start)
-            case PayloadBlockState.NOT_PRESENT:
+            case layout.PayloadBlockState.NOT_PRESENT:
                 yield _Inherited(begin, stop)
-            case PayloadBlockState.RESERVED:
+            case layout.PayloadBlockState.RESERVED:
                 yield Part(ExtentKind.LOST, begin, stop, depth, present=False)
             case _:
                 # Also in a child these are zeros, and never what the parent has (R86, R87).
@@ -247,7 +239,7 @@ def _iter_stored(
     What a log only promises past the end of the file reads as zeros: there can be any number.
     What a damaged table places in the header section or past the end of the file is lost.
     """
-    stop = end if start + distance >= HEADER_SECTION_SIZE else start
+    stop = end if start + distance >= layout.HEADER_SECTION_SIZE else start
     stop = max(start, min(stop, image.source.size - distance))
     done = start
     for file_offset, length in image.source.iter_stored(start + distance, stop - start):
@@ -304,9 +296,9 @@ def _read_bitmap(
 ) -> bytes | None:
     """Read a part of a sector bitmap; None if it cannot be read and the disk is salvaged."""
     entry = image.bat.sector_bitmap_entry(chunk_index)
-    file_offset = entry & FILE_OFFSET_MASK
+    file_offset = entry & layout.FILE_OFFSET_MASK
     try:
-        if entry & STATE_MASK == SectorBitmapBlockState.PRESENT and file_offset:
+        if entry & layout.STATE_MASK == layout.SectorBitmapBlockState.PRESENT and file_offset:
             return image.source.pread(file_offset + first_byte, end_byte - first_byte)
     except (OSError, TruncatedImageError):
         if not image.salvaging:

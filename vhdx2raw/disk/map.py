@@ -34,7 +34,6 @@ class MapEntry(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Offset in the virtual disk just after the range."""
         return self.start + self.length
 
     def continues(self, before: MapEntry) -> bool:

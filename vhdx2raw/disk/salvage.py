@@ -24,12 +24,10 @@ class LostRanges:
     """The ranges of a virtual disk that are lost. Any thread may add to them."""
 
     def __init__(self) -> None:
-        """Begin with nothing lost."""
         self._ranges: list[Range] = []
         self._changing = Lock()
 
     def add(self, virtual_offset: int, length: int) -> None:
-        """Remember a range as lost."""
         with self._changing:
             if self._ranges and sum(self._ranges[-1]) == virtual_offset:
                 virtual_offset, known = self._ranges.pop()

@@ -61,7 +61,6 @@ class VirtualDisk(io.RawIOBase):
         self._moving = Lock()
 
     def __repr__(self) -> str:
-        """Describe the disk in one short line."""
         return f"<VirtualDisk {self.name!r}, {self.metadata.disk_type}, {self.size} bytes>"
 
     @property
@@ -76,12 +75,10 @@ class VirtualDisk(io.RawIOBase):
 
     @property
     def size(self) -> int:
-        """Bytes of the virtual disk."""
         return self.chain.virtual_disk_size
 
     @property
     def metadata(self) -> Metadata:
-        """The metadata items of the child."""
         return self.chain.child.metadata
 
     @property
@@ -138,15 +135,12 @@ class VirtualDisk(io.RawIOBase):
         raise io.UnsupportedOperation("a virtual disk is only read")
 
     def readable(self) -> bool:
-        """Tell that the disk can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that the disk can be read in any order."""
         return True
 
     def tell(self) -> int:
-        """Return the current position."""
         self._check_open()
         return self._position
 

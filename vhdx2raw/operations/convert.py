@@ -117,14 +117,11 @@ class ConversionResult:
 
     @property
     def lost_bytes(self) -> int:
-        """Bytes that could not be read."""
         return sum(length for _, length in self.lost_ranges)
 
 
 def convert_disk(
-    source: AnyFile | VirtualDisk,
-    destination: AnyPath | Sink,
-    options: ConvertOptions = DEFAULTS,
+    source: AnyFile | VirtualDisk, destination: AnyPath | Sink, options: ConvertOptions = DEFAULTS
 ) -> ConversionResult:
     """Convert a virtual disk to a raw image, completely or not at all.
 

@@ -27,7 +27,6 @@ class Piece(NamedTuple):
 
     @property
     def data_length(self) -> int:
-        """Bytes to be read."""
         return sum(extent.length for extent in self.data)
 
 

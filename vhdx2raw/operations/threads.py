@@ -129,7 +129,6 @@ class _Crew(Generic[Item]):
             return self.working > 0 and not self.failure
 
     def stop(self) -> None:
-        """Let no thread take another item, and wait until all have ended."""
         with self.changed:
             self.stopping = True
             self.changed.notify_all()

@@ -18,13 +18,7 @@ from pathlib import Path
 
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
-from vhdx2raw.output.base import (
-    IS_INPUT,
-    IS_INPUT_REMEDY,
-    Sink,
-    output_error,
-    write_fully,
-)
+from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
 from vhdx2raw.source.base import Identity
 from vhdx2raw.source.file import BLOCK_DEVICE, identity_of
 from vhdx2raw.units import KIB, ceil_div
@@ -171,7 +165,6 @@ class BlockDeviceSink(Sink):
             raise output_error(error, self.name) from error
 
     def commit(self) -> None:
-        """Release the device, which is complete."""
         try:
             self._close()
         except OSError as error:

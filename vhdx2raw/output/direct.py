@@ -28,7 +28,6 @@ class DirectWriter:
     """
 
     def __init__(self, descriptor: int) -> None:
-        """Open the file behind `descriptor` once more."""
         self._descriptor = host.open_direct(descriptor)
         self.refused = self._descriptor < 0
 
@@ -51,7 +50,6 @@ class DirectWriter:
             return False
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)

@@ -36,13 +36,11 @@ class HashingSink(Sink):
         return self._hash.hexdigest()
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
-        """Hash `data` and pass it on."""
         self._advance(virtual_offset, len(data))
         self._hash.update(data)
         self._inner.write(virtual_offset, data)
 
     def zero(self, virtual_offset: int, length: int) -> None:
-        """Hash zeros and pass on that there are some."""
         self._advance(virtual_offset, length)
         for start in range(0, length, MAX_BUFFER_SIZE):
             self._hash.update(ZEROS[: length - start])
@@ -53,13 +51,10 @@ class HashingSink(Sink):
         self._position += length
 
     def flush(self) -> None:
-        """Flush the other sink."""
         self._inner.flush()
 
     def commit(self) -> None:
-        """Commit the other sink."""
         self._inner.commit()
 
     def abort(self) -> None:
-        """Abort the other sink."""
         self._inner.abort()

@@ -108,7 +108,6 @@ class SparseFileSink(Sink):
         return status
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
-        """Put all of `data` at its place."""
         try:
             if self._direct and self._direct.write(virtual_offset, data):
                 return
@@ -120,7 +119,6 @@ class SparseFileSink(Sink):
         """Do nothing: what is not written is a hole."""
 
     def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
-        """Share storage where the file system can."""
         request = CLONE_RANGE.pack(descriptor, file_offset, length, virtual_offset)
         try:
             host.ioctl(self._descriptor, FICLONERANGE, request)
@@ -131,14 +129,12 @@ class SparseFileSink(Sink):
         return True
 
     def flush(self) -> None:
-        """Bring the temporary file to stable storage."""
         try:
             host.sync(self._descriptor)
         except OSError as error:
             raise output_error(error, self.name) from error
 
     def commit(self) -> None:
-        """Move the temporary file to its final name, which is replaced only if that was asked."""
         try:
             # First, because some file systems tell only here that they could not write.
             self._close()
@@ -176,7 +172,6 @@ class SparseFileSink(Sink):
                 os.close(folder)
 
     def abort(self) -> None:
-        """Remove the temporary file. Does nothing after `commit`."""
         with suppress(OSError):  # what was written is thrown away
             self._close()
         if self._exists:

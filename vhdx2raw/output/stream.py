@@ -8,13 +8,7 @@ from collections.abc import Collection
 from typing import IO
 
 from vhdx2raw.errors import OutputError
-from vhdx2raw.output.base import (
-    IS_INPUT,
-    IS_INPUT_REMEDY,
-    STANDARD_OUTPUT,
-    Sink,
-    output_error,
-)
+from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, STANDARD_OUTPUT, Sink, output_error
 from vhdx2raw.source.base import Identity
 from vhdx2raw.source.file import identity_of
 
@@ -46,7 +40,6 @@ class StreamSink(Sink):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
-        """Send all of `data`, which must follow what was sent before."""
         assert virtual_offset == self._position, "a stream cannot seek"
         self._position += len(data)
         try:

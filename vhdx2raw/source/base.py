@@ -27,11 +27,9 @@ class Closable(ABC):
         """Close every file; a second call does nothing."""
 
     def __enter__(self) -> Self:
-        """Return the object itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
         self.close()
 
 

@@ -70,7 +70,6 @@ class FileSource(Source):
 
     @property
     def descriptor(self) -> int:
-        """The open file, for the kernel."""
         return self._descriptor
 
     def _fill(self, file_offset: int, buffer: memoryview) -> int:
@@ -86,7 +85,6 @@ class FileSource(Source):
         return done
 
     def status(self) -> tuple[int, int | None]:
-        """Return the size in bytes and the time of the last change (ns) as they are now."""
         try:
             size = host.length_of(self._descriptor)
             return size, os.fstat(self._descriptor).st_mtime_ns
@@ -98,7 +96,6 @@ class FileSource(Source):
         return OSError(error.errno, error.strerror, self.name)
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             with suppress(OSError):  # nothing was written, so nothing can be lost

@@ -34,7 +34,6 @@ class RawFile(FileSource):
             self.size = min(self.size, max_device_size)
 
     def __repr__(self) -> str:
-        """Name the file and its size."""
         return f"<RawFile {self.name!r}, {self.size} bytes>"
 
     def iter_data(self) -> Iterator[tuple[int, int]]:

@@ -13,17 +13,8 @@ from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.rules import Rule
 from vhdx2raw.units import MIB, ceil_div
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
-from vhdx2raw.vhdx.layout import (
-    BAT_ENTRY_SIZE,
-    FILE_OFFSET_MASK,
-    MAX_FILE_OFFSET,
-    RESERVED_MASK,
-    SECTOR_BITMAP_BLOCK_SIZE,
-    STATE_MASK,
-    PayloadBlockState,
-    SectorBitmapBlockState,
-)
 from vhdx2raw.vhdx.region import Region, RegionTable
 from vhdx2raw.vhdx.space import SpaceMap
 
@@ -35,7 +26,7 @@ class Allocation(NamedTuple):
         block_counts: How many payload blocks are in each state.
     """
 
-    block_counts: dict[PayloadBlockState, int]
+    block_counts: dict[layout.PayloadBlockState, int]
 
 
 def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findings) -> Allocation:
@@ -58,17 +49,18 @@ def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findin
     walk.summarize()
     for file_offset, reason in bat.unreadable.items():
         problem = f"a piece of the table cannot be read: {reason}"
-        finding = Finding(Rule.REGION_END, "BAT", problem, file_offset=file_offset, spec="2.5")
-        findings.error(finding, CorruptImageError)
+        findings.error(
+            CorruptImageError, Rule.REGION_END, "BAT", problem, file_offset=file_offset, spec="2.5"
+        )
     return Allocation(dict(walk.block_counts))
 
 
 def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -> None:
     """Check that the region holds the table, save for a last entry that nobody needs (R52, R74)."""
     geometry = bat.geometry
-    needed = geometry.bat_entry_count * BAT_ENTRY_SIZE
+    needed = geometry.bat_entry_count * layout.BAT_ENTRY_SIZE
     last_block = geometry.payload_bat_index(geometry.payload_block_count - 1)
-    lacks_blocks = region.length < (last_block + 1) * BAT_ENTRY_SIZE
+    lacks_blocks = region.length < (last_block + 1) * layout.BAT_ENTRY_SIZE
     if region.length < needed:
         finding = Finding(
             Rule.BAT_SIZE,
@@ -81,32 +73,35 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
             expected=f"at least {needed}",
         )
         if lacks_blocks:
-            findings.error(finding, CorruptImageError)
+            findings.refuse(finding, CorruptImageError)
         else:
-            findings.warn(finding)
+            findings.keep(Severity.WARNING, finding)
     if region.file_offset + min(needed, region.length) > size:
         problem = "the table goes on behind the end of the file"
-        finding = Finding(Rule.REGION_END, region.name, problem, file_offset=region.file_offset)
-        findings.error(finding, TruncatedImageError)
+        findings.error(
+            TruncatedImageError,
+            Rule.REGION_END,
+            region.name,
+            problem,
+            file_offset=region.file_offset,
+        )
     elif region.end > size:
         problem = "ends behind the end of the file"
-        findings.warn(
-            Finding(Rule.REGION_END, region.name, problem, file_offset=region.file_offset)
-        )
+        findings.warn(Rule.REGION_END, region.name, problem, file_offset=region.file_offset)
 
 
 class _Walk:
     """The state of one walk: the space in use and what is counted for a summary."""
 
     def __init__(self, bat: Bat, regions: RegionTable, size: int, findings: Findings) -> None:
-        self.block_counts: Counter[PayloadBlockState] = Counter()
+        self.block_counts: Counter[layout.PayloadBlockState] = Counter()
         self._bat = bat
         self._geometry = bat.geometry
         self._regions = regions
         self._size = size
         self._findings = findings
         self._stray_bitmap_entries = 0
-        self._claimable = min(size, MAX_FILE_OFFSET)
+        self._claimable = min(size, layout.MAX_FILE_OFFSET)
         self._space = SpaceMap()
         for region in regions.reserved:
             self._space.claim(region.file_offset // MIB, region.length // MIB)
@@ -118,7 +113,7 @@ class _Walk:
         for run in self._bat.iter_runs(blocks.start, blocks.stop):
             self._check_run(run)
             self.block_counts[run.state] += run.block_count
-            if run.state is PayloadBlockState.PARTIALLY_PRESENT:
+            if run.state is layout.PayloadBlockState.PARTIALLY_PRESENT:
                 partial_end = run.end_block
         entry = self._bat.sector_bitmap_entry(chunk_index)
         if self._geometry.has_parent:
@@ -129,30 +124,26 @@ class _Walk:
     def summarize(self) -> None:
         """Give one warning for each oddity, however many entries have it."""
         counts = self.block_counts
-        if count := counts[PayloadBlockState.UNMAPPED_V095]:
+        if count := counts[layout.PayloadBlockState.UNMAPPED_V095]:
             problem = "blocks in state 5, the UNMAPPED of draft 0.95, read as zeros"
-            self._findings.warn(Finding(Rule.BLOCK_STATE, "BAT", problem, found=str(count)))
-        count = counts[PayloadBlockState.PARTIALLY_PRESENT]
+            self._findings.warn(Rule.BLOCK_STATE, "BAT", problem, found=str(count))
+        count = counts[layout.PayloadBlockState.PARTIALLY_PRESENT]
         if count and not self._geometry.has_parent:
             problem = "blocks that are partially present, without a parent, read as fully present"
-            self._findings.warn(
-                Finding(Rule.PARTIAL_WITHOUT_PARENT, "BAT", problem, found=str(count))
-            )
+            self._findings.warn(Rule.PARTIAL_WITHOUT_PARENT, "BAT", problem, found=str(count))
         if count := self._stray_bitmap_entries:
             problem = (
                 "sector bitmap entries of a disk without a parent are not zero;"
                 " typical of old versions of QEMU and mkimg: verify the result"
             )
-            self._findings.warn(
-                Finding(Rule.BITMAP_WITHOUT_PARENT, "BAT", problem, found=str(count))
-            )
+            self._findings.warn(Rule.BITMAP_WITHOUT_PARENT, "BAT", problem, found=str(count))
 
     def _check_run(self, run: BlockRun) -> None:
         if run.entry == MISSING_ENTRY and self._bat.lacks_entries:
             return  # reported as a whole
-        if run.entry & RESERVED_MASK:
+        if run.entry & layout.RESERVED_MASK:
             self._refuse_block(run, Rule.ENTRY_RESERVED, "reserved bits are set")
-        if run.state is PayloadBlockState.RESERVED:
+        if run.state is layout.PayloadBlockState.RESERVED:
             self._refuse_block(run, Rule.BLOCK_STATE, "the state 4 is reserved")
         if run.state not in OCCUPYING_STATES:
             return
@@ -182,7 +173,8 @@ class _Walk:
             index = min(last, max(0, self._size - run.file_offset) // block_size)
             block = run.first_block + index
             place = run.file_offset + index * block_size
-            finding = Finding(
+            self._findings.error(
+                TruncatedImageError,
                 Rule.BLOCK_END,
                 _payload_name(block),
                 f"the block lies beyond the end of the file, at {place:#x}",
@@ -190,9 +182,8 @@ class _Walk:
                 found=f"a file of {self._size} bytes",
                 expected=f"at least {place + self._geometry.used_block_size(block)}",
             )
-            self._findings.error(finding, TruncatedImageError)
             return False
-        if end > MAX_FILE_OFFSET:
+        if end > layout.MAX_FILE_OFFSET:
             self._refuse_block(run, Rule.BLOCK_PLACE, "the block lies behind 256 TiB")
             return False
         return True
@@ -201,21 +192,21 @@ class _Walk:
         """Check the sector bitmap entry of a differencing disk (R77, R78, R83, R84, R114)."""
         name = f"BAT entry of the sector bitmap block of chunk {chunk_index}"
         where = self._bat.entry_file_offset(self._geometry.sector_bitmap_bat_index(chunk_index))
-        state, file_offset = entry & STATE_MASK, entry & FILE_OFFSET_MASK
+        state, file_offset = entry & layout.STATE_MASK, entry & layout.FILE_OFFSET_MASK
         found = f"{entry:#018x}"
-        if state != SectorBitmapBlockState.PRESENT:
+        if state != layout.SectorBitmapBlockState.PRESENT:
             if partial_end:
                 problem = "it is not present, but a block of the chunk is partially present"
                 self._refuse(
                     Finding(Rule.SECTOR_BITMAP, name, problem, file_offset=where, found=found)
                 )
-            elif state != SectorBitmapBlockState.NOT_PRESENT or entry & RESERVED_MASK:
+            elif state != layout.SectorBitmapBlockState.NOT_PRESENT or entry & layout.RESERVED_MASK:
                 problem = "a reserved state or reserved bits, but it is not needed"
                 self._findings.warn(
-                    Finding(Rule.SECTOR_BITMAP, name, problem, file_offset=where, found=found)
+                    Rule.SECTOR_BITMAP, name, problem, file_offset=where, found=found
                 )
             return
-        if entry & RESERVED_MASK:
+        if entry & layout.RESERVED_MASK:
             self._refuse(
                 Finding(
                     Rule.ENTRY_RESERVED,
@@ -232,18 +223,18 @@ class _Walk:
         needed_size = self._needed_bitmap_size(chunk_index, partial_end)
         if partial_end and file_offset + needed_size > self._size:
             problem = f"the block lies beyond the end of the file, at {file_offset:#x}"
-            finding = Finding(
+            self._findings.error(
+                TruncatedImageError,
                 Rule.BITMAP_END,
                 name,
                 problem,
                 file_offset=where,
                 found=f"a file of {self._size} bytes",
             )
-            self._findings.error(finding, TruncatedImageError)
             return
         free = file_offset >= self._claimable or self._space.claim(file_offset // MIB, 1)
         if not free and not self._findings.is_only_counted(Severity.ERROR, Rule.BLOCK_OVERLAP):
-            end = file_offset + SECTOR_BITMAP_BLOCK_SIZE
+            end = file_offset + layout.SECTOR_BITMAP_BLOCK_SIZE
             self._refuse_overlap(name, where, *self._find_owner(file_offset, end))
 
     def _needed_bitmap_size(self, chunk_index: int, partial_end: int) -> int:
@@ -268,7 +259,7 @@ class _Walk:
         self._refuse(Finding(Rule.BLOCK_OVERLAP, name, problem, file_offset=where))
 
     def _refuse(self, finding: Finding) -> None:
-        self._findings.error(finding, CorruptImageError)
+        self._findings.refuse(finding, CorruptImageError)
 
     def _block_at(self, run: BlockRun, file_offset: int) -> int:
         return run.first_block + (file_offset - run.file_offset) // self._geometry.block_size
@@ -289,10 +280,10 @@ class _Walk:
                 if run.state in OCCUPYING_STATES and overlap < min(end, run_end):
                     return f"payload block {self._block_at(run, overlap)}", overlap
             entry = self._bat.sector_bitmap_entry(chunk_index) if self._geometry.has_parent else 0
-            bitmap = entry & FILE_OFFSET_MASK
+            bitmap = entry & layout.FILE_OFFSET_MASK
             overlap = max(start, bitmap)
-            taken = entry & STATE_MASK == SectorBitmapBlockState.PRESENT
-            if taken and overlap < min(end, bitmap + SECTOR_BITMAP_BLOCK_SIZE):
+            taken = entry & layout.STATE_MASK == layout.SectorBitmapBlockState.PRESENT
+            if taken and overlap < min(end, bitmap + layout.SECTOR_BITMAP_BLOCK_SIZE):
                 return f"the sector bitmap block of chunk {chunk_index}", overlap
         raise AssertionError("what was taken has an owner")
 

@@ -50,7 +50,6 @@ class BlockRun(NamedTuple):
 
     @property
     def state(self) -> PayloadBlockState:
-        """The state of every block of the run."""
         return PayloadBlockState(self.entry & STATE_MASK)
 
     @property
@@ -64,7 +63,6 @@ class BlockRun(NamedTuple):
         return self.first_block + self.block_count
 
     def split(self, block_size: int) -> Iterator[BlockRun]:
-        """Yield each block as a run of its own."""
         stride = block_size if self.state in OCCUPYING_STATES else 0
         for index in range(self.block_count):
             yield BlockRun(self.first_block + index, 1, self.entry + index * stride)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vhdx2raw.errors import TruncatedImageError
-from vhdx2raw.findings import Finding, Findings
+from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
 from vhdx2raw.vhdx.layout import checksum
@@ -32,7 +32,6 @@ class Copy(NamedTuple):
 
     @property
     def is_valid(self) -> bool:
-        """Whether it can be used."""
         return not self.problem
 
 
@@ -79,5 +78,5 @@ def choose_valid(
     ]
     if valid:
         for finding in invalid:
-            findings.warn(finding)
+            findings.keep(Severity.WARNING, finding)
     return valid, invalid

@@ -12,16 +12,8 @@ from vhdx2raw.findings import Finding, Findings
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
 from vhdx2raw.source.formats import FILE_SIGNATURE, name_foreign_format
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.copies import Copy, choose_valid, read_copy
-from vhdx2raw.vhdx.layout import (
-    FILE_IDENTIFIER_SIZE,
-    HEADER_OFFSETS,
-    HEADER_SIGNATURE,
-    HEADER_SIZE,
-    ZERO_GUID,
-    FileTypeIdentifier,
-    Header,
-)
 
 
 class HeaderSection(NamedTuple):
@@ -34,27 +26,27 @@ class HeaderSection(NamedTuple):
     """
 
     creator: str
-    header: Header
+    header: layout.Header
     header_number: int
 
     @property
     def is_dirty(self) -> bool:
         """Whether the log must be replayed before anything else is read (R14)."""
-        return self.header.log_guid != ZERO_GUID
+        return self.header.log_guid != layout.ZERO_GUID
 
     @property
     def header_offset(self) -> int:
         """Where in the file the current header lies, in bytes."""
-        return HEADER_OFFSETS[self.header_number - 1]
+        return layout.HEADER_OFFSETS[self.header_number - 1]
 
 
-NO_HEADER = Header(
-    HEADER_SIGNATURE,
+NO_HEADER = layout.Header(
+    layout.HEADER_SIGNATURE,
     checksum=0,
     sequence_number=0,
-    file_write_guid=ZERO_GUID,
-    data_write_guid=ZERO_GUID,
-    log_guid=ZERO_GUID,
+    file_write_guid=layout.ZERO_GUID,
+    data_write_guid=layout.ZERO_GUID,
+    log_guid=layout.ZERO_GUID,
     log_version=0,
     version=1,
     log_length=0,
@@ -73,7 +65,8 @@ def read_header_section(source: Source, findings: Findings) -> HeaderSection:
     creator = _read_creator(source, findings)
     section = HeaderSection(creator, *_choose_header(source, findings))
     if section.header.version != 1:
-        finding = Finding(
+        findings.error(
+            UnsupportedImageError,
             Rule.VERSION,
             f"header {section.header_number}",
             "unknown version of the format",
@@ -81,30 +74,28 @@ def read_header_section(source: Source, findings: Findings) -> HeaderSection:
             found=str(section.header.version),
             expected="1",
         )
-        findings.error(finding, UnsupportedImageError)
     return section
 
 
 def _read_creator(source: Source, findings: Findings) -> str:
     """Refuse what is not a VHDX, by its own name where that is known (R1); return the creator."""
     try:
-        start = source.pread(0, min(source.size, FILE_IDENTIFIER_SIZE))
+        start = source.pread(0, min(source.size, layout.FILE_IDENTIFIER_SIZE))
     except OSError as error:
         if not findings.lenient:
             raise
         problem = f"its first sector cannot be read: {error.strerror}"
-        finding = Finding(Rule.SIGNATURE, "file", problem, file_offset=0)
-        findings.error(finding, UnsupportedImageError)
+        findings.error(UnsupportedImageError, Rule.SIGNATURE, "file", problem, file_offset=0)
         return ""
-    if start.startswith(FILE_SIGNATURE) and len(start) == FILE_IDENTIFIER_SIZE:
-        return FileTypeIdentifier.unpack(start).creator
+    if start.startswith(FILE_SIGNATURE) and len(start) == layout.FILE_IDENTIFIER_SIZE:
+        return layout.FileTypeIdentifier.unpack(start).creator
     kind, remedy = name_foreign_format(source, start)
     finding = Finding(Rule.SIGNATURE, "file", f"is {kind}, not a VHDX")
     refusal = UnsupportedImageError(finding, remedy=remedy)
     if not any(copy.is_valid for copy in _read_headers(source, findings)):
         raise refusal
     # A VHDX whose first bytes were overwritten.
-    findings.error(finding, lambda _: refusal)
+    findings.refuse(finding, lambda _: refusal)
     return ""
 
 
@@ -115,22 +106,22 @@ def _read_headers(source: Source, findings: Findings) -> list[Copy]:
             findings,
             f"header {number}",
             file_offset=file_offset,
-            length=HEADER_SIZE,
-            signature=HEADER_SIGNATURE,
+            length=layout.HEADER_SIZE,
+            signature=layout.HEADER_SIGNATURE,
         )
-        for number, file_offset in enumerate(HEADER_OFFSETS, 1)
+        for number, file_offset in enumerate(layout.HEADER_OFFSETS, 1)
     ]
 
 
-def _choose_header(source: Source, findings: Findings) -> tuple[Header, int]:
+def _choose_header(source: Source, findings: Findings) -> tuple[layout.Header, int]:
     """Return the current header and its number (R7 to R10)."""
     copies = _read_headers(source, findings)
     valid, invalid = choose_valid(copies, Rule.HEADER_VALID, findings)
     if not valid:
         problem = f"none is valid; {invalid[0]}; {invalid[1]}"
-        findings.error(Finding(Rule.NO_HEADER, "headers", problem), CorruptImageError)
+        findings.error(CorruptImageError, Rule.NO_HEADER, "headers", problem)
         return NO_HEADER, 1
-    headers = [Header.unpack(copy.raw) for copy in valid]
+    headers = [layout.Header.unpack(copy.raw) for copy in valid]
     if len({header.sequence_number for header in headers}) < len(headers):
         _check_identical(valid[0].raw, valid[1].raw, findings)
     # max() keeps the first of equals, and equal sequence numbers mean equal headers here.
@@ -140,12 +131,12 @@ def _choose_header(source: Source, findings: Findings) -> tuple[Header, int]:
 
 def _check_identical(first: bytes, second: bytes, findings: Findings) -> None:
     if first != second:
-        number = Header.unpack(first).sequence_number
-        finding = Finding(
+        number = layout.Header.unpack(first).sequence_number
+        findings.error(
+            CorruptImageError,
             Rule.HEADERS_DIFFER,
             "headers",
             "both are valid and have the same sequence number, but they differ,"
             " so that none is the current one",
             found=f"sequence number {number} twice",
         )
-        findings.error(finding, CorruptImageError)

@@ -53,7 +53,6 @@ class VhdxImage(Closable):
 
     @property
     def virtual_disk_size(self) -> int:
-        """Bytes of the virtual disk."""
         return self.geometry.virtual_disk_size
 
     def find_change(self) -> Finding | None:
@@ -61,7 +60,6 @@ class VhdxImage(Closable):
         return find_change(self.state, read_state(self.source, lenient=self.salvaging))
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         self.source.close()
 
 

@@ -116,7 +116,6 @@ class Structure:
 
     @classmethod
     def unpack(cls, data: bytes, offset: int = 0) -> Self:
-        """Unpack the structure that begins at `offset` of `data`."""
         fields = cls.LAYOUT.unpack_from(data, offset)
         return cls(*(_guid_or_plain(field) for field in fields))
 
@@ -141,7 +140,6 @@ class FileTypeIdentifier:
 
     @classmethod
     def unpack(cls, data: bytes) -> FileTypeIdentifier:
-        """Unpack the first 520 bytes of the file."""
         signature, creator = cls.LAYOUT.unpack_from(data)
         text = creator.decode("utf-16-le", errors="replace").partition("\0")[0]
         return cls(signature, "".join(filter(str.isprintable, text)))

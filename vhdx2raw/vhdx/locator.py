@@ -9,13 +9,7 @@ from uuid import UUID
 from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
 from vhdx2raw.findings import Finding, Findings, quote
 from vhdx2raw.rules import Rule
-from vhdx2raw.vhdx.layout import (
-    MAX_LOCATOR_ENTRIES,
-    VHDX_PARENT_LOCATOR,
-    ZERO_GUID,
-    ParentLocatorEntry,
-    ParentLocatorHeader,
-)
+from vhdx2raw.vhdx import layout
 
 NAME = "metadata item Parent Locator"
 PATH_KEYS = ("relative_path", "volume_path", "absolute_win32_path")
@@ -52,11 +46,11 @@ def parse_parent_locator(item: bytes, findings: Findings) -> ParentLocator:
         UnsupportedImageError: The locator is of another type than VHDX.
         CorruptImageError: It breaks its bounds, or does not say which parent it needs.
     """
-    size = ParentLocatorHeader.LAYOUT.size
+    size = layout.ParentLocatorHeader.LAYOUT.size
     if len(item) < size:
         problem = f"is shorter than the {size} bytes of its head"
         raise _corrupt(Rule.LOCATOR_PLACE, problem, f"{len(item)} bytes")
-    header = ParentLocatorHeader.unpack(item)
+    header = layout.ParentLocatorHeader.unpack(item)
     entries = _parse_entries(item, header, findings)
     linkage = entries.get("parent_linkage")
     if linkage is None:
@@ -65,7 +59,7 @@ def parse_parent_locator(item: bytes, findings: Findings) -> ParentLocator:
     if "parent_linkage2" in entries:
         second = _parse_guid("parent_linkage2", entries["parent_linkage2"], findings)
         # Windows writes zeros here, except while a merge is under way (R101).
-        linkages += [second] if second != ZERO_GUID else []
+        linkages += [second] if second != layout.ZERO_GUID else []
     return ParentLocator(entries, tuple(linkages), header.reserved)
 
 
@@ -76,21 +70,23 @@ def _corrupt(
     return CorruptImageError(Finding(rule, NAME, problem, found=found, spec=spec))
 
 
-def _parse_entries(item: bytes, header: ParentLocatorHeader, findings: Findings) -> dict[str, str]:
-    if header.locator_type != VHDX_PARENT_LOCATOR:
+def _parse_entries(
+    item: bytes, header: layout.ParentLocatorHeader, findings: Findings
+) -> dict[str, str]:
+    if header.locator_type != layout.VHDX_PARENT_LOCATOR:
         problem, found = "is of an unknown type", str(header.locator_type)
         raise UnsupportedImageError(Finding(Rule.LOCATOR_TYPE, NAME, problem, found=found))
     count = header.key_value_count
-    if not 1 <= count <= MAX_LOCATOR_ENTRIES:
-        problem = f"does not have 1 to {MAX_LOCATOR_ENTRIES} entries"
+    if not 1 <= count <= layout.MAX_LOCATOR_ENTRIES:
+        problem = f"does not have 1 to {layout.MAX_LOCATOR_ENTRIES} entries"
         raise _corrupt(Rule.LOCATOR_PLACE, problem, str(count))
-    start = ParentLocatorHeader.LAYOUT.size
-    end = start + count * ParentLocatorEntry.LAYOUT.size
+    start = layout.ParentLocatorHeader.LAYOUT.size
+    end = start + count * layout.ParentLocatorEntry.LAYOUT.size
     if end > len(item):
         raise _corrupt(Rule.LOCATOR_PLACE, "is too short for its entries", f"{count} entries")
     entries: dict[str, str] = {}
-    for place in range(start, end, ParentLocatorEntry.LAYOUT.size):
-        entry = ParentLocatorEntry.unpack(item, place)
+    for place in range(start, end, layout.ParentLocatorEntry.LAYOUT.size):
+        entry = layout.ParentLocatorEntry.unpack(item, place)
         key = _parse_key(_slice(item, entry.key_offset, entry.key_length), findings)
         raw = _slice(item, entry.value_offset, entry.value_length)
         # Windows file names may hold unpaired surrogates.
@@ -120,7 +116,7 @@ def _parse_key(raw: bytes, findings: Findings) -> str:
 def _without_nul(kind: str, text: str, findings: Findings) -> str:
     if text.endswith("\0"):
         problem = f"a {kind} ends with NUL characters, which are ignored"
-        findings.warn(Finding(Rule.LOCATOR_TEXT, NAME, problem))
+        findings.warn(Rule.LOCATOR_TEXT, NAME, problem)
     return text.rstrip("\0")
 
 
@@ -130,5 +126,5 @@ def _parse_guid(key: str, text: str, findings: Findings) -> UUID:
         raise _corrupt(Rule.LINKAGE_TEXT, f"{key} is no GUID", ascii(text))
     if not text.startswith("{"):
         problem = f"{key} is a GUID without braces"
-        findings.warn(Finding(Rule.LINKAGE_TEXT, NAME, problem, found=text))
+        findings.warn(Rule.LINKAGE_TEXT, NAME, problem, found=text)
     return UUID(match.group(1))

@@ -21,11 +21,7 @@ from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
 from vhdx2raw.vhdx.header import HeaderSection
-from vhdx2raw.vhdx.layout import (
-    HEADER_SECTION_SIZE,
-    MAX_LOG_LENGTH,
-    STRUCTURE_ALIGNMENT,
-)
+from vhdx2raw.vhdx.layout import HEADER_SECTION_SIZE, MAX_LOG_LENGTH, STRUCTURE_ALIGNMENT
 from vhdx2raw.vhdx.log_entry import LogEntry, LogReader
 from vhdx2raw.vhdx.overlay import OverlaySource, Updates
 
@@ -85,7 +81,7 @@ def replay_log(
         )
     if policy is LogPolicy.IGNORE:
         problem = "holds updates, which were ignored: this is the state before them"
-        findings.warn(Finding(Rule.LOG_UPDATES, "log", problem, file_offset=place))
+        findings.warn(Rule.LOG_UPDATES, "log", problem, file_offset=place)
         return source, LogReport(LogState.IGNORED)
     where = section.header_offset
     try:
@@ -100,8 +96,13 @@ def replay_log(
         if not findings.lenient:
             raise
         problem = f"cannot be read: {error.strerror}"
-        finding = Finding(Rule.NO_SEQUENCE, "log", problem, file_offset=section.header.log_offset)
-        findings.error(finding, CorruptImageError)
+        findings.error(
+            CorruptImageError,
+            Rule.NO_SEQUENCE,
+            "log",
+            problem,
+            file_offset=section.header.log_offset,
+        )
     return source, LogReport(LogState.IGNORED)
 
 
@@ -111,14 +112,14 @@ def _replay(
     """Lay what a sequence of entries does over the file (R32 to R37)."""
     head = sequence[-1]
     if source.size < head.flushed_file_offset:
-        finding = Finding(
+        findings.error(
+            TruncatedImageError,
             Rule.FLUSHED_FILE_OFFSET,
             "file",
             "is shorter than it was when its log was written",
             found=f"{source.size} bytes",
             expected=f"at least {head.flushed_file_offset}",
         )
-        findings.error(finding, TruncatedImageError)
     updates = Updates()
     reader = LogReader(source, section.header)
     for entry in sequence:
@@ -127,7 +128,7 @@ def _replay(
         f"was replayed in memory (entries: {len(sequence)});"
         " the file was not closed cleanly, or is in use"
     )
-    findings.warn(Finding(Rule.LOG_REPLAYED, "log", problem, file_offset=section.header.log_offset))
+    findings.warn(Rule.LOG_REPLAYED, "log", problem, file_offset=section.header.log_offset)
     size = max(source.size, head.last_file_offset, updates.end)
     if source.size < head.flushed_file_offset:
         size = source.size  # what is behind the end was more than zeros once

@@ -15,20 +15,8 @@ from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
 from vhdx2raw.units import MIB, ceil_div
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.crc import crc32c
-from vhdx2raw.vhdx.layout import (
-    DATA_DESCRIPTOR_SIGNATURE,
-    DATA_SECTOR_SIGNATURE,
-    LOG_DESCRIPTOR,
-    LOG_ENTRY_SIGNATURE,
-    LOG_SECTOR_SIZE,
-    MAX_LOG_DESCRIPTORS,
-    REGION_TABLE_OFFSETS,
-    TRAILING_SIZE,
-    ZERO_DESCRIPTOR_SIGNATURE,
-    Header,
-    LogEntryHeader,
-)
 from vhdx2raw.vhdx.overlay import Updates
 
 MAX_TARGET = 1 << 63
@@ -62,14 +50,13 @@ class LogEntry(NamedTuple):
 class LogReader:
     """Reads the ring of one file."""
 
-    def __init__(self, source: Source, header: Header) -> None:
-        """Look at the log that `header` names, whose place was checked."""
+    def __init__(self, source: Source, header: layout.Header) -> None:
         self._source = source
         self._offset = header.log_offset
         self._length = header.log_length
         self._guid = header.log_guid
         self._checksum_bytes_left = CHECKSUM_ROUNDS * header.log_length
-        self._descriptors_left = MAX_LOG_DESCRIPTORS
+        self._descriptors_left = layout.MAX_LOG_DESCRIPTORS
 
     def iter_entries(self) -> Iterator[LogEntry]:
         """Yield every valid entry in the ring, by position.
@@ -79,10 +66,10 @@ class LogReader:
         """
         for start in range(0, self._length, MIB):
             raw = self._source.pread(self._offset + start, MIB)
-            for place in range(0, len(raw), LOG_SECTOR_SIZE):
-                if not raw.startswith(LOG_ENTRY_SIGNATURE, place):
+            for place in range(0, len(raw), layout.LOG_SECTOR_SIZE):
+                if not raw.startswith(layout.LOG_ENTRY_SIGNATURE, place):
                     continue
-                header = LogEntryHeader.unpack(raw, place)
+                header = layout.LogEntryHeader.unpack(raw, place)
                 if self._is_plausible(header) and self._is_sound(start + place, header):
                     yield LogEntry(
                         start + place,
@@ -100,14 +87,18 @@ class LogReader:
         data_place = self._place(entry.position + descriptors_end)
         for index, descriptor in enumerate(self._iter_descriptors(entry.position, entry)):
             signature, _, length_or_leading, file_offset, _ = descriptor
-            if signature == ZERO_DESCRIPTOR_SIGNATURE:
+            if signature == layout.ZERO_DESCRIPTOR_SIGNATURE:
                 updates.add_zeros(file_offset, int.from_bytes(length_or_leading, "little"))
             else:
-                place = entry.position + LogEntryHeader.LAYOUT.size + index * LOG_DESCRIPTOR.size
+                place = (
+                    entry.position
+                    + layout.LogEntryHeader.LAYOUT.size
+                    + index * layout.LOG_DESCRIPTOR.size
+                )
                 updates.add_sector(file_offset, data_place, self._place(place))
-                data_place = self._place(data_place - self._offset + LOG_SECTOR_SIZE)
+                data_place = self._place(data_place - self._offset + layout.LOG_SECTOR_SIZE)
 
-    def _is_plausible(self, header: LogEntryHeader) -> bool:
+    def _is_plausible(self, header: layout.LogEntryHeader) -> bool:
         """Tell whether the fields of a header can be those of an entry (R19, R21).
 
         The two file offsets are not looked at: they should be multiples of 1 MiB, but to drop an
@@ -115,46 +106,46 @@ class LogReader:
         """
         return (
             header.entry_length > 0
-            and header.entry_length % LOG_SECTOR_SIZE == 0
+            and header.entry_length % layout.LOG_SECTOR_SIZE == 0
             and header.entry_length <= self._length
-            and header.tail % LOG_SECTOR_SIZE == 0
+            and header.tail % layout.LOG_SECTOR_SIZE == 0
             and header.tail < self._length
             and header.sequence_number > 0
             and header.log_guid == self._guid
             and self._descriptors_size(header.descriptor_count) <= header.entry_length
         )
 
-    def _is_sound(self, position: int, header: LogEntryHeader) -> bool:
+    def _is_sound(self, position: int, header: layout.LogEntryHeader) -> bool:
         """Tell whether descriptors, data sectors and checksum are right (R20 to R24)."""
         data_count = self._count_data_descriptors(position, header)
         if data_count is None:
             return False
         data_start = self._descriptors_size(header.descriptor_count)
-        if data_start + data_count * LOG_SECTOR_SIZE > header.entry_length:
+        if data_start + data_count * layout.LOG_SECTOR_SIZE > header.entry_length:
             return False
         return self._data_sectors_belong(
             position + data_start, data_count, header.sequence_number
         ) and self._checksum_is_right(position, header)
 
-    def _count_data_descriptors(self, position: int, header: LogEntryHeader) -> int | None:
+    def _count_data_descriptors(self, position: int, header: layout.LogEntryHeader) -> int | None:
         """Count the data descriptors; None if any descriptor is invalid (R22, R24)."""
         self._descriptors_left -= header.descriptor_count
         if self._descriptors_left < 0:
-            raise self._too_much(f"more than {MAX_LOG_DESCRIPTORS} updates")
+            raise self._too_much(f"more than {layout.MAX_LOG_DESCRIPTORS} updates")
         data_count = 0
         for descriptor in self._iter_descriptors(position, header):
             signature, _, length_or_leading, file_offset, sequence_number = descriptor
-            if signature == DATA_DESCRIPTOR_SIGNATURE:
-                length = LOG_SECTOR_SIZE
+            if signature == layout.DATA_DESCRIPTOR_SIGNATURE:
+                length = layout.LOG_SECTOR_SIZE
                 data_count += 1
-            elif signature == ZERO_DESCRIPTOR_SIGNATURE:
+            elif signature == layout.ZERO_DESCRIPTOR_SIGNATURE:
                 length = int.from_bytes(length_or_leading, "little")
             else:
                 return None
             if (
                 sequence_number != header.sequence_number
-                or file_offset % LOG_SECTOR_SIZE
-                or length % LOG_SECTOR_SIZE
+                or file_offset % layout.LOG_SECTOR_SIZE
+                or length % layout.LOG_SECTOR_SIZE
                 or not self._is_target(file_offset, length)
             ):
                 return None
@@ -164,21 +155,21 @@ class LogReader:
         """Tell whether a log may update a range: not the headers, and not itself (R24)."""
         end = file_offset + length
         in_log = length and file_offset < self._offset + self._length and end > self._offset
-        return file_offset >= REGION_TABLE_OFFSETS[0] and end < MAX_TARGET and not in_log
+        return file_offset >= layout.REGION_TABLE_OFFSETS[0] and end < MAX_TARGET and not in_log
 
     def _data_sectors_belong(self, position: int, count: int, sequence_number: int) -> bool:
         """Tell whether every data sector was written with this entry (R23)."""
         high, low = divmod(sequence_number, 1 << 32)
-        start = DATA_SECTOR_SIGNATURE + high.to_bytes(4, "little")
-        end = low.to_bytes(TRAILING_SIZE, "little")
-        for raw in self._iter_ring(position, count * LOG_SECTOR_SIZE):
-            for place in range(0, len(raw), LOG_SECTOR_SIZE):
-                sector_end = place + LOG_SECTOR_SIZE
+        start = layout.DATA_SECTOR_SIGNATURE + high.to_bytes(4, "little")
+        end = low.to_bytes(layout.TRAILING_SIZE, "little")
+        for raw in self._iter_ring(position, count * layout.LOG_SECTOR_SIZE):
+            for place in range(0, len(raw), layout.LOG_SECTOR_SIZE):
+                sector_end = place + layout.LOG_SECTOR_SIZE
                 if not (raw.startswith(start, place) and raw.endswith(end, place, sector_end)):
                     return False
         return True
 
-    def _checksum_is_right(self, position: int, header: LogEntryHeader) -> bool:
+    def _checksum_is_right(self, position: int, header: layout.LogEntryHeader) -> bool:
         """Tell whether the CRC-32C over the whole entry, in ring order, is right (R20)."""
         self._checksum_bytes_left -= header.entry_length
         if self._checksum_bytes_left < 0:
@@ -190,14 +181,16 @@ class LogReader:
         return computed == header.checksum
 
     def _iter_descriptors(
-        self, position: int, entry: LogEntry | LogEntryHeader
+        self, position: int, entry: LogEntry | layout.LogEntryHeader
     ) -> Iterator[tuple[bytes, bytes, bytes, int, int]]:
         """Yield the descriptors of an entry, which follow its header without a gap (R26)."""
-        size = LogEntryHeader.LAYOUT.size + entry.descriptor_count * LOG_DESCRIPTOR.size
-        skip = LogEntryHeader.LAYOUT.size // LOG_DESCRIPTOR.size
+        size = (
+            layout.LogEntryHeader.LAYOUT.size + entry.descriptor_count * layout.LOG_DESCRIPTOR.size
+        )
+        skip = layout.LogEntryHeader.LAYOUT.size // layout.LOG_DESCRIPTOR.size
         # A header is as long as two descriptors, so pieces of the ring hold whole ones.
         for raw in self._iter_ring(position, size):
-            yield from islice(LOG_DESCRIPTOR.iter_unpack(raw), skip, None)
+            yield from islice(layout.LOG_DESCRIPTOR.iter_unpack(raw), skip, None)
             skip = 0
 
     def _iter_ring(self, position: int, length: int) -> Iterator[bytes]:
@@ -216,8 +209,8 @@ class LogReader:
     @staticmethod
     def _descriptors_size(count: int) -> int:
         """Return the bytes of header and descriptors, padded to whole sectors (2.3.1)."""
-        size = LogEntryHeader.LAYOUT.size + count * LOG_DESCRIPTOR.size
-        return ceil_div(size, LOG_SECTOR_SIZE) * LOG_SECTOR_SIZE
+        size = layout.LogEntryHeader.LAYOUT.size + count * layout.LOG_DESCRIPTOR.size
+        return ceil_div(size, layout.LOG_SECTOR_SIZE) * layout.LOG_SECTOR_SIZE
 
     def _too_much(self, found: str) -> CorruptImageError:
         problem = "would take too long to make sense of"

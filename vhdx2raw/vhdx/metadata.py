@@ -10,19 +10,7 @@ from vhdx2raw.errors import CorruptImageError, ImageError
 from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
-from vhdx2raw.vhdx.layout import (
-    FILE_PARAMETERS,
-    LOGICAL_SECTOR_SIZE,
-    MAX_BLOCK_SIZE,
-    MAX_VIRTUAL_DISK_SIZE,
-    MIN_BLOCK_SIZE,
-    PARENT_LOCATOR,
-    PHYSICAL_SECTOR_SIZE,
-    SECTOR_SIZES,
-    VIRTUAL_DISK_ID,
-    VIRTUAL_DISK_SIZE,
-    FileParameters,
-)
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.locator import ParentLocator, parse_parent_locator
 from vhdx2raw.vhdx.metadata_table import MetadataItems
 from vhdx2raw.vhdx.region import Region
@@ -76,7 +64,7 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
     parameters = _attempt(lambda: _read_file_parameters(items, findings), findings)
     logical_sector_size = _attempt(lambda: _read_logical_sector_size(items), findings)
     # A lenient reader assumes what nearly every disk has.
-    logical_sector_size = logical_sector_size or SECTOR_SIZES[0]
+    logical_sector_size = logical_sector_size or layout.SECTOR_SIZES[0]
     virtual_disk_size = _attempt(
         lambda: _read_virtual_disk_size(items, logical_sector_size, findings), findings
     )
@@ -84,12 +72,12 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
         reasons = "; ".join(map(str, findings.of(Severity.ERROR)[-2:]))
         problem = f"nothing can stand in for the sizes of the disk and of its blocks: {reasons}"
         raise CorruptImageError(Finding(Rule.NEEDED_ITEM, "metadata", problem))
-    has_parent = bool(parameters.flags & FileParameters.HAS_PARENT)
-    virtual_disk_id = items.read_optional(VIRTUAL_DISK_ID)
+    has_parent = bool(parameters.flags & layout.FileParameters.HAS_PARENT)
+    virtual_disk_id = items.read_optional(layout.VIRTUAL_DISK_ID)
     locator, locator_error = _read_parent_locator(items, findings, has_parent=has_parent)
     return Metadata(
         block_size=parameters.block_size,
-        leave_block_allocated=bool(parameters.flags & FileParameters.LEAVE_BLOCK_ALLOCATED),
+        leave_block_allocated=bool(parameters.flags & layout.FileParameters.LEAVE_BLOCK_ALLOCATED),
         has_parent=has_parent,
         virtual_disk_size=virtual_disk_size,
         virtual_disk_id=UUID(bytes_le=virtual_disk_id) if virtual_disk_id else None,
@@ -112,57 +100,63 @@ def _attempt(read: Callable[[], _Value], findings: Findings) -> _Value | None:
 
 
 def _read_logical_sector_size(items: MetadataItems) -> int:
-    size = items.read_integer(LOGICAL_SECTOR_SIZE)
-    if size not in SECTOR_SIZES:
+    size = items.read_integer(layout.LOGICAL_SECTOR_SIZE)
+    if size not in layout.SECTOR_SIZES:
         problem = "is neither 512 nor 4096 bytes"
         raise CorruptImageError(
-            items.finding(Rule.LOGICAL_SECTOR_SIZE, LOGICAL_SECTOR_SIZE, problem, str(size))
+            items.finding(Rule.LOGICAL_SECTOR_SIZE, layout.LOGICAL_SECTOR_SIZE, problem, str(size))
         )
     return size
 
 
-def _read_file_parameters(items: MetadataItems, findings: Findings) -> FileParameters:
-    parameters = FileParameters.unpack(items.read(FILE_PARAMETERS))
+def _read_file_parameters(items: MetadataItems, findings: Findings) -> layout.FileParameters:
+    parameters = layout.FileParameters.unpack(items.read(layout.FILE_PARAMETERS))
     size, flags = parameters.block_size, parameters.flags
-    if not MIN_BLOCK_SIZE <= size <= MAX_BLOCK_SIZE or size.bit_count() != 1:
+    if not layout.MIN_BLOCK_SIZE <= size <= layout.MAX_BLOCK_SIZE or size.bit_count() != 1:
         problem = "the block size is not a power of two from 1 MiB to 256 MiB"
         raise CorruptImageError(
-            items.finding(Rule.BLOCK_SIZE, FILE_PARAMETERS, problem, f"{size} bytes")
+            items.finding(Rule.BLOCK_SIZE, layout.FILE_PARAMETERS, problem, f"{size} bytes")
         )
-    if flags & FileParameters.RESERVED_FLAGS:
+    if flags & layout.FileParameters.RESERVED_FLAGS:
         rule, problem = Rule.FILE_PARAMETERS_RESERVED, "reserved flags are set"
-        findings.warn(items.finding(rule, FILE_PARAMETERS, problem, f"{flags:#x}"))
+        findings.keep(
+            Severity.WARNING, items.finding(rule, layout.FILE_PARAMETERS, problem, f"{flags:#x}")
+        )
     return parameters
 
 
 def _read_virtual_disk_size(
     items: MetadataItems, logical_sector_size: int, findings: Findings
 ) -> int:
-    size = items.read_integer(VIRTUAL_DISK_SIZE)
+    size = items.read_integer(layout.VIRTUAL_DISK_SIZE)
 
     def finding(problem: str) -> Finding:
-        return items.finding(Rule.VIRTUAL_DISK_SIZE, VIRTUAL_DISK_SIZE, problem, f"{size} bytes")
+        return items.finding(
+            Rule.VIRTUAL_DISK_SIZE, layout.VIRTUAL_DISK_SIZE, problem, f"{size} bytes"
+        )
 
     if size == 0:
         raise CorruptImageError(finding("the disk has no sector at all"))
-    if size > MAX_VIRTUAL_DISK_SIZE:
+    if size > layout.MAX_VIRTUAL_DISK_SIZE:
         raise CorruptImageError(finding("the disk is larger than 64 TiB"))
     if size % logical_sector_size:
         problem = f"is not a multiple of the logical sector size of {logical_sector_size} bytes"
-        findings.error(finding(problem), CorruptImageError)
+        findings.refuse(finding(problem), CorruptImageError)
     return size
 
 
 def _read_physical_sector_size(
     items: MetadataItems, logical_sector_size: int, findings: Findings
 ) -> int:
-    raw = items.read_optional(PHYSICAL_SECTOR_SIZE)
+    raw = items.read_optional(layout.PHYSICAL_SECTOR_SIZE)
     if raw is None:
         return logical_sector_size
     size = int.from_bytes(raw, "little")
-    if size not in SECTOR_SIZES:
+    if size not in layout.SECTOR_SIZES:
         rule, problem = Rule.PHYSICAL_SECTOR_SIZE, "is neither 512 nor 4096 bytes"
-        findings.warn(items.finding(rule, PHYSICAL_SECTOR_SIZE, problem, str(size)))
+        findings.keep(
+            Severity.WARNING, items.finding(rule, layout.PHYSICAL_SECTOR_SIZE, problem, str(size))
+        )
     return size
 
 
@@ -171,16 +165,18 @@ def _read_parent_locator(
 ) -> tuple[ParentLocator | None, ImageError | None]:
     """Read what a differencing disk has, and no other disk (R94); or say why it cannot be read."""
     if not has_parent:
-        if PARENT_LOCATOR in items:
+        if layout.PARENT_LOCATOR in items:
             problem = "the disk is not differencing; its parent locator is ignored"
-            findings.warn(items.finding(Rule.PARENT_LOCATOR, PARENT_LOCATOR, problem))
+            findings.keep(
+                Severity.WARNING, items.finding(Rule.PARENT_LOCATOR, layout.PARENT_LOCATOR, problem)
+            )
         return None, None
-    if PARENT_LOCATOR not in items:
+    if layout.PARENT_LOCATOR not in items:
         problem = "a differencing disk needs one"
-        finding = items.finding(Rule.PARENT_LOCATOR, PARENT_LOCATOR, problem, "none")
-        findings.error(finding, CorruptImageError)
+        finding = items.finding(Rule.PARENT_LOCATOR, layout.PARENT_LOCATOR, problem, "none")
+        findings.refuse(finding, CorruptImageError)
         return None, None
-    raw = _attempt(lambda: items.read(PARENT_LOCATOR), findings)
+    raw = _attempt(lambda: items.read(layout.PARENT_LOCATOR), findings)
     if raw is None:
         return None, None
     try:

@@ -10,27 +10,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError, UnsupportedImageError
-from vhdx2raw.findings import Finding, Findings
+from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
-from vhdx2raw.vhdx.layout import (
-    FILE_PARAMETERS,
-    INCOMPLETE_FILE,
-    LOGICAL_SECTOR_SIZE,
-    MAX_METADATA_ITEM_LENGTH,
-    MAX_TABLE_ENTRIES,
-    METADATA_SIGNATURE,
-    METADATA_TABLE_SIZE,
-    PARENT_LOCATOR,
-    PHYSICAL_SECTOR_SIZE,
-    VIRTUAL_DISK_ID,
-    VIRTUAL_DISK_SIZE,
-    MetadataTableEntry,
-    MetadataTableHeader,
-)
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.region import Region
 
-IS_REQUIRED, IS_VIRTUAL_DISK = MetadataTableEntry.IS_REQUIRED, MetadataTableEntry.IS_VIRTUAL_DISK
+IS_REQUIRED, IS_VIRTUAL_DISK = (
+    layout.MetadataTableEntry.IS_REQUIRED,
+    layout.MetadataTableEntry.IS_VIRTUAL_DISK,
+)
 
 
 class KnownItem(NamedTuple):
@@ -50,14 +39,14 @@ class KnownItem(NamedTuple):
 
 
 KNOWN_ITEMS = {
-    FILE_PARAMETERS: KnownItem("File Parameters", "2.6.2.1", 8, IS_REQUIRED),
-    VIRTUAL_DISK_SIZE: KnownItem("Virtual Disk Size", "2.6.2.2", 8),
-    VIRTUAL_DISK_ID: KnownItem("Virtual Disk ID", "2.6.2.3", 16),
-    LOGICAL_SECTOR_SIZE: KnownItem("Logical Sector Size", "2.6.2.4", 4),
-    PHYSICAL_SECTOR_SIZE: KnownItem("Physical Sector Size", "2.6.2.5", 4),
-    PARENT_LOCATOR: KnownItem("Parent Locator", "2.6.2.6", None, IS_REQUIRED),
+    layout.FILE_PARAMETERS: KnownItem("File Parameters", "2.6.2.1", 8, IS_REQUIRED),
+    layout.VIRTUAL_DISK_SIZE: KnownItem("Virtual Disk Size", "2.6.2.2", 8),
+    layout.VIRTUAL_DISK_ID: KnownItem("Virtual Disk ID", "2.6.2.3", 16),
+    layout.LOGICAL_SECTOR_SIZE: KnownItem("Logical Sector Size", "2.6.2.4", 4),
+    layout.PHYSICAL_SECTOR_SIZE: KnownItem("Physical Sector Size", "2.6.2.5", 4),
+    layout.PARENT_LOCATOR: KnownItem("Parent Locator", "2.6.2.6", None, IS_REQUIRED),
 }
-NO_ENTRY = MetadataTableEntry.unpack(bytes(MetadataTableEntry.LAYOUT.size))
+NO_ENTRY = layout.MetadataTableEntry.unpack(bytes(layout.MetadataTableEntry.LAYOUT.size))
 
 
 def item_name(item: UUID, *, is_user: bool = False) -> str:
@@ -70,31 +59,33 @@ class MetadataItems:
     """The system items of a metadata table, found by GUID and read on demand."""
 
     def __init__(self, source: Source, region: Region, findings: Findings) -> None:
-        """Read and check the table in `region`."""
         self._source = source
         self._region = region
         self._findings = findings
         self._entries = self._read_table()
 
-    def _read_table(self) -> dict[UUID, MetadataTableEntry]:
+    def _read_table(self) -> dict[UUID, layout.MetadataTableEntry]:
         """Read and check the table (R54, R57 to R60); return the system items by their GUID."""
         offset = self._region.file_offset
-        if offset + METADATA_TABLE_SIZE > self._source.size:
+        if offset + layout.METADATA_TABLE_SIZE > self._source.size:
             problem = "lies beyond the end of the file"
             raise TruncatedImageError(
                 Finding(
                     Rule.REGION_END, "metadata table", problem, file_offset=offset, spec="2.6.1"
                 )
             )
-        raw = self._source.pread(offset, METADATA_TABLE_SIZE)
-        header = MetadataTableHeader.unpack(raw)
+        raw = self._source.pread(offset, layout.METADATA_TABLE_SIZE)
+        header = layout.MetadataTableHeader.unpack(raw)
         self._check_header(header)
-        entries: dict[tuple[UUID, bool], MetadataTableEntry] = {}
-        for index in range(min(header.entry_count, MAX_TABLE_ENTRIES)):
-            place = MetadataTableHeader.LAYOUT.size + index * MetadataTableEntry.LAYOUT.size
-            entry = MetadataTableEntry.unpack(raw, place)
+        entries: dict[tuple[UUID, bool], layout.MetadataTableEntry] = {}
+        for index in range(min(header.entry_count, layout.MAX_TABLE_ENTRIES)):
+            place = (
+                layout.MetadataTableHeader.LAYOUT.size
+                + index * layout.MetadataTableEntry.LAYOUT.size
+            )
+            entry = layout.MetadataTableEntry.unpack(raw, place)
             where = offset + place
-            if header.entry_count > MAX_TABLE_ENTRIES and entry == NO_ENTRY:
+            if header.entry_count > layout.MAX_TABLE_ENTRIES and entry == NO_ENTRY:
                 continue  # the count is wrong, and after the last entry there is nothing
             self._check_entry(entry, where)
             key = (entry.item_id, entry.is_user)
@@ -103,65 +94,66 @@ class MetadataItems:
                     Rule.ITEM_TWICE, _name(entry), "is listed twice", file_offset=where
                 )
                 if _is_known(entry):
-                    self._findings.error(finding, CorruptImageError)
+                    self._findings.refuse(finding, CorruptImageError)
                 else:
-                    self._findings.warn(finding)
+                    self._findings.keep(Severity.WARNING, finding)
             entries.setdefault(key, entry)
         self._check_disjoint(list(entries.values()))
         return {item: entry for (item, is_user), entry in entries.items() if not is_user}
 
-    def _check_header(self, header: MetadataTableHeader) -> None:
+    def _check_header(self, header: layout.MetadataTableHeader) -> None:
         problems = []
-        if header.signature != METADATA_SIGNATURE:
-            problems.append(f"the signature {METADATA_SIGNATURE.decode()} is missing")
-        if header.entry_count > MAX_TABLE_ENTRIES:
+        if header.signature != layout.METADATA_SIGNATURE:
+            problems.append(f"the signature {layout.METADATA_SIGNATURE.decode()} is missing")
+        if header.entry_count > layout.MAX_TABLE_ENTRIES:
             count = header.entry_count
-            problems.append(f"it claims {count} entries, at most {MAX_TABLE_ENTRIES} fit")
+            problems.append(f"it claims {count} entries, at most {layout.MAX_TABLE_ENTRIES} fit")
         where = self._region.file_offset
         for problem in problems:
-            finding = Finding(Rule.METADATA_TABLE, "metadata table", problem, file_offset=where)
-            self._findings.error(finding, CorruptImageError)
+            self._findings.error(
+                CorruptImageError, Rule.METADATA_TABLE, "metadata table", problem, file_offset=where
+            )
         if header.reserved or any(header.reserved2):
             problem = "reserved fields are not zero"
-            finding = Finding(Rule.METADATA_TABLE, "metadata table", problem, file_offset=where)
-            self._findings.warn(finding)
+            self._findings.warn(Rule.METADATA_TABLE, "metadata table", problem, file_offset=where)
 
-    def _check_entry(self, entry: MetadataTableEntry, where: int) -> None:
+    def _check_entry(self, entry: layout.MetadataTableEntry, where: int) -> None:
         name = _name(entry)
-        if entry.item_id == INCOMPLETE_FILE and not entry.is_user:
+        if entry.item_id == layout.INCOMPLETE_FILE and not entry.is_user:
             problem = "marks a file whose creation was never finished"
-            finding = Finding(Rule.REQUIRED_ITEM, name, problem, file_offset=where, spec="")
-            self._findings.error(finding, CorruptImageError)
+            self._findings.error(
+                CorruptImageError, Rule.REQUIRED_ITEM, name, problem, file_offset=where, spec=""
+            )
         elif entry.is_required and not _is_known(entry):
             problem = "the file requires this item, which this program does not know"
-            finding = Finding(Rule.REQUIRED_ITEM, name, problem, file_offset=where)
-            self._findings.error(finding, UnsupportedImageError)
-        if entry.flags & MetadataTableEntry.RESERVED_FLAGS or entry.reserved2:
+            self._findings.error(
+                UnsupportedImageError, Rule.REQUIRED_ITEM, name, problem, file_offset=where
+            )
+        if entry.flags & layout.MetadataTableEntry.RESERVED_FLAGS or entry.reserved2:
             problem = "reserved bits or fields are not zero"
-            self._findings.warn(Finding(Rule.ITEM_FLAGS, name, problem, file_offset=where))
+            self._findings.warn(Rule.ITEM_FLAGS, name, problem, file_offset=where)
         problem = self._range_problem(entry)
         if problem and not _is_known(entry):
             problem = f"{problem}; ignored"
-            self._findings.warn(Finding(Rule.ITEM_PLACE, name, problem, file_offset=where))
+            self._findings.warn(Rule.ITEM_PLACE, name, problem, file_offset=where)
 
-    def _check_disjoint(self, entries: list[MetadataTableEntry]) -> None:
+    def _check_disjoint(self, entries: list[layout.MetadataTableEntry]) -> None:
         """Warn of items that share bytes: each still has a certain value (R57)."""
         stored = sorted((entry.offset, entry.length) for entry in entries if entry.length)
         for (offset, length), (next_offset, _) in pairwise(stored):
             if offset + length > next_offset:
-                finding = Finding(
+                self._findings.warn(
                     Rule.ITEM_TWICE,
                     "metadata region",
                     "two items share bytes",
                     file_offset=self._region.file_offset + next_offset,
                 )
-                self._findings.warn(finding)
 
-    def _range_problem(self, entry: MetadataTableEntry) -> str:
+    def _range_problem(self, entry: layout.MetadataTableEntry) -> str:
         """Return what is wrong with the place of an item in the region (R55)."""
-        if entry.length > MAX_METADATA_ITEM_LENGTH:
+        if entry.length > layout.MAX_METADATA_ITEM_LENGTH:
             return f"its length of {entry.length} bytes is above 1 MiB"
-        if entry.length and entry.offset < METADATA_TABLE_SIZE:
+        if entry.length and entry.offset < layout.METADATA_TABLE_SIZE:
             return f"its offset {entry.offset:#x} lies inside the metadata table"
         if entry.offset + entry.length > self._region.length:
             return f"its end {entry.offset + entry.length:#x} lies past the metadata region"
@@ -198,7 +190,7 @@ class MetadataItems:
         if entry.length < length:
             raise CorruptImageError(self.finding(Rule.ITEM_LENGTH, item, sizes))
         if entry.length > length:
-            self._findings.warn(self.finding(Rule.ITEM_LENGTH, item, sizes))
+            self._findings.keep(Severity.WARNING, self.finding(Rule.ITEM_LENGTH, item, sizes))
         file_offset = self._region.file_offset + entry.offset
         if file_offset + length > self._source.size:
             problem = "lies beyond the end of the file"
@@ -210,17 +202,16 @@ class MetadataItems:
         try:
             return self.read(item)
         except CorruptImageError as error:
-            self._findings.warn(error.finding)
+            self._findings.keep(Severity.WARNING, error.finding)
         return None
 
     def read_integer(self, item: UUID) -> int:
-        """Read a needed item that is one integer."""
         return int.from_bytes(self.read(item), "little")
 
 
-def _is_known(entry: MetadataTableEntry) -> bool:
+def _is_known(entry: layout.MetadataTableEntry) -> bool:
     return entry.item_id in KNOWN_ITEMS and not entry.is_user
 
 
-def _name(entry: MetadataTableEntry) -> str:
+def _name(entry: layout.MetadataTableEntry) -> str:
     return item_name(entry.item_id, is_user=entry.is_user)

@@ -23,7 +23,6 @@ class Updates:
     """
 
     def __init__(self) -> None:
-        """Begin with no update."""
         # By file offset: the order of the last update of a sector, and the two places in the
         # file from which the sector can be put together.
         self.sectors: dict[int, tuple[int, int, int]] = {}
@@ -39,7 +38,6 @@ class Updates:
         self.end = max(self.end, file_offset + LOG_SECTOR_SIZE)
 
     def add_zeros(self, file_offset: int, length: int) -> None:
-        """Make a range read as zeros."""
         self._order += 1
         if length:
             self.zero_ranges.append((file_offset, file_offset + length, self._order))
@@ -50,7 +48,6 @@ class OverlaySource(Source):
     """A file as it reads after some updates. It may be longer than the file itself."""
 
     def __init__(self, source: Source, updates: Updates, size: int) -> None:
-        """Lay `updates` over `source`; what lies past its end up to `size` reads as zeros."""
         self._source = source
         self.name = source.name
         self.size = size
@@ -71,7 +68,6 @@ class OverlaySource(Source):
 
     @property
     def descriptor(self) -> int:
-        """The open file, for the kernel, which knows nothing of the updates."""
         return self._source.descriptor
 
     def _fill(self, file_offset: int, buffer: memoryview) -> int:
@@ -130,11 +126,9 @@ class OverlaySource(Source):
             yield stored_start, end - stored_start
 
     def status(self) -> tuple[int, int | None]:
-        """Return what the file itself is like now."""
         return self._source.status()
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
         self._source.close()
 
     def _iter_zero_ranges(self, start: int, end: int) -> Iterator[tuple[int, int]]:

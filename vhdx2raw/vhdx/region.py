@@ -14,23 +14,12 @@ from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
 from vhdx2raw.findings import Finding, Findings
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.copies import Copy, choose_valid, read_copy
 from vhdx2raw.vhdx.header import HeaderSection
-from vhdx2raw.vhdx.layout import (
-    BAT_REGION,
-    HEADER_SECTION_SIZE,
-    MAX_TABLE_ENTRIES,
-    METADATA_REGION,
-    REGION_TABLE_OFFSETS,
-    REGION_TABLE_SIGNATURE,
-    REGION_TABLE_SIZE,
-    STRUCTURE_ALIGNMENT,
-    RegionTableEntry,
-    RegionTableHeader,
-)
 
 REQUIRED_FLAG = 1
-KNOWN_REGIONS = {BAT_REGION: "BAT region", METADATA_REGION: "metadata region"}
+KNOWN_REGIONS = {layout.BAT_REGION: "BAT region", layout.METADATA_REGION: "metadata region"}
 
 
 class Region(NamedTuple):
@@ -48,7 +37,6 @@ class Region(NamedTuple):
 
     @property
     def end(self) -> int:
-        """File offset just behind the region."""
         return self.file_offset + self.length
 
 
@@ -67,7 +55,7 @@ class RegionTable(NamedTuple):
     reserved: tuple[Region, ...]
 
 
-NO_BAT = Region(KNOWN_REGIONS[BAT_REGION], 0, 0)
+NO_BAT = Region(KNOWN_REGIONS[layout.BAT_REGION], 0, 0)
 """What a lenient reader goes on with if there is no table: every block is lost."""
 
 
@@ -86,8 +74,9 @@ def read_region_table(source: Source, section: HeaderSection, findings: Findings
     for entry, file_offset in _iter_entries(table):
         if entry.guid in seen:
             problem = f"region {entry.guid} is listed twice"
-            finding = Finding(Rule.REGION_TWICE, table.name, problem, file_offset=file_offset)
-            findings.error(finding, CorruptImageError)
+            findings.error(
+                CorruptImageError, Rule.REGION_TWICE, table.name, problem, file_offset=file_offset
+            )
             continue
         seen.add(entry.guid)
         if entry.guid in KNOWN_REGIONS:
@@ -97,19 +86,19 @@ def read_region_table(source: Source, section: HeaderSection, findings: Findings
     for guid, region_name in KNOWN_REGIONS.items():
         if guid not in known:
             finding = Finding(Rule.NO_REGION, table.name, f"no {region_name} is listed")
-            if guid == METADATA_REGION:
+            if guid == layout.METADATA_REGION:
                 raise CorruptImageError(finding)  # nothing can stand in for it
-            findings.error(finding, CorruptImageError)
-    bat = known.setdefault(BAT_REGION, NO_BAT)
-    if bat.file_offset < HEADER_SECTION_SIZE:
+            findings.refuse(finding, CorruptImageError)
+    bat = known.setdefault(layout.BAT_REGION, NO_BAT)
+    if bat.file_offset < layout.HEADER_SECTION_SIZE:
         bat = NO_BAT  # reported, and what lies in the header section is no table
-    reserved = [Region("header section", 0, HEADER_SECTION_SIZE)]
-    reserved += [region for region in (bat, known[METADATA_REGION]) if region is not NO_BAT]
+    reserved = [Region("header section", 0, layout.HEADER_SECTION_SIZE)]
+    reserved += [region for region in (bat, known[layout.METADATA_REGION]) if region is not NO_BAT]
     reserved += optional
     reserved += _log_region(source, section, findings)
     reserved.sort(key=lambda region: region.file_offset)
     _check_disjoint(reserved, findings)
-    return RegionTable(bat, known[METADATA_REGION], tuple(reserved))
+    return RegionTable(bat, known[layout.METADATA_REGION], tuple(reserved))
 
 
 def _choose_table(source: Source, findings: Findings) -> Copy:
@@ -119,14 +108,14 @@ def _choose_table(source: Source, findings: Findings) -> Copy:
     if not valid:
         problem = f"none is valid; {invalid[0]}; {invalid[1]}"
         finding = Finding(Rule.NO_REGION_TABLE, "region tables", problem)
-        usable = [copy for copy in copies if copy.raw.startswith(REGION_TABLE_SIGNATURE)]
+        usable = [copy for copy in copies if copy.raw.startswith(layout.REGION_TABLE_SIGNATURE)]
         if not usable:
             raise CorruptImageError(finding)
-        findings.error(finding, CorruptImageError)
+        findings.refuse(finding, CorruptImageError)
         return usable[0]
     if len({copy.raw for copy in valid}) > 1:
         problem = "both are valid but they differ; the first one is used"
-        findings.warn(Finding(Rule.REGION_TABLES_DIFFER, "region tables", problem))
+        findings.warn(Rule.REGION_TABLES_DIFFER, "region tables", problem)
     return valid[0]
 
 
@@ -135,70 +124,71 @@ def _read_table(source: Source, number: int, findings: Findings) -> Copy:
         source,
         findings,
         f"region table {number}",
-        file_offset=REGION_TABLE_OFFSETS[number - 1],
-        length=REGION_TABLE_SIZE,
-        signature=REGION_TABLE_SIGNATURE,
+        file_offset=layout.REGION_TABLE_OFFSETS[number - 1],
+        length=layout.REGION_TABLE_SIZE,
+        signature=layout.REGION_TABLE_SIGNATURE,
     )
     if copy.is_valid:
-        count = RegionTableHeader.unpack(copy.raw).entry_count
-        if count > MAX_TABLE_ENTRIES:
-            problem = f"it claims {count} entries, at most {MAX_TABLE_ENTRIES} fit"
+        count = layout.RegionTableHeader.unpack(copy.raw).entry_count
+        if count > layout.MAX_TABLE_ENTRIES:
+            problem = f"it claims {count} entries, at most {layout.MAX_TABLE_ENTRIES} fit"
             return copy._replace(problem=problem)
     return copy
 
 
-def _iter_entries(table: Copy) -> Iterator[tuple[RegionTableEntry, int]]:
+def _iter_entries(table: Copy) -> Iterator[tuple[layout.RegionTableEntry, int]]:
     """Yield each entry of a table and where it lies in the file."""
-    count = RegionTableHeader.unpack(table.raw).entry_count
-    for index in range(min(count, MAX_TABLE_ENTRIES)):
-        place = RegionTableHeader.LAYOUT.size + index * RegionTableEntry.LAYOUT.size
-        yield RegionTableEntry.unpack(table.raw, place), table.file_offset + place
+    count = layout.RegionTableHeader.unpack(table.raw).entry_count
+    for index in range(min(count, layout.MAX_TABLE_ENTRIES)):
+        place = layout.RegionTableHeader.LAYOUT.size + index * layout.RegionTableEntry.LAYOUT.size
+        yield layout.RegionTableEntry.unpack(table.raw, place), table.file_offset + place
 
 
-def _placement_problem(entry: RegionTableEntry) -> str:
+def _placement_problem(entry: layout.RegionTableEntry) -> str:
     """Say what is wrong with the place of a region (R47); nothing if it is right."""
-    if entry.file_offset % STRUCTURE_ALIGNMENT or entry.length % STRUCTURE_ALIGNMENT:
+    if entry.file_offset % layout.STRUCTURE_ALIGNMENT or entry.length % layout.STRUCTURE_ALIGNMENT:
         return "its place is not a multiple of 1 MiB"
-    if entry.file_offset < HEADER_SECTION_SIZE:
+    if entry.file_offset < layout.HEADER_SECTION_SIZE:
         return "it lies inside the header section"
     if entry.length == 0:
         return "its length is zero"
     return ""
 
 
-def _check_known(entry: RegionTableEntry, file_offset: int, findings: Findings) -> Region:
+def _check_known(entry: layout.RegionTableEntry, file_offset: int, findings: Findings) -> Region:
     """Return the region of a known entry. Its Required field is not worth a check (R50)."""
     name = KNOWN_REGIONS[entry.guid]
     problem = _placement_problem(entry)
     if problem:
         found = f"file offset {entry.file_offset:#x}, length {entry.length:#x}"
-        finding = Finding(
-            Rule.REGION_PLACE, f"entry of the {name}", problem, file_offset=file_offset, found=found
+        findings.error(
+            CorruptImageError,
+            Rule.REGION_PLACE,
+            f"entry of the {name}",
+            problem,
+            file_offset=file_offset,
+            found=found,
         )
-        findings.error(finding, CorruptImageError)
     return Region(name, entry.file_offset, entry.length)
 
 
 def _check_unknown(
-    entry: RegionTableEntry, file_offset: int, findings: Findings
+    entry: layout.RegionTableEntry, file_offset: int, findings: Findings
 ) -> Iterator[Region]:
     """Yield the place of an optional region as occupied (R45), or refuse a required one (R48)."""
     name = f"region {entry.guid}"
     if entry.required & REQUIRED_FLAG:
         problem = "the file requires this region, which this program does not know"
-        finding = Finding(Rule.REQUIRED_REGION, name, problem, file_offset=file_offset)
-        findings.error(finding, UnsupportedImageError)
+        findings.error(
+            UnsupportedImageError, Rule.REQUIRED_REGION, name, problem, file_offset=file_offset
+        )
     elif entry.required:
         problem = "reserved bits of the Required field are set"
         found = f"{entry.required:#x}"
-        findings.warn(
-            Finding(Rule.REGION_FLAGS, name, problem, file_offset=file_offset, found=found)
-        )
+        findings.warn(Rule.REGION_FLAGS, name, problem, file_offset=file_offset, found=found)
     problem = _placement_problem(entry)
     if problem:
-        findings.warn(
-            Finding(Rule.REGION_PLACE, name, f"{problem}; ignored", file_offset=file_offset)
-        )
+        findings.warn(Rule.REGION_PLACE, name, f"{problem}; ignored", file_offset=file_offset)
     else:
         yield Region(name, entry.file_offset, entry.length)
 
@@ -212,16 +202,16 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
     log = Region("log", section.header.log_offset, section.header.log_length)
     if not log.length:
         return
-    aligned = not (log.file_offset % STRUCTURE_ALIGNMENT or log.length % STRUCTURE_ALIGNMENT)
-    if aligned and log.file_offset >= HEADER_SECTION_SIZE and log.end <= source.size:
+    aligned = not (
+        log.file_offset % layout.STRUCTURE_ALIGNMENT or log.length % layout.STRUCTURE_ALIGNMENT
+    )
+    if aligned and log.file_offset >= layout.HEADER_SECTION_SIZE and log.end <= source.size:
         yield log
     elif not (findings.lenient and section.is_dirty):  # then it is reported already (R15)
         found = f"file offset {log.file_offset:#x}, length {log.length:#x}"
         where = section.header_offset
         problem = "the unused log has an impossible place, which is ignored"
-        findings.warn(
-            Finding(Rule.UNUSED_LOG_PLACE, "log", problem, file_offset=where, found=found)
-        )
+        findings.warn(Rule.UNUSED_LOG_PLACE, "log", problem, file_offset=where, found=found)
 
 
 def _check_disjoint(regions: list[Region], findings: Findings) -> None:
@@ -230,7 +220,11 @@ def _check_disjoint(regions: list[Region], findings: Findings) -> None:
         if first.end > second.file_offset:
             problem = f"overlaps the {second.name} at file offset {second.file_offset:#x}"
             found = f"it ends at {first.end:#x}"
-            finding = Finding(
-                Rule.REGION_OVERLAP, first.name, problem, file_offset=first.file_offset, found=found
+            findings.error(
+                CorruptImageError,
+                Rule.REGION_OVERLAP,
+                first.name,
+                problem,
+                file_offset=first.file_offset,
+                found=found,
             )
-            findings.error(finding, CorruptImageError)

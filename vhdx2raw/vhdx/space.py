@@ -16,7 +16,6 @@ class SpaceMap:
     """
 
     def __init__(self) -> None:
-        """Begin with everything free."""
         self._pages: dict[int, bytearray] = {}
 
     def claim(self, first_unit: int, unit_count: int) -> bool:

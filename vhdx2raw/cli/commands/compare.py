@@ -53,8 +53,7 @@ def run(
     ],
     *,
     raw: Annotated[
-        bool,
-        typer.Option("--raw", help="Take OTHER for a raw image even if it looks like a VHDX."),
+        bool, typer.Option("--raw", help="Take OTHER for a raw image even if it looks like a VHDX.")
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="A difference in size counts, even if it is all zeros.")
@@ -117,7 +116,6 @@ class _Report(NamedTuple):
 
     @property
     def same(self) -> bool:
-        """The answer."""
         return self.result.same_contents and (self.result.same_size or not self.strict)
 
     @property

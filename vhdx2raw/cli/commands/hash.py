@@ -92,13 +92,8 @@ def run(
 
 
 def _hash(
-    path: str,
-    algorithm: str,
-    options: OpenOptions,
-    mode: ProgressMode,
-    verbosity: VerbosityFlags,
+    path: str, algorithm: str, options: OpenOptions, mode: ProgressMode, verbosity: VerbosityFlags
 ) -> dict[str, object]:
-    """Hash one image; return the result as JSON."""
     started = time.monotonic()
     with open_disk(path, options) as disk, show_progress(mode) as show:
         found = digest(disk, algorithm, progress=show)

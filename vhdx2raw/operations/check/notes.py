@@ -6,44 +6,35 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from vhdx2raw.errors import TruncatedImageError
-from vhdx2raw.findings import Finding, Findings
+from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
 from vhdx2raw.units import MIB
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.header import NO_HEADER
 from vhdx2raw.vhdx.image import VhdxImage
-from vhdx2raw.vhdx.layout import (
-    FILE_IDENTIFIER_SIZE,
-    FILE_OFFSET_MASK,
-    HEADER_OFFSETS,
-    HEADER_SECTION_SIZE,
-    MAX_TABLE_ENTRIES,
-    METADATA_TABLE_SIZE,
-    REGION_TABLE_OFFSETS,
-    REGION_TABLE_SIGNATURE,
-    REGION_TABLE_SIZE,
-    ZERO_GUID,
-    Header,
-    MetadataTableEntry,
-    MetadataTableHeader,
-    PayloadBlockState,
-    RegionTableEntry,
-    RegionTableHeader,
-)
 from vhdx2raw.vhdx.locator import NAME as LOCATOR
 from vhdx2raw.vhdx.metadata_table import IS_REQUIRED, IS_VIRTUAL_DISK, KNOWN_ITEMS, item_name
 from vhdx2raw.vhdx.region import KNOWN_REGIONS, REQUIRED_FLAG
 from vhdx2raw.zeros import MAX_BUFFER_SIZE, is_zero
 
 RESERVED_RANGES = (
-    ("file type identifier", FILE_IDENTIFIER_SIZE, HEADER_OFFSETS[0]),
-    ("header 1", HEADER_OFFSETS[0] + Header.LAYOUT.size, HEADER_OFFSETS[1]),
-    ("header 2", HEADER_OFFSETS[1] + Header.LAYOUT.size, REGION_TABLE_OFFSETS[0]),
-    ("header section", REGION_TABLE_OFFSETS[1] + REGION_TABLE_SIZE, HEADER_SECTION_SIZE),
+    ("file type identifier", layout.FILE_IDENTIFIER_SIZE, layout.HEADER_OFFSETS[0]),
+    ("header 1", layout.HEADER_OFFSETS[0] + layout.Header.LAYOUT.size, layout.HEADER_OFFSETS[1]),
+    (
+        "header 2",
+        layout.HEADER_OFFSETS[1] + layout.Header.LAYOUT.size,
+        layout.REGION_TABLE_OFFSETS[0],
+    ),
+    (
+        "header section",
+        layout.REGION_TABLE_OFFSETS[1] + layout.REGION_TABLE_SIZE,
+        layout.HEADER_SECTION_SIZE,
+    ),
 )
 """Parts of the header section that belong to nobody, with what they follow (2.2)."""
 
-RESERVED_OFFSET_STATES = (PayloadBlockState.NOT_PRESENT, PayloadBlockState.ZERO)
+RESERVED_OFFSET_STATES = (layout.PayloadBlockState.NOT_PRESENT, layout.PayloadBlockState.ZERO)
 
 
 def add_notes(source: Source, image: VhdxImage | None, findings: Findings) -> None:
@@ -51,12 +42,12 @@ def add_notes(source: Source, image: VhdxImage | None, findings: Findings) -> No
     for part in _iter_all(source, image):
         with suppress(TruncatedImageError):  # reported by those who need what is missing
             for finding in part:
-                findings.note(finding)
+                findings.keep(Severity.NOTE, finding)
 
 
 def _iter_all(source: Source, image: VhdxImage | None) -> Iterator[Iterable[Finding]]:
     yield _reserved_ranges(source)
-    for number, file_offset in enumerate(REGION_TABLE_OFFSETS, 1):
+    for number, file_offset in enumerate(layout.REGION_TABLE_OFFSETS, 1):
         yield _region_table(source, f"region table {number}", file_offset)
     if source.size % MIB:
         found = f"{source.size} bytes"
@@ -90,9 +81,12 @@ def _reserved_ranges(source: Source) -> Iterator[Finding]:
 
 
 def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Finding]:
-    raw = source.pread(file_offset, REGION_TABLE_SIZE)
-    header = RegionTableHeader.unpack(raw)
-    if header.signature != REGION_TABLE_SIGNATURE or header.entry_count > MAX_TABLE_ENTRIES:
+    raw = source.pread(file_offset, layout.REGION_TABLE_SIZE)
+    header = layout.RegionTableHeader.unpack(raw)
+    if (
+        header.signature != layout.REGION_TABLE_SIGNATURE
+        or header.entry_count > layout.MAX_TABLE_ENTRIES
+    ):
         return
     if header.reserved:
         yield Finding(
@@ -101,9 +95,9 @@ def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Findi
             "its reserved field is not zero",
             file_offset=file_offset,
         )
-    place = RegionTableHeader.LAYOUT.size
+    place = layout.RegionTableHeader.LAYOUT.size
     for _ in range(header.entry_count):
-        entry = RegionTableEntry.unpack(raw, place)
+        entry = layout.RegionTableEntry.unpack(raw, place)
         if entry.guid in KNOWN_REGIONS and entry.required != REQUIRED_FLAG:
             problem = f"the {KNOWN_REGIONS[entry.guid]} is not marked as required"
             found = f"{entry.required:#x}"
@@ -115,7 +109,7 @@ def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Findi
                 found=found,
                 expected="0x1",
             )
-        place += RegionTableEntry.LAYOUT.size
+        place += layout.RegionTableEntry.LAYOUT.size
     if any(raw[place:]):
         problem = "the reserved space behind its entries is not zero"
         yield Finding(Rule.REGION_TABLE_RESERVED, name, problem, file_offset=file_offset + place)
@@ -124,7 +118,7 @@ def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Findi
 def _header(image: VhdxImage) -> Iterator[Finding]:
     section = image.header_section
     header, number = section.header, section.header_number
-    where = HEADER_OFFSETS[number - 1]
+    where = layout.HEADER_OFFSETS[number - 1]
     name = f"header {number}"
     if header is NO_HEADER:
         return
@@ -138,17 +132,19 @@ def _header(image: VhdxImage) -> Iterator[Finding]:
             found=str(header.log_version),
             expected="0",
         )
-    if header.data_write_guid == ZERO_GUID:
+    if header.data_write_guid == layout.ZERO_GUID:
         problem = "the DataWriteGuid is zero, so that no child can tell this version from another"
         yield Finding(Rule.DATA_WRITE_GUID, name, problem, file_offset=where)
 
 
 def _metadata_table(image: VhdxImage) -> Iterator[Finding]:
     start = image.regions.metadata.file_offset
-    raw = image.source.pread(start, METADATA_TABLE_SIZE)
-    place = MetadataTableHeader.LAYOUT.size
-    for _ in range(min(MetadataTableHeader.unpack(raw).entry_count, MAX_TABLE_ENTRIES)):
-        entry = MetadataTableEntry.unpack(raw, place)
+    raw = image.source.pread(start, layout.METADATA_TABLE_SIZE)
+    place = layout.MetadataTableHeader.LAYOUT.size
+    for _ in range(
+        min(layout.MetadataTableHeader.unpack(raw).entry_count, layout.MAX_TABLE_ENTRIES)
+    ):
+        entry = layout.MetadataTableEntry.unpack(raw, place)
         flags = entry.flags & (IS_REQUIRED | IS_VIRTUAL_DISK)
         known = KNOWN_ITEMS.get(entry.item_id)
         name = item_name(entry.item_id)
@@ -170,7 +166,7 @@ def _metadata_table(image: VhdxImage) -> Iterator[Finding]:
                 found=f"{entry.offset:#x}",
                 expected="0x0",
             )
-        place += MetadataTableEntry.LAYOUT.size
+        place += layout.MetadataTableEntry.LAYOUT.size
 
 
 def _items(image: VhdxImage) -> Iterator[Finding]:
@@ -187,7 +183,7 @@ def _items(image: VhdxImage) -> Iterator[Finding]:
     if metadata.has_parent and metadata.leave_block_allocated:
         problem = "a differencing disk is marked as fixed, which means nothing"
         yield Finding(Rule.LEAVE_BLOCK_ALLOCATED, "metadata", problem)
-    if metadata.virtual_disk_id == ZERO_GUID:
+    if metadata.virtual_disk_id == layout.ZERO_GUID:
         yield Finding(Rule.VIRTUAL_DISK_ID, "metadata", "the Virtual Disk ID is zero")
 
 
@@ -196,7 +192,7 @@ def _bat(image: VhdxImage) -> Iterator[Finding]:
     geometry = image.geometry
     stale = 0
     for run in image.bat.iter_runs(0, geometry.payload_block_count):
-        if run.state in RESERVED_OFFSET_STATES and run.entry & FILE_OFFSET_MASK:
+        if run.state in RESERVED_OFFSET_STATES and run.entry & layout.FILE_OFFSET_MASK:
             stale += run.block_count
     if stale:
         problem = "entries of blocks that have no place hold a file offset, which is ignored"

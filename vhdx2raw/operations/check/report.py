@@ -108,10 +108,10 @@ def _check_parents(child: VhdxImage, options: OpenOptions, findings: Findings) -
         return  # reported already
     if locator and len(locator.linkages) > 1:
         problem = "allows two versions of the parent: a merge was under way"
-        findings.note(Finding(Rule.PARENT_IDENTITY, LOCATOR, problem))
+        findings.note(Rule.PARENT_IDENTITY, LOCATOR, problem)
     if locator and not locator.paths:
         problem = "names no path, so that the parent has to be named by the user"
-        findings.warn(Finding(Rule.LINKAGE_MISSING, LOCATOR, problem))
+        findings.warn(Rule.LINKAGE_MISSING, LOCATOR, problem)
     with open_parents(child, replace(options, salvage=True), partial=True) as chain:
         for parent in chain.images[1:]:
             _judge_parent(parent, findings)
@@ -119,7 +119,7 @@ def _check_parents(child: VhdxImage, options: OpenOptions, findings: Findings) -
             _judge_failure(chain, chain.parent_error, findings)
         for _, warning in chain.warnings:
             if warning.rule in (Rule.PARENT_IDENTITY, Rule.PARENT_VERSION):
-                findings.warn(warning)
+                findings.keep(Severity.WARNING, warning)
 
 
 def _judge_parent(parent: VhdxImage, findings: Findings) -> None:
@@ -132,7 +132,7 @@ def _judge_parent(parent: VhdxImage, findings: Findings) -> None:
         findings.keep(Severity.ERROR, finding)
     if parent.header_section.is_dirty:
         problem = "holds updates in its log, though a parent should not change"
-        findings.note(Finding(Rule.PARENT_IMAGE, "parent", problem))
+        findings.note(Rule.PARENT_IMAGE, "parent", problem)
 
 
 def _judge_failure(chain: Chain, error: ImageError | ParentError, findings: Findings) -> None:
@@ -140,7 +140,7 @@ def _judge_failure(chain: Chain, error: ImageError | ParentError, findings: Find
     name = "parent" if len(chain.images) == 1 else f"parent of {chain.images[-1].source.name}"
     if isinstance(error, ParentNotFoundError):
         problem = f"was not found, so that its version could not be checked; {error.message}"
-        findings.note(Finding(error.rule, name, problem))
+        findings.note(error.rule, name, problem)
     elif isinstance(error, ParentError):
         findings.keep(Severity.ERROR, Finding(error.rule, name, error.message))
     else:

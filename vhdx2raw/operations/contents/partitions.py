@@ -45,7 +45,6 @@ class Partition(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Offset in the disk just behind the partition."""
         return self.start + self.size
 
     @property

@@ -59,7 +59,6 @@ class Window:
     """A part of a disk; what was read is kept, and beyond the end there is nothing."""
 
     def __init__(self, disk: Disk, start: int, end: int) -> None:
-        """Look at the bytes from `start` to `end`."""
         self._disk = disk
         self._start = start
         self._end = min(end, disk.size)

@@ -126,7 +126,6 @@ class Batch:
     def _print(
         self, task: Task, outcome: Outcome | None, error: Vhdx2rawError | OSError | None
     ) -> _Result:
-        """Report what became of a task."""
         facts: dict[str, object] = {"filename": task.source, "destination": task.destination}
         if outcome:
             exit_code = outcome.exit_code
@@ -171,7 +170,6 @@ class _Total:
         return report
 
     def end(self, index: int) -> None:
-        """Count nothing more for one task, whatever it was to take."""
         with self._changing:
             self._totals[index] = self._done[index]
             self._show(sum(self._done), sum(self._totals))

@@ -28,8 +28,7 @@ def run(
     image: Image,
     *,
     with_chain: Annotated[
-        bool,
-        typer.Option("--chain", help="Tell of every parent of a differencing disk as well."),
+        bool, typer.Option("--chain", help="Tell of every parent of a differencing disk as well.")
     ] = False,
     opening: OpeningFlags,
     as_json: JsonFlags,

@@ -19,11 +19,7 @@ from vhdx2raw.operations.contents import Contents, Partition, Scheme, Volume
 from vhdx2raw.vhdx.image import VhdxImage
 from vhdx2raw.vhdx.log import LogReport, LogState
 
-SCHEME_WORDS: Final = {
-    Scheme.MBR: "MBR",
-    Scheme.GPT: "GPT",
-    Scheme.HYBRID: "GPT with a hybrid MBR",
-}
+SCHEME_WORDS: Final = {Scheme.MBR: "MBR", Scheme.GPT: "GPT", Scheme.HYBRID: "GPT with a hybrid MBR"}
 LARGE_SECTORS_NOTE: Final = "these partitions cannot be found on a device with sectors of 512 bytes"
 
 
