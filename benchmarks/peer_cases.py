@@ -8,7 +8,22 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tests.support.builder import BitmapSpec, Block, BlockState, GIB, HeaderSpec, IS_REQUIRED, ImageSpec, KIB, MIB, MetadataItemSpec, child_of, locator_of, make_dirty, same_bytes_guid
+from tests.support.builder import (
+    GIB,
+    IS_REQUIRED,
+    KIB,
+    MIB,
+    BitmapSpec,
+    Block,
+    BlockState,
+    HeaderSpec,
+    ImageSpec,
+    MetadataItemSpec,
+    child_of,
+    locator_of,
+    make_dirty,
+    same_bytes_guid,
+)
 
 DISK = "disk.vhdx"
 """The file that is opened; its parents lie beside it."""

@@ -28,7 +28,7 @@ from benchmarks.peer_tools import (
     python_with_libraries,
 )
 from benchmarks.workloads import mounted
-from tests.support.builder import Block, GIB, ImageSpec, MIB
+from tests.support.builder import GIB, MIB, Block, ImageSpec
 
 YES, NO = "yes", "no"
 SMALL = ImageSpec(16 * MIB, MIB, {0: Block(), 3: Block(content=0), 9: Block()})
@@ -256,7 +256,7 @@ def python_api(tool: str, folder: Path) -> str:
     """Read a sector from Python."""
     source, _ = _write(folder)
     words = {
-        OURS: "import sys, vhdx2raw; vhdx2raw.open(sys.argv[1]).pread(0, 512)",
+        OURS: "import sys, vhdx2raw; vhdx2raw.open(sys.argv[1]).pread(512, 0)",
         LIBVHDI: "import sys, pyvhdi; f = pyvhdi.file(); f.open(sys.argv[1]); f.read_buffer(512)",
         DISSECT: "import sys; from dissect.hypervisor.disk.vhdx import VHDX;"
         " VHDX(open(sys.argv[1], 'rb')).read(512)",

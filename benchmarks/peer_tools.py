@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from benchmarks.peer_cases import DISK, Case
+from tests.support.builder import MIB, ImageSpec
 from tests.support.files import data_of
-from tests.support.builder import ImageSpec, MIB
 
 OURS, QEMU, SEVEN_ZIP = "vhdx2raw", "qemu-img", "7-Zip"
 LIBVHDI, DISSECT, DISCUTILS = "libvhdi", "dissect.hypervisor", "DiscUtils"

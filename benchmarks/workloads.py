@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from tests.support.builder import Block, BlockState, GIB, ImageSpec, MIB, TIB, child_of
+from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, child_of
 
 TMPFS = Path("/dev/shm")  # noqa: S108 - the one place that is in memory on every Linux
 PATTERN_SIZE = 64 * MIB

@@ -21,8 +21,9 @@ from tests.fuzz.limits import SECONDS, LimitError, limited
 from tests.support.builder import KIB, MIB
 from tests.support.naive_reader import NaiveDisk, NaiveLayer
 from vhdx2raw import Extent, ExtentKind, LogPolicy, Vhdx2rawError, VirtualDisk, convert
+from vhdx2raw.cli.exit_codes import exit_code_of
 from vhdx2raw.output.null import NullSink
-from vhdx2raw.vhdx.image import VhdxImage
+from vhdx2raw.vhdx.image import VhdxImage, open_image
 
 MOST_EXTENTS = 50_000
 LARGEST_WHOLE_READ = 12 * MIB
@@ -96,8 +97,9 @@ def _judge(error: Vhdx2rawError) -> str:
     text = str(error)
     if not text or len(text) > LONGEST_MESSAGE or len(text.splitlines()) > 1:
         return f"bad error {type(error).__name__}: {len(text)} characters: {text[:200]!a}"
-    if error.exit_code not in (4, 5, 6):
-        return f"bad error {type(error).__name__} with exit code {error.exit_code}"
+    exit_code = exit_code_of(error)
+    if exit_code not in (4, 5, 6):
+        return f"bad error {type(error).__name__} with exit code {exit_code}"
     finding = getattr(error, "finding", None)
     return f"{type(error).__name__} {finding.rule if finding else ''}".rstrip()
 
@@ -119,18 +121,18 @@ def _details(error: BaseException) -> str:
 
 def open_alone(path: Path) -> None:
     """Open the one file."""
-    with vhdx2raw.open_image(path) as image:
+    with open_image(path) as image:
         demand(image.virtual_disk_size > 0, "a disk without a sector")
 
 
 def open_without_log(path: Path) -> None:
     """Open the one file as if its log did not exist."""
-    vhdx2raw.open_image(path, LogPolicy.IGNORE).close()
+    open_image(path, LogPolicy.IGNORE).close()
 
 
 def open_if_clean(path: Path) -> None:
     """Open the one file unless it is dirty."""
-    vhdx2raw.open_image(path, LogPolicy.REFUSE).close()
+    open_image(path, LogPolicy.REFUSE).close()
 
 
 def read_in_every_way(path: Path) -> None:
@@ -140,8 +142,8 @@ def read_in_every_way(path: Path) -> None:
         is_whole = len(extents) < MOST_EXTENTS
         check_tiling(disk, extents, is_whole=is_whole)
         for start, length in ranges_of(disk, extents):
-            piece = disk.pread(start, length)
-            demand(piece == disk.pread(start, length), f"{start:#x} reads differently again")
+            piece = disk.pread(length, start)
+            demand(piece == disk.pread(length, start), f"{start:#x} reads differently again")
             expected = read_extents(extents, start, length)
             demand(piece == expected, f"pread and extents differ at {start:#x}")
             again = list(disk.extents(start, length))
@@ -170,7 +172,7 @@ def compare_with_naive_reader(path: Path) -> str | None:
                 expected = naive.read(start, length)
             except Exception:  # noqa: BLE001
                 continue
-            same = disk.pread(start, length) == expected
+            same = disk.pread(length, start) == expected
             demand(same, f"the naive reader sees other bytes in {length} from {start:#x} on")
             compared += 1
     return None if compared else NOT_COMPARED
@@ -271,13 +273,13 @@ def data_of(extents: Sequence[Extent]) -> int:
 def check_conversion(disk: VirtualDisk, extents: Sequence[Extent]) -> None:
     """Convert, and compare the whole disk if it is small."""
     if disk.size > LARGEST_WHOLE_READ:
-        result = convert(disk.chain, NullSink())
+        result = convert(disk, NullSink())
         demand(result.data_bytes == data_of(extents), "other data converted than there is")
         return
-    whole = disk.pread(0, disk.size)
+    whole = disk.pread(disk.size, 0)
     demand(whole == read_extents(extents, 0, disk.size), "the whole disk reads differently")
     sequential = len(extents) % 2 == 0  # one of the two is enough for one image
     sink = MemorySink(disk.size, sequential=sequential)
-    convert(disk.chain, sink, workers=2)
+    convert(disk, sink, workers=2)
     demand(sink.committed, "converted, but not committed")
     demand(sink.disk == whole, f"converted to other bytes (sequential: {sequential})")

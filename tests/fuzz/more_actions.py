@@ -30,6 +30,7 @@ from vhdx2raw.cli.commands.map.grid import make_grid
 from vhdx2raw.disk.map import iter_map
 from vhdx2raw.operations.contents import read_contents
 from vhdx2raw.operations.digest import digest
+from vhdx2raw.vhdx.image import open_image
 
 LARGEST_FILE_IN_MEMORY = 16 * MIB
 MOST_CELLS = 1000
@@ -45,7 +46,7 @@ def salvage(path: Path) -> None:
         is_whole = len(extents) < MOST_EXTENTS
         check_tiling(disk, extents, is_whole=is_whole)
         for start, length in ranges_of(disk, extents):
-            piece = disk.pread(start, length)
+            piece = disk.pread(length, start)
             demand(piece == read_extents(extents, start, length), f"differs at {start:#x}")
         if is_whole and data_of(extents) <= MOST_CONVERTED_DATA:
             check_conversion(disk, extents)
@@ -64,7 +65,7 @@ def _compare_with_strict_reading(path: Path, salvaged: vhdx2raw.VirtualDisk) -> 
         again = list(islice(salvaged.extents(), MOST_EXTENTS))
         demand(all(extent.kind is not ExtentKind.LOST for extent in again), "lost what is there")
         for start, length in ranges_of(strict, extents):
-            same = strict.pread(start, length) == salvaged.pread(start, length)
+            same = strict.pread(length, start) == salvaged.pread(length, start)
             demand(same, f"salvaged to other bytes at {start:#x}")
 
 
@@ -74,7 +75,7 @@ def check_everything(path: Path) -> None:
     for _, finding in report.results:
         demand(str(finding), "a finding without words")
     try:
-        vhdx2raw.open_image(path).close()
+        open_image(path).close()
     except Vhdx2rawError as error:
         demand(not report.is_sound, f"sound, but cannot be opened: {error}")
 
@@ -103,7 +104,7 @@ def take_digest(path: Path) -> None:
     """Hash a small disk."""
     with vhdx2raw.open(path) as disk:
         if disk.size <= LARGEST_WHOLE_READ:
-            right = hashlib.sha256(disk.pread(0, disk.size)).hexdigest()
+            right = hashlib.sha256(disk.pread(disk.size, 0)).hexdigest()
             demand(digest(disk, "sha256") == right, "another digest than that of the bytes")
 
 
@@ -114,11 +115,11 @@ def open_object(path: Path) -> None:
     data = path.read_bytes()
     by_name, by_object = "", ""
     try:
-        vhdx2raw.open_image(path).close()
+        open_image(path).close()
     except Vhdx2rawError as error:
         by_name = error.message
     try:
-        vhdx2raw.open_image(io.BytesIO(data)).close()
+        open_image(io.BytesIO(data)).close()
     except Vhdx2rawError as error:
         by_object = error.message
     demand(by_name == by_object, f"by name: {by_name!r}, as an object: {by_object!r}")

@@ -20,7 +20,7 @@ from tests.support.files import has_expected_bytes
 from tests.support.peers import run_as_superuser, skip_unless_ci
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
-from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.convert import ConversionResult
 from vhdx2raw.output import block_device
@@ -102,12 +102,12 @@ def sink(device: Path) -> Iterator[BlockDeviceSink]:
 def convert_to(
     device: Path, path: Path, *, target_is_zero: bool = False, sparse_size: int = 4 * KIB
 ) -> ConversionResult:
-    with open_chain(path) as chain:
-        size, inputs = chain.virtual_disk_size, chain.identities
+    with open_disk(path) as disk:
+        size, inputs = disk.size, disk.chain.identities
         sink = BlockDeviceSink(
             device, size, replace=True, inputs=inputs, target_is_zero=target_is_zero
         )
-        result = convert(chain, sink, sparse_size=sparse_size)
+        result = convert(disk, sink, sparse_size=sparse_size)
         assert not sink.left_incomplete
     return result
 
@@ -169,9 +169,9 @@ def test_zeros_are_written_where_the_device_cannot_make_them(
     devices: Devices, device: Path, path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = refuse_zeroing(monkeypatch, number)
-    with open_chain(path) as chain:
+    with open_disk(path) as disk:
         sink = BlockDeviceSink(device, SIZE, replace=True)
-        convert(chain, sink, workers=1)
+        convert(disk, sink, workers=1)
     assert len(asked) == 1, "what is refused once is not asked for again"
     assert_holds_the_disk(devices.contents())
 
@@ -285,7 +285,7 @@ def refusal(device: Path, **options: object) -> OutputError:
 def test_a_device_is_overwritten_only_if_that_was_asked(devices: Devices, device: Path) -> None:
     error = refusal(device, replace=False)
     assert error.message == "is a block device, whose contents would be lost"
-    assert error.hint == "use --force to overwrite it"
+    assert error.hint == "use force= to overwrite it"
     assert devices.contents() == OLD * DEVICE_SIZE
 
 
@@ -472,12 +472,12 @@ def test_a_device_that_nothing_was_done_to_is_not_incomplete(device: Path) -> No
 def test_a_failure_of_the_host_names_the_device(
     device: Path, path: Path, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_chain(path) as chain:
+    with open_disk(path) as disk:
         sink = BlockDeviceSink(device, SIZE, replace=True)
         descriptor = sink._descriptor
         monkeypatch.setattr(os, call, raiser(errno.EIO))
         with pytest.raises(OSError, match="Input/output error") as caught:
-            convert(chain, sink)
+            convert(disk, sink)
         monkeypatch.undo()
     if call == "close":
         os.close(descriptor)
@@ -520,10 +520,10 @@ def test_what_the_device_could_not_keep_is_noticed_in_the_end(
         with thin.open("wb") as file:
             file.truncate(DEVICE_SIZE)
         device = devices.attach(thin)
-        with open_chain(path) as chain:
+        with open_disk(path) as disk:
             sink = BlockDeviceSink(device, SIZE, replace=True, target_is_zero=True)
             with pytest.raises((OSError, OutputError)) as caught:
-                convert(chain, sink)
+                convert(disk, sink)
         assert str(device) in str(caught.value)
         assert sink.left_incomplete
     finally:
@@ -579,8 +579,8 @@ def test_zeros_that_are_work_come_in_limited_ranges_and_count_as_progress(tmp_pa
     spec.write(tmp_path / "disk.vhdx")
     sink = RecordingSink(zeroing_is_work=True)
     steps: list[tuple[int, int]] = []
-    with open_chain(tmp_path / "disk.vhdx") as chain:
-        convert(chain, sink, progress=lambda *step: steps.append(step))
+    with open_disk(tmp_path / "disk.vhdx") as disk:
+        convert(disk, sink, progress=lambda *step: steps.append(step))
     assert max(length for name, _, length in sink.ranges if name == "zero") == 64 * MIB
     assert steps[-1] == (size, size)
     is_right = sink.contents(size) == spec.expected_disk(0, size)

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support.builder import GIB, MIB
 from tests.support.contents import UUID_TEXT
-from tests.support.info import MOUNT, ROOT, Capture, facts_of, words_of
+from tests.support.info import MOUNT, Capture, facts_of, words_of
+from tests.support.paths import ROOT
 from tests.support.peers import needs_program
 
 REAL = ROOT.parent / "shared" / "images"

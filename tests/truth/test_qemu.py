@@ -10,7 +10,7 @@ from tests.support.builder import GIB, MIB, Block, BlockState, ImageSpec, addres
 from tests.support.files import assert_same_disk, has_expected_bytes, sha256_of
 from tests.support.peers import needs_program
 from vhdx2raw import convert
-from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.output.sparse_file import SparseFileSink
 
 BLOCK_SIZES = [1, 2, 8, 32, 256]
@@ -39,9 +39,8 @@ def qemu(program: str, *arguments: str | Path) -> None:
 def convert_both_ways(image: Path) -> tuple[Path, Path]:
     """Convert an image by this package and by qemu-img; give the two raw files."""
     ours, theirs = image.with_suffix(".ours"), image.with_suffix(".theirs")
-    with open_chain(image) as chain:
-        sink = SparseFileSink(ours, chain.virtual_disk_size, inputs=chain.identities)
-        convert(chain, sink)
+    with open_disk(image) as disk:
+        convert(disk, SparseFileSink(ours, disk.size, inputs=disk.chain.identities))
     qemu("qemu-img", "convert", "-f", "vhdx", "-O", "raw", image, theirs)
     return ours, theirs
 
@@ -107,8 +106,8 @@ def test_blocks_written_by_qemu_io_in_any_order_are_found(
 def test_an_empty_image_of_qemu_img_is_a_hole(tmp_path: Path, size: int) -> None:
     image, out = tmp_path / "disk.vhdx", tmp_path / "out.img"
     qemu("qemu-img", "create", "-f", "vhdx", image, str(size))
-    with open_chain(image) as chain:
-        result = convert(chain, SparseFileSink(out, chain.virtual_disk_size))
+    with open_disk(image) as disk:
+        result = convert(disk, SparseFileSink(out, disk.size))
     assert (result.data_bytes, result.written_bytes) == (0, 0)
     assert out.stat().st_size == size
     assert out.stat().st_blocks == 0
