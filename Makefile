@@ -1,8 +1,9 @@
 # make run    convert the sample, or your own disk: make run SRC=disk.vhdx DST=disk.img
-# make test   run every test
+# make test   run every test, on all processors; make quick  the unit tests only
 # make check  lint, types and tests; make coverage  tests with the lines and branches they reach
+# make matrix  the tests on every Python from 3.10 to 3.14 that is at hand
 # make fuzz   try hostile images until interrupted, or: make fuzz FUZZ_OPTIONS="--seconds 60 --seed 7"
-# make docs   write docs/cli.md and the manual page anew from the commands
+# make docs   write docs/cli.md, the manual page and docs/format-rules.md anew from the code
 # make dist   build the wheel and the source distribution; make zipapp: a single file for Python
 # make test-wheel, make test-lowest    test what users install, with the newest or oldest dependencies
 # make bench  compare with qemu-img and cp
@@ -16,7 +17,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEEL := dist/vhdx2raw-$(VERSION)-py3-none-any.whl
 CHECKOUT_TESTS := test_wheel.py test_packaging.py test_zipapp.py
 
-.PHONY: run test coverage lint types check docs fuzz fuzz-coverage bench dist zipapp \
+.PHONY: run test quick matrix coverage lint types check docs fuzz fuzz-coverage bench dist zipapp \
 	test-wheel test-lowest clean
 
 run: $(VENV)/.run
@@ -24,7 +25,14 @@ run: $(VENV)/.run
 	@ls -ls "$(DST)"
 
 test: $(VENV)/.dev
-	$(BIN)/pytest $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_OPTIONS)
+
+quick: $(VENV)/.dev
+	$(BIN)/pytest -n auto --dist loadfile -q tests/unit $(PYTEST_OPTIONS)
+
+matrix: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --group matrix
+	$(BIN)/nox $(NOX_OPTIONS)
 
 coverage: $(VENV)/.dev
 	$(BIN)/pytest --cov --cov-report=term $(PYTEST_OPTIONS)
@@ -32,6 +40,7 @@ coverage: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
@@ -99,4 +108,5 @@ $(VENV)/.fuzz: $(VENV)/.dev
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage sample.img
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .nox \
+		.coverage sample.img
