@@ -47,7 +47,7 @@ class _Header(NamedTuple):
 
 def has_gpt(disk: Disk, sector_size: int) -> bool:
     """Tell whether there is a header of a GPT for sectors of `sector_size` bytes, good or not."""
-    return disk.pread(sector_size, len(_SIGNATURE)) == _SIGNATURE
+    return disk.pread(len(_SIGNATURE), sector_size) == _SIGNATURE
 
 
 def read_gpt(disk: Disk, sector_size: int, problems: list[str]) -> PartitionTable | None:
@@ -84,7 +84,7 @@ def read_gpt(disk: Disk, sector_size: int, problems: list[str]) -> PartitionTabl
 
 def _read_header(disk: Disk, sector_size: int, sector: int) -> tuple[_Header, str]:
     """Return a header and what makes it unusable."""
-    raw = disk.pread(max(0, sector) * sector_size, sector_size)
+    raw = disk.pread(sector_size, max(0, sector) * sector_size)
     header = _Header(*_HEADER.unpack_from(raw.ljust(_HEADER.size, b"\0")))
     size, entry_size = header.header_size, header.entry_size
     summed = bytearray(raw[:size])
@@ -106,7 +106,7 @@ def _read_header(disk: Disk, sector_size: int, sector: int) -> tuple[_Header, st
 
 def _read_table(disk: Disk, sector_size: int, header: _Header) -> bytes:
     size = min(header.table_size, MAX_TABLE_SIZE)
-    return disk.pread(header.table_sector * sector_size, size)
+    return disk.pread(size, header.table_sector * sector_size)
 
 
 def _unpack_partitions(

@@ -41,7 +41,7 @@ def read_mbr(disk: Disk, sector_size: int, problems: list[str]) -> PartitionTabl
         sector_size: Bytes of the sectors in which an MBR counts.
         problems: Takes what is wrong, in words.
     """
-    record = disk.pread(0, _RECORD_SIZE)
+    record = disk.pread(_RECORD_SIZE, 0)
     if record[510:] != BOOT_SIGNATURE:
         return None
     entries = _unpack_entries(record)
@@ -95,7 +95,7 @@ def _iter_logical(
                 )
                 return
             known.add(place)
-            record = disk.pread(place * sector_size, _RECORD_SIZE)
+            record = disk.pread(_RECORD_SIZE, place * sector_size)
             if record[510:] != BOOT_SIGNATURE:
                 problems.append(f"the record of a logical partition is missing in sector {place}")
                 break

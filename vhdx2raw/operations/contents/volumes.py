@@ -23,8 +23,8 @@ class Disk(Protocol):
         """Bytes of the disk."""
         ...
 
-    def pread(self, virtual_offset: int, length: int, /) -> bytes:
-        """Read `length` bytes at an offset, fewer only at the end of the disk."""
+    def pread(self, size: int, offset: int, /) -> bytes:
+        """Read `size` bytes at an offset, fewer only at the end of the disk."""
         ...
 
 
@@ -79,7 +79,7 @@ class Window:
         if index not in self._pages:
             place = self._start + index * PAGE_SIZE
             length = max(0, min(PAGE_SIZE, self._end - place))
-            self._pages[index] = self._disk.pread(place, length) if length else b""
+            self._pages[index] = self._disk.pread(length, place) if length else b""
         return self._pages[index]
 
 

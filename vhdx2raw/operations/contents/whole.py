@@ -45,7 +45,7 @@ def read_contents(disk: Disk, sector_size: int) -> Contents:
         OSError: The host could not read.
     """
     problems: list[str] = []
-    image_format = name_image_format(disk.pread(0, PAGE_SIZE))
+    image_format = name_image_format(disk.pread(PAGE_SIZE, 0))
     if image_format:
         problems.append(
             f"the disk begins like a {image_format} image: tell every program that reads the raw"
