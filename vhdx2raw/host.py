@@ -24,7 +24,7 @@ _moving: dict[int, Lock] = {}
 
 
 def is_linux() -> bool:
-    """Tell whether this is Linux."""
+    """Return whether this is Linux."""
     return sys.platform == "linux"
 
 
@@ -89,7 +89,7 @@ def find_data(descriptor: int, start: int, size: int) -> tuple[int, int] | None:
     Where the host does not know its holes, all of the rest may be data.
 
     Raises:
-        OSError: The host cannot tell for this file.
+        OSError: The host does not know the holes of this file.
     """
     if not hasattr(os, "SEEK_DATA"):
         return start, size
@@ -112,7 +112,7 @@ def forget_cached(descriptor: int) -> None:
 
 
 def allocated_size(status: os.stat_result) -> int:
-    """Return the bytes that a file takes up; its length where the host does not tell more."""
+    """Return the bytes that a file takes up; its length where the host knows no more."""
     return status.st_blocks * 512 if hasattr(status, "st_blocks") else status.st_size
 
 
@@ -190,7 +190,7 @@ def link(path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None
 
 
 def ioctl(descriptor: int, request: int, argument: bytes | array[int]) -> None:
-    """Make a request of Linux; an array takes the answer.
+    """Make a request of Linux; an array takes the result.
 
     Raises:
         OSError: It was refused, as every request is by other hosts (ENOTTY).
@@ -203,7 +203,7 @@ def ioctl(descriptor: int, request: int, argument: bytes | array[int]) -> None:
 
 
 def processor_count() -> int:
-    """Return how many processors this process may use; all of them where nothing tells."""
+    """Return how many processors this process may use; all of them where that is unknown."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

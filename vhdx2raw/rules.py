@@ -12,7 +12,7 @@ from enum import Enum
 _ENTRY_LOST = "refused without {salvage}, which gives zeros for the block"
 _LOG_LOST = "refused; with {ignore_log} or {salvage} the state before the updates is read"
 _OTHER_COPY = "the other copy is used; a further damage would make the file unreadable"
-_NO_DISK = "the disk cannot be read at all: nothing tells how it is laid out"
+_NO_DISK = "the disk cannot be read at all: nothing shows how it is laid out"
 _NO_ITEM = "refused; only sectors of 512 bytes can be assumed with {salvage}"
 _NOT_UNDERSTOOD = "refused without {salvage}: the disk may need what is not understood"
 _CUT_OFF = "the file was cut off; {salvage} gives zeros for what is missing"

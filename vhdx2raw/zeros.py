@@ -18,7 +18,7 @@ ZEROS: Final = memoryview(bytes(MAX_BUFFER_SIZE))
 
 
 def is_zero(buffer: memoryview) -> bool:
-    """Tell whether every byte of `buffer` (at most `MAX_BUFFER_SIZE` of them) is zero."""
+    """Return whether every byte of `buffer` (at most `MAX_BUFFER_SIZE` of them) is zero."""
     return _ZERO_BYTES.startswith(buffer)
 
 

@@ -209,7 +209,7 @@ class MemorySink(NullSink):
     def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
         """Copy, as the kernel would do it: from the file, whatever a log says."""
         data = os.pread(descriptor, length, file_offset)
-        demand(len(data) == length, "a clone from behind the end of the file")
+        demand(len(data) == length, "a clone from past the end of the file")
         self.write(virtual_offset, memoryview(data))
         return True
 

@@ -55,7 +55,7 @@ class SparseFile:
         return bytes(data)
 
     def write(self, offset: int, data: bytes) -> None:
-        """Put bytes at their place; those behind the end of the file are dropped."""
+        """Put bytes at their place; those past the end of the file are dropped."""
         data = data[: max(0, self.size - offset)]
         done = 0
         while done < len(data):

@@ -20,7 +20,7 @@ from tests.support.builder import (
     parent_locator,
     same_bytes_guid,
 )
-from vhdx2raw.disk.chain import Chain, open_chain
+from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import (
     CorruptImageError,
@@ -79,9 +79,9 @@ def chain_bytes(chain: Chain, offset: int = 0, length: int | None = None) -> byt
     return bytes(data)
 
 
-def read_chain(path: Path, **options: Any) -> bytes:  # noqa: ANN401 - those of open_chain
+def read_chain(path: Path, **options: Any) -> bytes:  # noqa: ANN401 - those of OpenOptions
     """Open a chain and read the whole disk."""
-    with open_chain(path, **options) as chain:
+    with open_chain(path, OpenOptions(**options)) as chain:
         return chain_bytes(chain)
 
 

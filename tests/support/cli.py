@@ -1,7 +1,15 @@
 """The command line run as a program or in this process, and a small disk to run it on."""
 
+import fcntl
+import json
+import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,3 +102,49 @@ def start_program(
         stderr=subprocess.PIPE,
         **options,
     )
+
+
+def run_on_terminal(
+    *arguments: str | Path,
+    streams: Collection[str] = ("stderr",),
+    **options: Any,  # noqa: ANN401 - those of subprocess
+) -> Outcome:
+    """Run the program with some of its streams on one terminal, whose text becomes `err`."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    shown = bytearray()
+
+    def read_terminal() -> None:
+        try:
+            while data := os.read(master, 65536):
+                shown.extend(data)
+        except OSError:
+            return  # the other side of the terminal was closed
+
+    with subprocess.Popen(
+        [*MODULE, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=slave if "stdout" in streams else subprocess.PIPE,
+        stderr=slave if "stderr" in streams else subprocess.PIPE,
+        text=True,
+        **options,
+    ) as process:
+        os.close(slave)
+        reader = threading.Thread(target=read_terminal)
+        reader.start()
+        out, err = process.communicate(timeout=TIMEOUT)
+        reader.join()
+    os.close(master)
+    text = shown.decode().replace("\r\n", "\n")
+    return Outcome(process.returncode, out or "", text + (err or ""))
+
+
+def progress_lines(text: str) -> list[tuple[int, int]]:
+    """Read lines of progress; each must be an object with just the two keys."""
+    lines: list[tuple[int, int]] = []
+    for line in text.splitlines():
+        entry = json.loads(line)
+        assert list(entry) == ["bytes-done", "bytes-total"]
+        assert all(isinstance(value, int) for value in entry.values())
+        lines.append((entry["bytes-done"], entry["bytes-total"]))
+    return lines

@@ -152,7 +152,7 @@ def _moved_metadata() -> ImageSpec:
 
 
 def _grown() -> ImageSpec:
-    """Place block 1 behind the end of the file, with one page of it in the log."""
+    """Place block 1 past the end of the file, with one page of it in the log."""
     table = DataDescriptorSpec(BAT, bat_page(BLOCK | 6, FILE_SIZE | 6))
     return disk_with(entry(0, 1, table, mark(256 + 3, 9), last_file_offset=FILE_SIZE + MIB))
 

@@ -597,7 +597,7 @@ REGION_FAULTS = (
         "R52",
         "the BAT lies behind the end",
         regions(bat={"file_offset": 64 * MIB}),
-        error("R52", "BAT region .* the table goes on behind the end of the file", 64 * MIB),
+        error("R52", "BAT region .* the table goes on past the end of the file", 64 * MIB),
     ),
     fault(
         "R52",
@@ -612,7 +612,7 @@ REGION_FAULTS = (
         "R52",
         "the BAT region ends behind the end, but not its entries",
         disk(bat_offset=8 * MIB, blocks={0: Block(file_offset=4 * MIB)}, file_size=8 * MIB + PAGE),
-        warning("R52", "BAT region .* ends behind the end of the file", 8 * MIB),
+        warning("R52", "BAT region .* ends past the end of the file", 8 * MIB),
         ODD_SIZE,
     ),
     fault(
@@ -670,7 +670,7 @@ ITEM_TABLE_FAULTS = (
         "R55",
         "a needed item lies behind the region",
         item(VIRTUAL_DISK_SIZE, offset=MIB),
-        error("R55", "its end 0x100008 lies behind the metadata region", BAT),
+        error("R55", "its end 0x100008 lies past the metadata region", BAT),
         NO_SIZES,
     ),
     fault(
@@ -692,7 +692,7 @@ ITEM_TABLE_FAULTS = (
         "R55",
         "an unknown item lies behind the region",
         more_items(MetadataItemSpec(UNKNOWN, b"", 0, MIB - 4, 8)),
-        warning("R55", "its end 0x100004 lies behind the metadata region; ignored", NEW_ITEM),
+        warning("R55", "its end 0x100004 lies past the metadata region; ignored", NEW_ITEM),
     ),
     fault(
         "R56",
@@ -950,10 +950,10 @@ BAT_FAULTS = (
     ),
     fault(
         "R78",
-        "a block lies behind 256 TiB",
+        "a block lies past 256 TiB",
         disk_with(entry(0, 1, last_file_offset=512 * TIB), bat_overrides={1: 257 * TIB | 6}),
         REPLAYED,
-        error("R78", "payload block 1 .* the block lies behind 256 TiB", entry_of(1)),
+        error("R78", "payload block 1 .* the block lies past 256 TiB", entry_of(1)),
     ),
     fault(
         "R79",
@@ -1185,7 +1185,7 @@ PARENT_FAULTS = (
             child(locator=locator(parent_linkage=linkage_text(ZERO_GUID))),
             disk(data_write_guid=ZERO_GUID),
         ),
-        warning("R101", "parent: has no identity, so that its version cannot be told"),
+        warning("R101", "parent: has no identity, so that its version cannot be checked"),
     ),
     fault(
         "R101",

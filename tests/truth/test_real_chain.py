@@ -142,7 +142,7 @@ def test_child_without_its_parent_is_refused_naming_the_parent(child: Path) -> N
         pass
     assert caught.value.path == str(child)
     message = caught.value.message
-    assert message.startswith(f"its parent cannot be used: wanted .\\{PARENT_NAME} or ")
+    assert message.startswith(f"its parent cannot be used: expected .\\{PARENT_NAME} or ")
     assert f"with the DataWriteGuid {PARENT_GUID}; tried " in message
     assert message.endswith(f"; tried {child.parent / PARENT_NAME}: does not exist")
 
@@ -152,7 +152,7 @@ def test_child_without_its_parent_ends_with_code_6(
 ) -> None:
     outcome = run(capfd, child, tmp_path / "disk.img")
     assert outcome.exit_code == 6
-    assert outcome.err_lines[0].startswith(f"vhdx2raw: {child}: its parent cannot be used: wanted ")
+    assert outcome.err_lines[0].startswith(f"vhdx2raw: {child}: its parent cannot be used: expected ")
     assert outcome.err_lines[1] == (
         "vhdx2raw: hint: name the parent with --parent FILE, or its folder with --parent-dir DIR"
     )

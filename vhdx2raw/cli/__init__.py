@@ -1,4 +1,4 @@
-"""The command line: words, options, progress and exit codes. The only room that speaks."""
+"""The command line: options, messages, progress and exit codes. Only this package talks to people."""
 
 from vhdx2raw.cli.app import main
 

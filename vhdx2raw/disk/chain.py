@@ -82,7 +82,7 @@ class Chain(Closable):
 
     @property
     def identities(self) -> tuple[Identity, ...]:
-        """What tells every file that is read from any other."""
+        """What distinguishes every file that is read."""
         return tuple(image.source.identity for image in self.images)
 
     def find_changes(self) -> tuple[NamedFinding, ...]:

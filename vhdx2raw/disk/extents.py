@@ -24,7 +24,7 @@ class ExtentKind(Enum):
     DATA = auto()
     ZERO = auto()
     LOST = auto()
-    """Nobody knows. Only what was opened to be salvaged has such ranges; they read as zeros."""
+    """Unknown. Only what was opened to be salvaged has such ranges; they read as zeros."""
 
 
 class Extent(NamedTuple):
@@ -93,7 +93,7 @@ class Extent(NamedTuple):
                 yield self.virtual_offset + start - self.file_offset, start, end - start
 
     def continues(self, before: Extent) -> bool:
-        """Tell whether this extent and the one before it could be one."""
+        """Return whether this extent and the one before it could be one."""
         if self.kind is not before.kind or self.image is not before.image:
             return False
         in_file = self.kind is ExtentKind.DATA
@@ -183,7 +183,7 @@ def iter_parts(chain: Chain, virtual_offset: int = 0, length: int | None = None)
 
 def _unexpected_loss(chain: Chain, part: Part) -> CorruptImageError:
     """Return the error for what cannot be in a disk whose tables were found to be sound."""
-    problem = f"no table tells where the disk has its bytes from {part.start:#x} on"
+    problem = f"no table shows where the disk has its bytes from {part.start:#x} on"
     finding = Finding(Rule.BLOCK_STATE, "BAT", f"{problem}, as it did when the file was opened")
     return CorruptImageError(finding, path=chain.child.source.name)
 

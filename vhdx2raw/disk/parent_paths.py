@@ -47,7 +47,7 @@ class Candidate(NamedTuple):
 
         Raises:
             ParentNotFoundError: It is not the file that lies in an allowed folder.
-            OSError: The host cannot tell.
+            OSError: The host could not look.
         """
         assert self.path is not None, "only a file that is there can be opened"
         resolved = Path(os.path.realpath(self.path))
@@ -84,7 +84,7 @@ def iter_candidates(
 
 
 def _is_inside(path: Path, folders: tuple[Path, ...]) -> bool:
-    """Tell whether a resolved path lies in or below one of some resolved folders."""
+    """Return whether a resolved path lies in or below one of some resolved folders."""
     return any(path.is_relative_to(folder) for folder in folders)
 
 

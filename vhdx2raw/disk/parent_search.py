@@ -156,7 +156,7 @@ class _Search:
         if self.mismatch and (self.match or not allow_mismatch):
             self.mismatch.close()
         if self.match:
-            problem = "has no identity, so that its version cannot be told"
+            problem = "has no identity, so that its version cannot be checked"
             warning = Finding(Rule.PARENT_IDENTITY, "parent", problem)
             return Parent(self.match, (warning,) if _guid_of(self.match) == ZERO_GUID else ())
         if self.mismatch and allow_mismatch:
@@ -172,7 +172,7 @@ class _Search:
             raise self.broken
         error, rule, remedy = self.failure
         tried = "; ".join(map(quote, self.attempts)) or "nothing"
-        message = f"its parent cannot be used: wanted {self._expected_path()}"
+        message = f"its parent cannot be used: expected {self._expected_path()}"
         message += f" with the DataWriteGuid {self._expected_guid()}; tried {tried}"
         raise error(message, rule=rule, path=self.child.source.name, remedy=remedy)
 

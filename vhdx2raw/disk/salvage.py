@@ -1,6 +1,6 @@
 """Reading what a damaged disk still holds, and remembering what is lost.
 
-A range is lost if no table tells where it lies, if it lies behind the end of the file, or if the
+A range is lost if no table shows where it lies, if it lies past the end of the file, or if the
 host cannot read it. It becomes zeros, and a line in a map file, lest they be taken for data.
 """
 

@@ -46,7 +46,7 @@ class VirtualDisk(io.RawIOBase):
     Attributes:
         chain: The files that the disk is made of; internal.
         lost: Of a disk that was opened to be salvaged, what could not be read so far and reads as
-            zeros; the ranges that no table tells of are not in it, but in `extents`.
+            zeros; the ranges that no table covers are not in it, but in `extents`.
     """
 
     def __init__(self, chain: Chain) -> None:

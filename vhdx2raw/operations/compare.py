@@ -92,7 +92,7 @@ def _compare_all(
     """Do what `compare` does, whether or not a file changes meanwhile."""
     sizes = (disk.size, other.size)
     total = sum(stop - start for start, stop in _iter_spans(disk, other))
-    tell = throttled(progress)
+    report = throttled(progress)
     done = count = 0
     first: int | None = None
     spans = _iter_spans(disk, other)
@@ -103,7 +103,7 @@ def _compare_all(
             first = found.first_difference if first is None else first
             if stop_at_first and first is not None:
                 return Comparison(sizes, done, first, None)
-            tell(done, total)
+            report(done, total)
     progress(done, total)
     return Comparison(sizes, done, first, count)
 
@@ -143,7 +143,7 @@ def _differences(data: bytearray, other_data: bytearray) -> bytes:
 
 
 def _read(disk: VirtualDisk | RawFile, start: int, length: int) -> bytearray:
-    """Read a range; behind the end of the disk lie zeros."""
+    """Read a range; past the end of the disk lie zeros."""
     data = bytearray(length)
     inside = min(length, disk.size - start)
     if inside > 0:

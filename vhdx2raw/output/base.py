@@ -1,4 +1,4 @@
-"""What every sink can be asked, and how its failures are worded."""
+"""What every sink offers, and how its failures are reported."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A block device that is overwritten in place: a disk, a partition, a volume, a loop device.
 
 A device cannot be made beside its name and moved there when it is complete, as a file can. So all
-that can be refused is refused before its first byte is changed, and `left_incomplete` tells
+that can be refused is refused before its first byte is changed, and `left_incomplete` says
 whether a failure came after that.
 """
 
@@ -45,7 +45,7 @@ TOO_SMALL_REMEDY = "choose a device that is at least as long as the disk"
 
 
 class BlockDeviceSink(Sink):
-    """A block device whose first bytes become the disk; what lies behind them is left alone.
+    """A block device whose first bytes become the disk; what lies after them is left alone.
 
     Attributes:
         left_incomplete: Whether the device was changed, and not to the end: it holds neither what
@@ -97,7 +97,7 @@ class BlockDeviceSink(Sink):
     ) -> None:
         if not stat.S_ISBLK(status.st_mode):
             raise OutputError("is not a block device", path=self.name)
-        if not host.is_linux():  # nothing else would tell its size and who uses it
+        if not host.is_linux():  # nothing else would report its size and who uses it
             raise OutputError(NOT_HERE, path=self.name, remedy=NOT_HERE_REMEDY)
         if any(identity in inputs for identity in _iter_overwritten(status.st_rdev)):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
@@ -158,7 +158,7 @@ class BlockDeviceSink(Sink):
             self.write(offset, ZEROS[: min(len(ZEROS), end - offset)])
 
     def flush(self) -> None:
-        """Bring everything to stable storage: only now does the kernel tell what it could not."""
+        """Bring everything to stable storage: only now does the kernel report what it could not do."""
         try:
             os.fsync(self._descriptor)
         except OSError as error:
@@ -173,7 +173,7 @@ class BlockDeviceSink(Sink):
 
     def abort(self) -> None:
         """Release the device as it is; see `left_incomplete`. Does nothing after `commit`."""
-        with suppress(OSError):  # there is a failure already that is told
+        with suppress(OSError):  # a failure is being reported already
             self._close()
 
     def _close(self) -> None:

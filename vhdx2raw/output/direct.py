@@ -1,6 +1,6 @@
 """Writes that go past the page cache, for output that has to reach the disk anyway.
 
-Whoever waits for stable storage gains nothing from a copy in memory: it has to be made, to be
+A caller who waits for stable storage gains nothing from a copy in memory: it has to be made, to be
 written back by the kernel while more of it is made, and it pushes out what others had cached.
 """
 

@@ -44,5 +44,5 @@ def open_sink(
 def _is_block_device(path: str | os.PathLike[str]) -> bool:
     try:
         return stat.S_ISBLK(os.stat(path).st_mode)  # noqa: PTH116 - also what is no Path
-    except (OSError, ValueError):  # told in better words when it is used
+    except (OSError, ValueError):  # reported better when it is used
         return False

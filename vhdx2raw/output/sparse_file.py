@@ -50,7 +50,7 @@ class SparseFileSink(Sink):
             size: Bytes of the virtual disk.
             replace: Whether a file that has this name already may be replaced.
             inputs: The files that are read, none of which may be the output.
-            direct: Whether to write past the page cache where the host can: faster for whoever
+            direct: Whether to write past the page cache where the host can: faster for a caller who
                 waits for stable storage, slower for others.
 
         Raises:
@@ -136,7 +136,7 @@ class SparseFileSink(Sink):
 
     def commit(self) -> None:
         try:
-            # First, because some file systems tell only here that they could not write.
+            # First, because some file systems report only here that they could not write.
             self._close()
             if self._replace:
                 self._temporary.replace(self._path)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Identity = tuple[int, int]
-"""What tells a file from every other: device and inode, or the like."""
+"""What distinguishes a file from every other: device and inode, or the like."""
 
 
 class Closable(ABC):

@@ -56,7 +56,7 @@ def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findin
 
 
 def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -> None:
-    """Check that the region holds the table, save for a last entry that nobody needs (R52, R74)."""
+    """Check that the region holds the table, save for a last entry that is not needed (R52, R74)."""
     geometry = bat.geometry
     needed = geometry.bat_entry_count * layout.BAT_ENTRY_SIZE
     last_block = geometry.payload_bat_index(geometry.payload_block_count - 1)
@@ -77,7 +77,7 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
         else:
             findings.keep(Severity.WARNING, finding)
     if region.file_offset + min(needed, region.length) > size:
-        problem = "the table goes on behind the end of the file"
+        problem = "the table goes on past the end of the file"
         findings.error(
             TruncatedImageError,
             Rule.REGION_END,
@@ -86,7 +86,7 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
             file_offset=region.file_offset,
         )
     elif region.end > size:
-        problem = "ends behind the end of the file"
+        problem = "ends past the end of the file"
         findings.warn(Rule.REGION_END, region.name, problem, file_offset=region.file_offset)
 
 
@@ -108,7 +108,7 @@ class _Walk:
 
     def check_chunk(self, chunk_index: int) -> None:
         """Check the entries of one chunk."""
-        partial_end = 0  # behind the last partially present block, which needs the sector bitmap
+        partial_end = 0  # after the last partially present block, which needs the sector bitmap
         blocks = self._geometry.blocks_of_chunk(chunk_index)
         for run in self._bat.iter_runs(blocks.start, blocks.stop):
             self._check_run(run)
@@ -122,7 +122,7 @@ class _Walk:
             self._stray_bitmap_entries += 1
 
     def summarize(self) -> None:
-        """Give one warning for each oddity, however many entries have it."""
+        """Give one warning for each anomaly, however many entries have it."""
         counts = self.block_counts
         if count := counts[layout.PayloadBlockState.UNMAPPED_V095]:
             problem = "blocks in state 5, the UNMAPPED of draft 0.95, read as zeros"
@@ -184,7 +184,7 @@ class _Walk:
             )
             return False
         if end > layout.MAX_FILE_OFFSET:
-            self._refuse_block(run, Rule.BLOCK_PLACE, "the block lies behind 256 TiB")
+            self._refuse_block(run, Rule.BLOCK_PLACE, "the block lies past 256 TiB")
             return False
         return True
 
@@ -238,7 +238,7 @@ class _Walk:
             self._refuse_overlap(name, where, *self._find_owner(file_offset, end))
 
     def _needed_bitmap_size(self, chunk_index: int, partial_end: int) -> int:
-        """Bytes of a sector bitmap block up to the last sector that it must tell about."""
+        """Bytes of a sector bitmap block up to the last sector that it must cover."""
         geometry = self._geometry
         end = min(partial_end * geometry.block_size, geometry.virtual_disk_size)
         used = end - chunk_index * geometry.chunk_size

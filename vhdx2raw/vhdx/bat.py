@@ -36,7 +36,7 @@ OCCUPYING_STATES = (PayloadBlockState.FULLY_PRESENT, PayloadBlockState.PARTIALLY
 class BlockRun(NamedTuple):
     """Consecutive payload blocks whose entries follow from the first one.
 
-    They share one state, and where that occupies space they lie one behind the other in the file.
+    They share one state, and where that occupies space they lie one after the other in the file.
 
     Attributes:
         first_block: Index of the first payload block.
@@ -59,7 +59,7 @@ class BlockRun(NamedTuple):
 
     @property
     def end_block(self) -> int:
-        """Index behind the last payload block."""
+        """Index after the last payload block."""
         return self.first_block + self.block_count
 
     def split(self, block_size: int) -> Iterator[BlockRun]:
@@ -186,7 +186,7 @@ def _iter_runs_of_chunk(
         expected = entries[start]
         stride = block_size if expected & STATE_MASK in OCCUPYING_STATES else 0
         end = start + 1
-        has_place = expected & FILE_OFFSET_MASK or not stride  # else nothing can lie behind it
+        has_place = expected & FILE_OFFSET_MASK or not stride  # else nothing can follow it
         while has_place and end < count and entries[end] == expected + stride:
             expected += stride
             end += 1

@@ -17,7 +17,7 @@ class Crc(Protocol):
     """A function that computes it."""
 
     def __call__(self, data: bytes, value: int = 0, /) -> int:
-        """Return the CRC-32C of `data` behind something else whose CRC-32C is `value`."""
+        """Return the CRC-32C of `data` after something else whose CRC-32C is `value`."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Whether a file changes while it is read, as that of a running VM does (R119).
 
-No lock in the format tells that a disk is in use. So what a writer cannot leave as it was is noted
+No lock in the format shows that a disk is in use. So what a writer cannot leave as it was is noted
 when the file is opened, and looked at again when everything has been read.
 """
 
@@ -16,7 +16,7 @@ from vhdx2raw.vhdx.layout import HEADER_OFFSETS, HEADER_SIZE
 
 
 class FileState(NamedTuple):
-    """What tells one state of a file from the next.
+    """What distinguishes one state of a file from the next.
 
     Attributes:
         size: In bytes.
@@ -43,7 +43,7 @@ def read_state(source: Source, *, lenient: bool = False) -> FileState:
 def _read_header(source: Source, file_offset: int, *, lenient: bool) -> bytes:
     try:
         return source.pread(file_offset, HEADER_SIZE)
-    except TruncatedImageError:  # which the rooms behind this one judge
+    except TruncatedImageError:  # judged when the headers are read
         return b""
     except OSError:
         if not lenient:
@@ -52,7 +52,7 @@ def _read_header(source: Source, file_offset: int, *, lenient: bool) -> bytes:
 
 
 def find_change(before: FileState, after: FileState) -> Finding | None:
-    """Say what has changed between two states; None if nothing has."""
+    """Return what has changed between two states; None if nothing has."""
     problem = "was changed while it was read"
     if before.size != after.size:
         return Finding(

@@ -56,7 +56,7 @@ class VhdxImage(Closable):
         return self.geometry.virtual_disk_size
 
     def find_change(self) -> Finding | None:
-        """Say how the file has changed since it was opened; None if it has not (R119)."""
+        """Return how the file has changed since it was opened; None if it has not (R119)."""
         return find_change(self.state, read_state(self.source, lenient=self.salvaging))
 
     def close(self) -> None:

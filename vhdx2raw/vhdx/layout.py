@@ -2,7 +2,7 @@
 
 One page to lay beside the specification. It opens no file and makes no choice: a structure that
 was unpacked here is parsed, not valid. All integers are unsigned and little-endian. `unpack`
-wants at least the fixed size of its structure; the rooms that read see to that.
+needs at least the fixed size of its structure; those who read see to that.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ MAX_LOG_LENGTH: Final = 1 << 30
 MAX_LOG_DESCRIPTORS: Final = 1 << 18
 """Ours: as many as there are sectors in the longest log."""
 MAX_FILE_OFFSET: Final = 256 * TIB
-"""Ours, not the specification's: where a block may end. Four times the largest disk leaves room
+"""Ours, not the specification's: where a block may end. Four times the largest disk leaves space
 for every table and for any fragmentation, and it bounds the map of the space in use."""
 
 METADATA_TABLE_SIZE: Final = 64 * KIB

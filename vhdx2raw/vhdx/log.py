@@ -2,7 +2,7 @@
 
 MS-VHDX 2.3. The log is a ring of entries, each of which updates some 4 KiB sectors of the file as
 one atomic step. Nothing is written: the file is read through an overlay from here on, and no
-later room asks whether it was dirty.
+later code asks whether it was dirty.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _replay(
     findings.warn(Rule.LOG_REPLAYED, "log", problem, file_offset=section.header.log_offset)
     size = max(source.size, head.last_file_offset, updates.end)
     if source.size < head.flushed_file_offset:
-        size = source.size  # what is behind the end was more than zeros once
+        size = source.size  # what is past the end was more than zeros once
     report = LogReport(LogState.REPLAYED, len(sequence))
     return OverlaySource(source, updates, size), report
 

@@ -99,7 +99,7 @@ class LogReader:
                 data_place = self._place(data_place - self._offset + layout.LOG_SECTOR_SIZE)
 
     def _is_plausible(self, header: layout.LogEntryHeader) -> bool:
-        """Tell whether the fields of a header can be those of an entry (R19, R21).
+        """Return whether the fields of a header can be those of an entry (R19, R21).
 
         The two file offsets are not looked at: they should be multiples of 1 MiB, but to drop an
         entry whose checksum is right would silently give an older state.
@@ -116,7 +116,7 @@ class LogReader:
         )
 
     def _is_sound(self, position: int, header: layout.LogEntryHeader) -> bool:
-        """Tell whether descriptors, data sectors and checksum are right (R20 to R24)."""
+        """Return whether descriptors, data sectors and checksum are right (R20 to R24)."""
         data_count = self._count_data_descriptors(position, header)
         if data_count is None:
             return False
@@ -152,13 +152,13 @@ class LogReader:
         return data_count
 
     def _is_target(self, file_offset: int, length: int) -> bool:
-        """Tell whether a log may update a range: not the headers, and not itself (R24)."""
+        """Return whether a log may update a range: not the headers, and not itself (R24)."""
         end = file_offset + length
         in_log = length and file_offset < self._offset + self._length and end > self._offset
         return file_offset >= layout.REGION_TABLE_OFFSETS[0] and end < MAX_TARGET and not in_log
 
     def _data_sectors_belong(self, position: int, count: int, sequence_number: int) -> bool:
-        """Tell whether every data sector was written with this entry (R23)."""
+        """Return whether every data sector was written with this entry (R23)."""
         high, low = divmod(sequence_number, 1 << 32)
         start = layout.DATA_SECTOR_SIGNATURE + high.to_bytes(4, "little")
         end = low.to_bytes(layout.TRAILING_SIZE, "little")
@@ -170,7 +170,7 @@ class LogReader:
         return True
 
     def _checksum_is_right(self, position: int, header: layout.LogEntryHeader) -> bool:
-        """Tell whether the CRC-32C over the whole entry, in ring order, is right (R20)."""
+        """Return whether the CRC-32C over the whole entry, in ring order, is right (R20)."""
         self._checksum_bytes_left -= header.entry_length
         if self._checksum_bytes_left < 0:
             raise self._too_much("entries that overlap again and again")

@@ -102,7 +102,7 @@ class OverlaySource(Source):
             yield from self._source.iter_in_file(file_offset, end - file_offset)
 
     def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
-        """Yield (file offset, length) of all but the zeros that lie behind the end of the file.
+        """Yield (file offset, length) of all but the zeros that lie past the end of the file.
 
         In order, and no two of the parts touch.
         """

@@ -145,7 +145,7 @@ def _iter_entries(table: Copy) -> Iterator[tuple[layout.RegionTableEntry, int]]:
 
 
 def _placement_problem(entry: layout.RegionTableEntry) -> str:
-    """Say what is wrong with the place of a region (R47); nothing if it is right."""
+    """Return what is wrong with the place of a region (R47); nothing if it is right."""
     if entry.file_offset % layout.STRUCTURE_ALIGNMENT or entry.length % layout.STRUCTURE_ALIGNMENT:
         return "its place is not a multiple of 1 MiB"
     if entry.file_offset < layout.HEADER_SECTION_SIZE:
@@ -197,7 +197,7 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
     """Yield the place of the log as occupied.
 
     Only a replayed log is certain to have a possible place. The fields of any other one mean
-    nothing to a reader (R13), so an odd place is no more than a warning, and occupies nothing.
+    nothing to a reader (R13), so an impossible place is no more than a warning, and occupies nothing.
     """
     log = Region("log", section.header.log_offset, section.header.log_length)
     if not log.length:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import MIB, Block, ImageSpec
-from tests.support.cli import MODULE, SCRIPT, run, run_program, small_disk
+from tests.support.cli import MODULE, SCRIPT, progress_lines, run, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of
-from vhdx2raw.cli.console import say
+from vhdx2raw.cli.console import print_message
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.output.sparse_file import SparseFileSink
 
@@ -277,17 +277,6 @@ def test_the_source_is_never_opened_for_writing(folder: Path, words: list[str]) 
 # -- progress as lines of JSON ------------------------------------------------------------------
 
 
-def progress_lines(text: str) -> list[tuple[int, int]]:
-    """Read lines of progress; each must be an object with just the two keys."""
-    lines: list[tuple[int, int]] = []
-    for line in text.splitlines():
-        entry = json.loads(line)
-        assert list(entry) == ["bytes-done", "bytes-total"]
-        assert all(isinstance(value, int) for value in entry.values())
-        lines.append((entry["bytes-done"], entry["bytes-total"]))
-    return lines
-
-
 @pytest.mark.parametrize("words", [[], ["-S", "0"], ["-q"], ["--json"]], ids=" ".join)
 def test_json_progress_ends_with_everything_moved(
     folder: Path, capfd: Capture, words: list[str]
@@ -331,7 +320,7 @@ def test_words_never_begin_in_the_line_of_the_bar(capfd: Capture) -> None:
     with show_progress(ProgressMode.ALWAYS) as show:
         show(1, 3)
         capfd.readouterr()
-        say("these words")
+        print_message("these words")
         assert capfd.readouterr().err.endswith("\rthese words\n")
-    say("and these")
+    print_message("and these")
     assert capfd.readouterr().err.endswith("\nand these\n")

@@ -18,18 +18,26 @@ from referencing import Registry, Resource
 
 from tests.support.builder import GIB, MIB, Block, ImageSpec, child_of
 from tests.support.chains import RELATIVE, base_disk
-from tests.support.cli import MODULE, TIMEOUT, Outcome, run, run_program, small_disk, stored_zeros
+from tests.support.cli import (
+    MODULE,
+    TIMEOUT,
+    Outcome,
+    progress_lines,
+    run,
+    run_on_terminal,
+    run_program,
+    small_disk,
+    stored_zeros,
+)
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.paths import ROOT
 from tests.support.peers import needs_program
 from tests.system.test_interruption import WORDS, ended, running
-from tests.unit.cli.test_app import progress_lines
-from tests.unit.cli.test_console import run_on_terminal
-from vhdx2raw.cli import failures, main
+from vhdx2raw.cli import console, main
 from vhdx2raw.cli.commands.convert import batch
+from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.commands.convert.outcome import Outcome as Conversion
-from vhdx2raw.cli.commands.convert.outcome import Wishes
-from vhdx2raw.cli.console import complain
+from vhdx2raw.cli.console import print_error
 
 SCHEMAS = ROOT / "docs/schemas"
 SCHEMA = json.loads((SCHEMAS / "batch.json").read_text())
@@ -346,21 +354,21 @@ def test_as_many_files_as_asked_for_are_converted_at_a_time(
     folder: Path, monkeypatch: Patch, jobs: int
 ) -> None:
     """Each waits for the others to have begun, and there are never more."""
-    real_convert = Wishes.convert
+    real_convert = Converter.convert
     together = threading.Barrier(jobs)
     running_now: list[str] = []
     most: list[int] = []
 
-    def convert(wishes: Wishes, source: str, *rest: Any) -> Conversion:  # noqa: ANN401
+    def convert(converter: Converter, source: str, *rest: Any) -> Conversion:  # noqa: ANN401
         running_now.append(source)
         most.append(len(running_now))
         try:
             together.wait(TIMEOUT)
-            return real_convert(wishes, source, *rest)
+            return real_convert(converter, source, *rest)
         finally:
             running_now.remove(source)
 
-    monkeypatch.setattr(Wishes, "convert", convert)
+    monkeypatch.setattr(Converter, "convert", convert)
     names = [f"{number}.vhdx" for number in range(6)]
     for name in names:
         (folder / name).hardlink_to(folder / "a.vhdx")
@@ -513,7 +521,7 @@ def test_a_signal_ends_a_batch_that_writes_nothing(
     if words:
         monkeypatch.setattr(os.path, "lexists", exists)
     else:
-        monkeypatch.setattr(batch, "tell_failure", interrupt)
+        monkeypatch.setattr(batch, "print_failure", interrupt)
     assert main(["--output-dir", "raw", *words, *names]) == 143
     assert len(told) < 5
 
@@ -533,12 +541,12 @@ def test_words_about_one_file_stand_together(
 ) -> None:
     """A hint belongs to the line before it, whoever else has something to say."""
 
-    def slow_complain(text: str, *, hint: str = "") -> None:
-        complain(text)
+    def slow_print(text: str, *, hint: str = "") -> None:
+        print_error(text)
         time.sleep(0.02)
-        complain(f"hint: {hint}")
+        print_error(f"hint: {hint}")
 
-    monkeypatch.setattr(failures, "complain", slow_complain)
+    monkeypatch.setattr(console, "print_error", slow_print)
     names = [f"{number}.vhdx" for number in range(4)]
     for name in names:
         (folder / name).hardlink_to(folder / "cut.vhdx")

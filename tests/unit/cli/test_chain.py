@@ -78,7 +78,7 @@ def test_missing_parent_ends_with_code_6_and_tells_where_it_was_looked_for(
     assert outcome.exit_code == 6
     wanted = same_bytes_guid(0x66)
     assert outcome.err == (
-        f"vhdx2raw: {source}: its parent cannot be used: wanted .\\middle.vhdx with the"
+        f"vhdx2raw: {source}: its parent cannot be used: expected .\\middle.vhdx with the"
         f" DataWriteGuid {wanted}; tried {tmp_path / 'vm/middle.vhdx'}: does not exist;"
         f" {tmp_path / 'base/middle.vhdx'}: does not exist\n{HINT}\n"
     )
@@ -95,7 +95,7 @@ def test_mismatch_ends_with_code_6_and_is_allowed_by_an_option(
     refused = run(capfd, source, target)
     assert refused.exit_code == 6
     assert refused.err_lines[0].startswith(
-        f"vhdx2raw: {source}: its parent cannot be used: wanted "
+        f"vhdx2raw: {source}: its parent cannot be used: expected "
     )
     assert refused.err_lines[1].startswith("vhdx2raw: hint: the parent was changed after the child")
     assert not target.exists()

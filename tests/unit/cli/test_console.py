@@ -1,21 +1,16 @@
 """What the command line says: summaries, bars and words, on a terminal and elsewhere."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
-import termios
-import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.builder import MIB, Block, BlockState, HeaderSpec, ImageSpec
-from tests.support.cli import MODULE, Outcome, run, run_program, small_disk
+from tests.support.cli import MODULE, run, run_on_terminal, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in
 
 SIZE = small_disk().virtual_disk_size
@@ -161,37 +156,6 @@ def test_errors_go_to_standard_error_alone(capfd: Capture, words: list[str]) -> 
 # -- on a terminal ------------------------------------------------------------------------------
 
 
-def run_on_terminal(*arguments: str, stream: str = "stderr") -> Outcome:
-    """Run the program with one of its streams on a terminal, whose text becomes `err`."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: slave}
-    shown = bytearray()
-
-    def read_terminal() -> None:
-        try:
-            while data := os.read(master, 65536):
-                shown.extend(data)
-        except OSError:
-            return  # the other side of a terminal was closed
-
-    with subprocess.Popen(
-        [*MODULE, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=streams["stdout"],
-        stderr=streams["stderr"],
-        text=True,
-    ) as process:
-        os.close(slave)
-        reader = threading.Thread(target=read_terminal)
-        reader.start()
-        out, err = process.communicate(timeout=60)
-        reader.join()
-    os.close(master)
-    text = shown.decode().replace("\r\n", "\n")
-    return Outcome(process.returncode, out or "", text + (err or ""))
-
-
 def test_a_terminal_sees_a_bar_and_a_summary(folder: Path) -> None:
     outcome = run_on_terminal("--no-clone", "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out) == (0, "")
@@ -223,7 +187,7 @@ def test_an_error_on_a_terminal_stands_on_a_line_of_its_own(folder: Path) -> Non
 
 
 def test_a_disk_is_not_sent_to_a_terminal(folder: Path) -> None:
-    outcome = run_on_terminal("disk.vhdx", "-", stream="stdout")
+    outcome = run_on_terminal("disk.vhdx", "-", streams=["stdout"])
     assert outcome.exit_code == 2
     assert "standard output is a terminal" in outcome.err
     assert len(outcome.err) < 500

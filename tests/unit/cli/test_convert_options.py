@@ -17,14 +17,23 @@ import jsonschema
 import pytest
 
 from tests.support.builder import GIB, KIB, MIB, Block, HeaderSpec, ImageSpec, make_dirty
-from tests.support.cli import MODULE, TIMEOUT, Outcome, run, run_program, small_disk, start_program
+from tests.support.cli import (
+    MODULE,
+    TIMEOUT,
+    Outcome,
+    progress_lines,
+    run,
+    run_program,
+    small_disk,
+    start_program,
+)
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.paths import read_schema
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of
 from tests.system.test_block_device import OLD, Devices
-from tests.unit.cli.test_app import progress_lines
 from vhdx2raw.cli import main
+from vhdx2raw.cli.commands.convert import outcome as conversion
 from vhdx2raw.output.hashes import ALGORITHMS
 from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.source.file import FileSource
@@ -603,12 +612,12 @@ def test_a_device_that_does_not_keep_what_was_written_is_told_to_be_unusable(
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(5, os.strerror(5), device)
 
-    monkeypatch.setattr(conversion, "convert", fail)
+    monkeypatch.setattr(conversion, "convert_disk", fail)
     outcome = run(capfd, "--force", "disk.vhdx", device)
     assert outcome.exit_code == 8
     assert "overwritten in part" not in outcome.err
     monkeypatch.undo()
-    monkeypatch.setattr(import_module("vhdx2raw.operations.convert"), "verify_output", fail)
+    monkeypatch.setattr(import_module("vhdx2raw.operations.convert"), "verify", fail)
     outcome = run(capfd, "--force", "--verify", str(folder / "disk.vhdx"), device)
     assert outcome.exit_code == 8
     assert outcome.err_lines[0] == (

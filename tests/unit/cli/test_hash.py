@@ -24,13 +24,20 @@ from tests.support.builder import (
     make_dirty,
 )
 from tests.support.chains import RELATIVE, base_disk, write_files
-from tests.support.cli import MODULE, TIMEOUT, run, run_program, small_disk, start_program
+from tests.support.cli import (
+    MODULE,
+    TIMEOUT,
+    run,
+    run_on_terminal,
+    run_program,
+    small_disk,
+    start_program,
+)
 from tests.support.files import names_in
 from tests.support.paths import read_schema
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of, unpack_real_image
 from tests.truth.test_real_images import ALL, FOLDER
-from tests.unit.cli.test_console import run_on_terminal
 from vhdx2raw.output.hashes import ALGORITHMS
 
 SIZE = small_disk().virtual_disk_size
@@ -118,7 +125,7 @@ def test_a_line_is_just_what_sha256sum_says_of_the_raw_image(folder: Path, name:
 def test_a_name_cannot_command_a_terminal(folder: Path) -> None:
     """But a program gets the name as it is, so that it finds the file."""
     Path("disk.vhdx").rename("a\x1b[2Jb")
-    outcome = run_on_terminal("hash", "a\x1b[2Jb", stream="stdout")
+    outcome = run_on_terminal("hash", "a\x1b[2Jb", streams=["stdout"])
     assert (outcome.exit_code, outcome.err) == (0, f"{SHA256}  a\\x1b[2Jb\n")
     assert run_program("hash", "a\x1b[2Jb").out == f"{SHA256}  a\x1b[2Jb\n"
 

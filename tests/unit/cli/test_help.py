@@ -26,7 +26,7 @@ ESCAPE = "\x1b"
 
 def examples_of(name: str) -> list[tuple[str, str]]:
     """Give (command, comment) of the examples in the help of a command, or of the program."""
-    module = import_module(f"vhdx2raw.cli.{name}") if name else app
+    module = import_module(f"vhdx2raw.cli.commands.{name}") if name else app
     lines = module.EXAMPLES.removeprefix("\b\nExamples:\n").splitlines()
     assert all(line.startswith("  vhdx2raw ") for line in lines)
     pairs = (re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines)

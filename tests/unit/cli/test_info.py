@@ -287,7 +287,7 @@ def test_an_mbr_with_an_unknown_type_and_a_partition_too_long_is_told(capfd: Cap
     ]
     assert words["oddities"] == [
         "the record of a logical partition is missing in sector 8",
-        "partition 2 ends behind the end of the disk",
+        "partition 2 ends past the end of the disk",
     ]
 
 
@@ -413,7 +413,7 @@ def test_a_child_without_its_parent_is_told_as_far_as_it_goes(capfd: Capture) ->
     assert words["type"] == ["differencing VHDX"]
     assert words["contents"] == ["unknown, the parent is missing"]
     error, hint = words["oddities"]
-    assert error.startswith("top.avhdx: its parent cannot be used: wanted .\\middle.vhdx with the")
+    assert error.startswith("top.avhdx: its parent cannot be used: expected .\\middle.vhdx with the")
     assert error.endswith("tried middle.vhdx: does not exist")
     assert hint.startswith("hint: name the parent with --parent FILE")
     facts = facts_of(capfd, "top.avhdx")
@@ -428,7 +428,7 @@ def test_a_whole_chain_that_is_asked_for_has_to_be_there(
 ) -> None:
     outcome = run(capfd, "info", "--chain", *as_json, write("grandparent missing"))
     assert (outcome.exit_code, outcome.out) == (6, "")
-    assert "middle.vhdx: its parent cannot be used: wanted .\\base.vhdx" in outcome.err
+    assert "middle.vhdx: its parent cannot be used: expected .\\base.vhdx" in outcome.err
 
 
 def test_a_wrong_parent_is_told_and_can_be_allowed(capfd: Capture) -> None:

@@ -13,10 +13,9 @@ import pytest
 
 from tests.support.builder import MIB
 from tests.support.chains import write_files
-from tests.support.cli import Outcome, run, small_disk
+from tests.support.cli import Outcome, run, run_on_terminal, small_disk
 from tests.support.files import names_in, sha256_of
 from tests.support.maps import family, fragmented, map_of
-from tests.unit.cli.test_console import run_on_terminal
 
 Capture = pytest.CaptureFixture[str]
 
@@ -109,7 +108,7 @@ SIGNS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def test_a_terminal_gets_colours_over_the_same_picture(folder: Path) -> None:
-    coloured = run_on_terminal("map", "--picture", "top.vhdx", stream="stdout")
+    coloured = run_on_terminal("map", "--picture", "top.vhdx", streams=["stdout"])
     assert coloured.exit_code == 0
     assert "\x1b[97;44m" in coloured.err
     plain = SIGNS.sub("", coloured.err)
@@ -127,7 +126,7 @@ def test_no_colours_where_none_are_wanted(
     folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    outcome = run_on_terminal("map", "--picture", "top.vhdx", stream="stdout")
+    outcome = run_on_terminal("map", "--picture", "top.vhdx", streams=["stdout"])
     assert outcome.exit_code == 0
     assert "\x1b" not in outcome.err
     assert "3333" in outcome.err
@@ -135,7 +134,7 @@ def test_no_colours_where_none_are_wanted(
 
 def test_an_empty_no_color_says_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "")
-    assert "\x1b" in run_on_terminal("map", "--picture", "top.vhdx", stream="stdout").err
+    assert "\x1b" in run_on_terminal("map", "--picture", "top.vhdx", streams=["stdout"]).err
 
 
 def test_no_colours_without_a_terminal(folder: Path, capfd: Capture) -> None:

@@ -215,7 +215,7 @@ def test_loop_is_refused(names: list[str], tmp_path: Path) -> None:
     ):
         pass
     assert caught.value.path == str(last)
-    assert caught.value.hint == "name the right parent with --parent FILE"
+    assert caught.value.hint == "name the right parent with parents= FILE"
     assert open_files() == before
 
 
@@ -260,7 +260,7 @@ def test_every_image_is_replayed(tmp_path: Path) -> None:
         states = [image.log.state for image in chain.images]
         assert states == [LogState.REPLAYED, LogState.REPLAYED, LogState.CLEAN]
         warnings = [(Path(name).name, warning.rule) for name, warning in chain.warnings]
-        assert warnings == [("top.vhdx", "R119"), ("middle.vhdx", "R119")]
+        assert warnings == [("top.vhdx", "R120"), ("middle.vhdx", "R120")]
         is_right = chain_bytes(chain) == top.expected_disk(0, 4 * MIB)
         assert is_right
 

@@ -19,11 +19,11 @@ from tests.support.chains import (
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search
 from vhdx2raw.disk.chain import OpenOptions, open_chain
+from vhdx2raw.disk.parent_paths import OUTSIDE
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy
 
-OUTSIDE = "lies outside of the child's folder and of every --parent-dir"
 WINDOWS = "\\\\?\\"
 
 
@@ -44,7 +44,7 @@ def refusal_of(path: Path, *folders: Path) -> str:
         pass
     assert caught.value.path == str(path)
     assert caught.value.hint == (
-        "name the parent with --parent FILE, or its folder with --parent-dir DIR"
+        "name the parent with parents= FILE, or its folder with parent_dirs= DIR"
     )
     assert open_files() == before
     return caught.value.message

@@ -41,18 +41,18 @@ from vhdx2raw.errors import (
 GUID = small_disk().data_write_guid
 MISMATCH_HINT = (
     "the parent was changed after the child was made, or is another disk, so the result would be"
-    " wrong; name the right one with --parent FILE or, if you know that only its identity was"
-    " changed, use --allow-parent-mismatch"
+    " wrong; name the right one with parents= FILE or, if you know that only its identity was"
+    " changed, use allow_parent_mismatch="
 )
-BROKEN_HINT = "if you know its parent, use --parent with --allow-parent-mismatch"
-NO_IDENTITY = "has no identity, so that its version cannot be told"
+BROKEN_HINT = "if you know its parent, use parents= with allow_parent_mismatch="
+NO_IDENTITY = "has no identity, so that its version cannot be checked"
 USED_NEVERTHELESS = "is not the version that the child was made from, and is used nevertheless"
 
 
 def refusal_of(path: Path, error: type[ParentError], **options: Any) -> ParentError:  # noqa: ANN401
     """Open a chain that must be refused as exactly this, and leave nothing open."""
     before = open_files()
-    with pytest.raises(error) as caught, open_chain(path, **options):
+    with pytest.raises(error) as caught, open_chain(path, OpenOptions(**options)):
         pass
     assert type(caught.value) is error
     assert open_files() == before
@@ -88,7 +88,7 @@ def test_refusal_tells_both_guids_and_what_to_do(tmp_path: Path) -> None:
     error = refusal_of(path, ParentMismatchError)
     assert error.path == str(path)
     assert error.message == (
-        f"its parent cannot be used: wanted .\\base.vhdx with the DataWriteGuid {GUID}; tried"
+        f"its parent cannot be used: expected .\\base.vhdx with the DataWriteGuid {GUID}; tried"
         f" {tmp_path / 'base.vhdx'}: has the DataWriteGuid {OTHER_GUID}"
     )
     assert error.hint == MISMATCH_HINT
@@ -183,7 +183,7 @@ def test_hint_for_other_sectors_does_not_offer_what_cannot_help(tmp_path: Path) 
     path = write_pair(tmp_path, linked(GUID), logical_sector_size=4096)
     error = refusal_of(path, ParentMismatchError)
     assert error.hint
-    assert "--allow-parent-mismatch" not in error.hint
+    assert "allow_parent_mismatch" not in error.hint
 
 
 def test_allowing_another_identity_allows_no_missing_parent(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_broken_locator_is_refused_unless_the_user_knows_better(
     options: list[dict[str, Any]] = [{}, {"parents": parents}, {"allow_parent_mismatch": True}]
     for choice in options:
         before = open_files()
-        with pytest.raises(error) as caught, open_chain(path, **choice):
+        with pytest.raises(error) as caught, open_chain(path, OpenOptions(**choice)):
             pass
         assert type(caught.value) is error
         assert (caught.value.finding.rule, caught.value.path) == (rule, str(path))
@@ -235,7 +235,7 @@ def test_wrong_file_is_told_even_if_the_locator_is_broken(tmp_path: Path) -> Non
     gone = tmp_path / "gone.vhdx"
     error = refusal_of(path, ParentNotFoundError, parents=[gone], allow_parent_mismatch=True)
     assert error.message == (
-        "its parent cannot be used: wanted a file that is not named with the DataWriteGuid"
+        "its parent cannot be used: expected a file that is not named with the DataWriteGuid"
         f" unknown; tried {gone}: No such file or directory"
     )
 
@@ -245,7 +245,7 @@ def test_locator_without_a_path_needs_the_user(tmp_path: Path) -> None:
     path = write_pair(tmp_path, child_with({}))
     error = refusal_of(path, ParentNotFoundError)
     assert error.message == (
-        "its parent cannot be used: wanted a file that is not named with the DataWriteGuid"
+        "its parent cannot be used: expected a file that is not named with the DataWriteGuid"
         f" {GUID}; tried nothing"
     )
     assert read_chain(path, parents=[tmp_path / "base.vhdx"])[:4] == b"root"

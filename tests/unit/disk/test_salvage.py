@@ -97,11 +97,11 @@ class Saved:
 def save(path: Path, *, workers: int = 1, sequential: bool = False, **options: Any) -> Saved:  # noqa: ANN401
     """Salvage a disk."""
     before = open_files()
-    with open_chain(path, OpenOptions(salvage=True), **options) as chain:
-        damage = [finding.rule for _, finding in chain.damage]
+    with open_disk(path, OpenOptions(salvage=True, **options)) as disk:
+        damage = [finding.rule for _, finding in disk.chain.damage]
         sink = RecordingSink(sequential=sequential, makes_holes=not sequential)
-        result = convert(chain, sink, workers=workers)
-        data = sink.contents(chain.virtual_disk_size)
+        result = convert(disk, sink, workers=workers)
+        data = sink.contents(disk.size)
     assert open_files() == before
     return Saved(data, result, damage)
 
@@ -132,7 +132,7 @@ def assert_blocks_are_saved(path: Path, spec: ImageSpec) -> None:
         assert spec.blocks
         for index in spec.blocks:
             start = index * spec.block_size
-            data = disk.pread(start, spec.block_size)
+            data = disk.pread(spec.block_size, start)
             assert wrong_sectors(data, spec.expected_disk(start, spec.block_size)) == []
         assert disk.lost.merged() == ()
 
@@ -486,8 +486,8 @@ def test_sectors_that_cannot_be_read_are_lost_and_no_others(
     assert saved.lost == list(lost)
     assert saved.damage == []
     assert wrong_sectors(saved.data, with_lost(whole(disk()), lost)) == []
-    with open_chain(path) as chain, pytest.raises(OSError, match="Input/output error"):
-        convert(chain, RecordingSink())
+    with open_disk(path) as opened, pytest.raises(OSError, match="Input/output error"):
+        convert(opened, RecordingSink())
 
 
 def test_what_cannot_be_read_of_a_parent_is_lost_where_it_shows(
@@ -581,13 +581,13 @@ def test_a_log_that_cannot_be_read_is_left_out(
 def test_a_file_that_shrinks_while_it_is_saved_has_lost_its_end(tmp_path: Path) -> None:
     """The change as such is allowed here."""
     path = write(tmp_path, {"disk.vhdx": disk()})
-    with open_chain(path, OpenOptions(salvage=True)) as chain:
+    with open_disk(path, OpenOptions(salvage=True)) as opened:
         os.truncate(path, 5 * MIB + 1024)
         sink = RecordingSink()
-        result = convert(chain, sink, allow_changed=True)
+        result = convert(opened, sink, allow_changed=True)
     lost = [(2 * MIB + 1024, MIB - 1024)]
     assert list(result.lost_ranges) == lost
-    assert [finding.rule for _, finding in result.changes] == ["R119"]
+    assert [finding.rule for _, finding in result.warnings] == ["R119"]
     assert wrong_sectors(sink.contents(4 * MIB), with_lost(whole(disk()), lost)) == []
 
 
@@ -678,8 +678,8 @@ def test_nothing_is_ever_lost_to_a_strict_reader(tmp_path: Path) -> None:
 def test_64_tib_that_are_lost_are_one_range(tmp_path: Path) -> None:
     spec = disk(virtual_disk_size=64 * TIB, block_size=256 * MIB, blocks={}, file_size=BAT)
     path = write(tmp_path, {"disk.vhdx": spec})
-    with open_chain(path, OpenOptions(salvage=True)) as chain:
-        result = convert(chain, RecordingSink())
+    with open_disk(path, OpenOptions(salvage=True)) as opened:
+        result = convert(opened, RecordingSink())
     assert result.lost_ranges == ((0, 64 * TIB),)
 
 

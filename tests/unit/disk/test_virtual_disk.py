@@ -58,27 +58,27 @@ def test_it_reads_as_a_whole(disk: VirtualDisk) -> None:
 def test_pread_gives_any_range_and_ends_with_the_disk(path: Path, offset: int, length: int) -> None:
     with vhdx2raw.open(path) as disk:
         expected = SPEC.expected_disk(offset, min(length, SIZE - offset)) if offset < SIZE else b""
-        assert disk.pread(offset, length) == expected
+        assert disk.pread(length, offset) == expected
 
 
 def test_pread_does_not_move_the_position(disk: VirtualDisk) -> None:
     disk.seek(512)
-    disk.pread(4096, 10)
+    disk.pread(10, 4096)
     assert disk.tell() == 512
 
 
 def test_threads_read_without_disturbing_each_other(disk: VirtualDisk) -> None:
     places = [(index * 70_001 % SIZE, 90_000) for index in range(200)]
     with ThreadPoolExecutor(8) as pool:
-        pieces = list(pool.map(lambda place: disk.pread(*place), places))
+        pieces = list(pool.map(lambda place: disk.pread(place[1], place[0]), places))
     for (offset, length), piece in zip(places, pieces, strict=True):
         assert piece == SPEC.expected_disk(offset, min(length, SIZE - offset))
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, -1)])
 def test_negative_numbers_are_refused(disk: VirtualDisk, offset: int, length: int) -> None:
-    with pytest.raises(ValueError, match="offset and length must not be negative"):
-        disk.pread(offset, length)
+    with pytest.raises(ValueError, match="size and offset must not be negative"):
+        disk.pread(length, offset)
 
 
 def test_it_seeks_like_a_file(disk: VirtualDisk) -> None:
@@ -128,7 +128,7 @@ def test_a_closed_disk_reads_nothing_and_holds_no_file(path: Path) -> None:
     disk.close()
     disk.close()
     assert set(Path("/proc/self/fd").iterdir()) == before
-    for read in (disk.tell, lambda: disk.seek(0), lambda: disk.pread(0, 1), disk.extents):
+    for read in (disk.tell, lambda: disk.seek(0), lambda: disk.pread(1, 0), disk.extents):
         with pytest.raises(ValueError, match="the disk is closed"):
             read()
 
@@ -139,9 +139,9 @@ def test_a_parent_can_be_named(path: Path, tmp_path: Path) -> None:
     with pytest.raises(vhdx2raw.ParentNotFoundError, match="its parent cannot be used"):
         vhdx2raw.open(child)
     with vhdx2raw.open(child, parents=[path.parent / "base.vhdx"]) as disk:
-        assert disk.pread(MIB, 512) == SPEC.expected_disk(MIB, 512)
+        assert disk.pread(512, MIB) == SPEC.expected_disk(MIB, 512)
     with vhdx2raw.open(child, parent_dirs=[path.parent]) as disk:
-        assert disk.pread(MIB, 512) == SPEC.expected_disk(MIB, 512)
+        assert disk.pread(512, MIB) == SPEC.expected_disk(MIB, 512)
 
 
 def test_nothing_can_be_written_to_a_disk(path: Path) -> None:

@@ -62,7 +62,7 @@ def test_boot_code_is_no_partition_table() -> None:
 
 def test_a_partition_that_leaves_the_disk_is_told() -> None:
     contents = contents_of({0: record((0x83, 2048, 0xFFFFFFFF))})
-    assert contents.problems == ("partition 1 ends behind the end of the disk",)
+    assert contents.problems == ("partition 1 ends past the end of the disk",)
 
 
 def test_partitions_that_overlap_are_told() -> None:
@@ -157,7 +157,7 @@ BROKEN_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "entry size 0": ({"entry_size": 0}, "its entries have 0 bytes"),
     "odd entry size": ({"entry_size": 129}, "its entries have 129 bytes"),
     "large entries": ({"entry_size": 1 << 31}, f"its entries have {1 << 31} bytes"),
-    "table outside": ({"table_sector": 1 << 63}, "its entries lie behind the end of the disk"),
+    "table outside": ({"table_sector": 1 << 63}, "its entries lie past the end of the disk"),
     "table checksum": ({"table_checksum": 1}, "the checksum of its entries is wrong"),
 }
 
@@ -209,7 +209,7 @@ def test_a_gpt_partition_that_ends_before_it_begins_is_told() -> None:
 
 def test_a_gpt_partition_anywhere_in_64_bits_does_no_harm() -> None:
     contents = contents_of(gpt((LINUX, 2**64 - 2, 2**64 - 1, "")))
-    assert contents.problems == ("partition 1 ends behind the end of the disk",)
+    assert contents.problems == ("partition 1 ends past the end of the disk",)
 
 
 def test_a_disk_that_has_grown_since_is_told() -> None:

@@ -200,7 +200,7 @@ def test_a_block_behind_256_tib_is_corrupt_however_long_the_file_is(
         check_allocation(bat, image.regions, 2**63, Findings())
         return
     pattern = (
-        "^BAT entry of payload block 1 at file offset 0x300008: the block lies behind 256 TiB: "
+        "^BAT entry of payload block 1 at file offset 0x300008: the block lies past 256 TiB: "
         rf"found {file_offset | 6:#018x} \(MS-VHDX 2.5.1\)$"
     )
     with pytest.raises(CorruptImageError, match=pattern) as caught:

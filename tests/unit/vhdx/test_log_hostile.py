@@ -250,7 +250,7 @@ def test_block_in_the_exabytes_that_a_log_promises_is_refused(bench: Bench) -> N
     """R37, R115: growth makes no place for what no file system could hold."""
     table = DataDescriptorSpec(BAT, bat_page(BLOCK | 6, 2**62 | 6))
     spec = disk_with(entry(0, 1, table, last_file_offset=2**63))
-    bench.assert_refused(spec, CorruptImageError, "R78", "the block lies behind 256 TiB")
+    bench.assert_refused(spec, CorruptImageError, "R78", "the block lies past 256 TiB")
 
 
 def test_what_a_log_only_promises_is_not_read_but_known_to_be_zeros(bench: Bench) -> None:

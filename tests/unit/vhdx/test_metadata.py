@@ -145,11 +145,11 @@ BAD_RANGES = pytest.mark.parametrize(
     [
         ({"offset": 0xFFF0}, "its offset 0xfff0 lies inside the metadata table"),
         ({"offset": 32}, "its offset 0x20 lies inside the metadata table"),
-        ({"offset": MIB - 3}, "its end 0x1000.* lies behind the metadata region"),
-        ({"offset": 0xFFFFFFFF}, "its end 0x1000000.* lies behind the metadata region"),
+        ({"offset": MIB - 3}, "its end 0x1000.* lies past the metadata region"),
+        ({"offset": 0xFFFFFFFF}, "its end 0x1000000.* lies past the metadata region"),
         ({"length": MIB + 1}, "its length of 1048577 bytes is above 1 MiB"),
         ({"length": 0xFFFFFFFF}, "its length of 4294967295 bytes is above 1 MiB"),
-        ({"length": MIB}, "its end 0x1100.. lies behind the metadata region"),
+        ({"length": MIB}, "its end 0x1100.. lies past the metadata region"),
     ],
 )
 

@@ -79,7 +79,7 @@ def overlay(
 
 
 BEHIND = PLACES + 7 + 4
-"""A place far enough behind the end of the file."""
+"""A place far enough past the end of the file."""
 UPDATES = st.lists(
     st.one_of(
         st.tuples(st.just("sector"), st.integers(0, PLACES - 1), st.integers(0, STOCK - 1)),

@@ -240,7 +240,7 @@ def test_a_bat_region_that_merely_ends_behind_the_file_is_a_warning(bench: Bench
     spec.bat_offset, spec.blocks[0].file_offset = 5 * MIB, 4 * MIB
     spec.file_size = 5 * MIB + 4 * 8
     pattern = (
-        r"BAT region at file offset 0x500000: ends behind the end of the file \(MS-VHDX 2.2.3.2\)"
+        r"BAT region at file offset 0x500000: ends past the end of the file \(MS-VHDX 2.2.3.2\)"
     )
     bench.assert_reads(spec, ("R52", pattern))
 

@@ -1,6 +1,6 @@
 """Everything that is wrong with a file, structure by structure, without stopping at the first.
 
-The code that reads a file is its checker, told to be lenient; what a reader ignores altogether is
+The code that reads a file is its checker, in a lenient mode; what a reader ignores altogether is
 looked at in `notes`.
 """
 

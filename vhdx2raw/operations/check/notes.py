@@ -1,4 +1,4 @@
-"""What is odd about a file though no reader cares: reserved fields, flags, wasted space."""
+"""What is unusual about a file though no reader cares: reserved fields, flags, wasted space."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ RESERVED_RANGES = (
         layout.HEADER_SECTION_SIZE,
     ),
 )
-"""Parts of the header section that belong to nobody, with what they follow (2.2)."""
+"""Parts of the header section that belong to no structure, with what they follow (2.2)."""
 
 RESERVED_OFFSET_STATES = (layout.PayloadBlockState.NOT_PRESENT, layout.PayloadBlockState.ZERO)
 
 
 def add_notes(source: Source, image: VhdxImage | None, findings: Findings) -> None:
-    """Note what is odd about a file, as far as it can be read."""
+    """Note what is unusual about a file, as far as it can be read."""
     for part in _iter_all(source, image):
         with suppress(TruncatedImageError):  # reported by those who need what is missing
             for finding in part:
@@ -75,7 +75,7 @@ def _reserved_ranges(source: Source) -> Iterator[Finding]:
             yield Finding(
                 Rule.HEADER_RESERVED,
                 name,
-                "the reserved space behind it is not zero",
+                "the reserved space after it is not zero",
                 file_offset=where,
             )
 
@@ -111,7 +111,7 @@ def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Findi
             )
         place += layout.RegionTableEntry.LAYOUT.size
     if any(raw[place:]):
-        problem = "the reserved space behind its entries is not zero"
+        problem = "the reserved space after its entries is not zero"
         yield Finding(Rule.REGION_TABLE_RESERVED, name, problem, file_offset=file_offset + place)
 
 
@@ -133,7 +133,9 @@ def _header(image: VhdxImage) -> Iterator[Finding]:
             expected="0",
         )
     if header.data_write_guid == layout.ZERO_GUID:
-        problem = "the DataWriteGuid is zero, so that no child can tell this version from another"
+        problem = (
+            "the DataWriteGuid is zero, so that no child can distinguish this version from another"
+        )
         yield Finding(Rule.DATA_WRITE_GUID, name, problem, file_offset=where)
 
 
@@ -206,13 +208,13 @@ def _bat(image: VhdxImage) -> Iterator[Finding]:
 
 
 def _unused_entries(image: VhdxImage) -> Iterator[tuple[int, int]]:
-    """Yield the parts of the BAT region behind the last block and behind the table, by MiB."""
+    """Yield the parts of the BAT region after the last block and after the table, by MiB."""
     geometry, region = image.geometry, image.regions.bat
     file_end = min(region.end, image.source.size)
-    behind_last_block = geometry.payload_bat_index(geometry.payload_block_count - 1) + 1
-    behind_table = image.bat.entry_file_offset(geometry.bat_entry_count)
+    after_last_block = geometry.payload_bat_index(geometry.payload_block_count - 1) + 1
+    after_table = image.bat.entry_file_offset(geometry.bat_entry_count)
     if geometry.has_parent:
         last_bitmap = image.bat.entry_file_offset(geometry.bat_entry_count - 1)
-        yield image.bat.entry_file_offset(behind_last_block), min(last_bitmap, file_end)
-    for start in range(behind_table, file_end, MIB):
+        yield image.bat.entry_file_offset(after_last_block), min(last_bitmap, file_end)
+    for start in range(after_table, file_end, MIB):
         yield start, min(start + MIB, file_end)

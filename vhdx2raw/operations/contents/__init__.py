@@ -1,7 +1,7 @@
 """What lies inside a disk: partition tables, partitions, and what begins in each.
 
 Every read is small and every count is bounded, since a guest can write anything here. What is
-broken is told, not raised.
+broken is listed, not raised.
 """
 
 from vhdx2raw.operations.contents.partitions import Partition, PartitionTable, Scheme

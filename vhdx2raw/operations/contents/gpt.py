@@ -46,7 +46,7 @@ class _Header(NamedTuple):
 
 
 def has_gpt(disk: Disk, sector_size: int) -> bool:
-    """Tell whether there is a header of a GPT for sectors of `sector_size` bytes, good or not."""
+    """Return whether there is a header of a GPT for sectors of `sector_size` bytes, good or not."""
     return disk.pread(len(_SIGNATURE), sector_size) == _SIGNATURE
 
 
@@ -99,7 +99,7 @@ def _read_header(disk: Disk, sector_size: int, sector: int) -> tuple[_Header, st
             not _ENTRY.size <= entry_size <= MAX_TABLE_SIZE or entry_size.bit_count() != 1,
             f"its entries have {entry_size} bytes",
         ),
-        (table_end > disk.size, "its entries lie behind the end of the disk"),
+        (table_end > disk.size, "its entries lie past the end of the disk"),
     )
     return header, next((problem for is_wrong, problem in checks if is_wrong), "")
 

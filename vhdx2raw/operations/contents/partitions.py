@@ -64,7 +64,7 @@ class PartitionTable(NamedTuple):
     Attributes:
         scheme: Its kind.
         sector_size: Bytes of the sectors in which it counts.
-        disk_id: The GUID or the signature by which it tells disks apart.
+        disk_id: The GUID or the signature by which it distinguishes disks.
         partitions: In the order of the table.
     """
 
@@ -93,7 +93,7 @@ def mbr_partition(
 def find_place_problems(partitions: Sequence[Partition], disk_size: int) -> list[str]:
     """Return what cannot be about the places of partitions."""
     problems = [
-        f"partition {partition.number} ends behind the end of the disk"
+        f"partition {partition.number} ends past the end of the disk"
         for partition in partitions
         if partition.end > disk_size and not partition.is_protective
     ]

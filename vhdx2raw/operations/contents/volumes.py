@@ -106,7 +106,7 @@ class Signature(NamedTuple):
 
 
 def _name_ext(window: Window, _kind: str) -> str:
-    """Tell ext2, ext3 and ext4 apart by their features, as the programs of util-linux do."""
+    """Distinguish ext2, ext3 and ext4 apart by their features, as the programs of util-linux do."""
     compatible, incompatible, read_only = (window.integer(0x45C + 4 * i, 4) for i in range(3))
     has_journal, is_journal = compatible & 0x4, incompatible & 0x8
     if is_journal:

@@ -24,7 +24,7 @@ class Contents(NamedTuple):
         volume: What the disk holds as a whole, such as a file system without a partition table.
         table: The partition table. Both are there on disks such as hybrid ISO images.
         image_format: The format of disk images that the disk begins like; empty for none.
-        problems: What is broken or odd about all this, each a phrase.
+        problems: What is broken or unusual about all this, each a phrase.
     """
 
     volume: Volume | None

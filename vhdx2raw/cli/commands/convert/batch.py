@@ -45,7 +45,7 @@ def plan(sources: list[str], folder: str) -> list[Task]:
     tasks = []
     for source in sources:
         destination = str(Path(folder, Path(source).stem + SUFFIX))
-        # Not every file system tells letters from capitals.
+        # Not every file system distinguishes upper and lower case.
         other = taken.setdefault(destination.casefold(), source)
         tasks.append(Task(source, destination))
         if len(taken) < len(tasks):
@@ -185,7 +185,7 @@ def _size_of(path: str) -> int:
 def _wait_for(futures: list[Future[_Result]]) -> None:
     """Wait until all are done, or one has raised, which is raised here.
 
-    Never for long at a time: a signal may come to any thread, and is answered by this one only
+    Never for long at a time: a signal may come to any thread, and is handled by this one only
     when it wakes.
     """
     pending = set(futures)

@@ -64,7 +64,7 @@ class Converter:
         self, disk: VirtualDisk, destination: str, show: ProgressCallback
     ) -> ConversionResult:
         if destination == STANDARD_STREAM:
-            # Nothing to clean up, and a pipe that nobody reads must not hold up a signal.
+            # Nothing to clean up, and a pipe that is not read must not hold up a signal.
             stream = StreamSink(standard_output().buffer, inputs=disk.chain.identities)
             return convert_disk(disk, stream, replace(self.options, progress=show))
         defer()

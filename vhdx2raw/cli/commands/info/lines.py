@@ -1,4 +1,4 @@
-"""What `vhdx2raw info` says to people, line by line."""
+"""What `vhdx2raw info` prints for people, line by line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGE_SECTORS_NOTE: Final = "these partitions cannot be found on a device with s
 
 
 def iter_lines(subject: Subject, *, with_chain: bool) -> Iterator[str]:
-    """Yield the answer: the file, what lies inside of the disk, oddities, and then its parents."""
+    """Yield the answer: the file, what lies inside of the disk, remarks, and then its parents."""
     child = subject.chain.child
     yield from _iter_image_lines(child)
     yield from _iter_parent_lines(child, subject.chain)

@@ -38,7 +38,7 @@ class Look(NamedTuple):
     dark: str
 
 
-# The colours are those that Okabe and Ito chose to be told apart by everybody.
+# The colours are those that Okabe and Ito chose to be distinguished by everybody.
 LOOKS = {
     Holding.CHILD: Look("#", "data in the file itself", "97;44", "#0072b2", "#3b9ad9"),
     Holding.PARENT: Look("1", "data in its parent", "30;43", "#e69f00", "#e69f00"),
@@ -56,18 +56,18 @@ def look_of(holding: Holding) -> Look:
 
 
 def words_for(holding: Holding) -> str:
-    """Say what a cell holds, kind by kind."""
+    """Return what a cell holds, kind by kind."""
     return " and ".join(look.words for kind, look in LOOKS.items() if kind & holding)
 
 
 class Layout(NamedTuple):
-    """The room that a terminal has for a grid.
+    """The space that a terminal has for a grid.
 
     Attributes:
         address_width: Characters of the offset before each row.
         columns: Cells in a row.
         rows: Rows at most.
-        coloured: Whether colours are wanted.
+        coloured: Whether to use colours.
     """
 
     address_width: int
@@ -89,12 +89,12 @@ class Layout(NamedTuple):
 
     @property
     def max_cells(self) -> int:
-        """Cells that there is room for."""
+        """Cells that fit."""
         return self.columns * self.rows
 
 
 def wants_colour() -> bool:
-    """Tell whether a person looks at stdout and wants colours (https://no-color.org)."""
+    """Return whether a person looks at stdout and wants colours (https://no-color.org)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return is_terminal(sys.stdout)
@@ -114,7 +114,7 @@ def draw(grid: Grid, layout: Layout, name: str, virtual_disk_size: int) -> Itera
 
 
 def header(grid: Grid, name: str, virtual_disk_size: int) -> str:
-    """Say which disk this is, which range of it, and what a cell stands for."""
+    """Return which disk this is, which range of it, and what a cell stands for."""
     part = ""
     if grid.length < virtual_disk_size:
         part = f", {grid.length:#x} bytes of it from {grid.start:#x} on"
