@@ -1,4 +1,4 @@
-"""The command line: options, messages, progress and exit codes. Only this package talks to people."""
+"""The command line: options, messages, progress and exit codes."""
 
 from vhdx2raw.cli.app import main
 

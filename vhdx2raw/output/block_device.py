@@ -158,7 +158,7 @@ class BlockDeviceSink(Sink):
             self.write(offset, ZEROS[: min(len(ZEROS), end - offset)])
 
     def flush(self) -> None:
-        """Bring everything to stable storage: only now does the kernel report what it could not do."""
+        """Bring everything to stable storage: only now does the kernel report what failed."""
         try:
             os.fsync(self._descriptor)
         except OSError as error:

@@ -56,7 +56,7 @@ def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findin
 
 
 def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -> None:
-    """Check that the region holds the table, save for a last entry that is not needed (R52, R74)."""
+    """Check that the region holds the table, save for an unneeded last entry (R52, R74)."""
     geometry = bat.geometry
     needed = geometry.bat_entry_count * layout.BAT_ENTRY_SIZE
     last_block = geometry.payload_bat_index(geometry.payload_block_count - 1)

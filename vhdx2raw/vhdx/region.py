@@ -197,7 +197,7 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
     """Yield the place of the log as occupied.
 
     Only a replayed log is certain to have a possible place. The fields of any other one mean
-    nothing to a reader (R13), so an impossible place is no more than a warning, and occupies nothing.
+    nothing to a reader (R13), so an impossible place is only a warning, and occupies nothing.
     """
     log = Region("log", section.header.log_offset, section.header.log_length)
     if not log.length:
