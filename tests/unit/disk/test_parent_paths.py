@@ -19,11 +19,11 @@ from tests.support.chains import (
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search
 from vhdx2raw.disk.chain import OpenOptions, open_chain
-from vhdx2raw.disk.parent_paths import OUTSIDE
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy
 
+OUTSIDE = "lies outside the child's folder and every folder that was named for parents"
 WINDOWS = "\\\\?\\"
 
 
