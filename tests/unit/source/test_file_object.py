@@ -222,11 +222,11 @@ def test_a_dirty_image_is_replayed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("most", [None, 4099])
 def test_threads_read_without_disturbing_each_other(raw: bytes, most: int | None) -> None:
     file = ShortReads(raw, most) if most else io.BytesIO(raw)
-    places = [(index * 70_001 % SIZE, 90_000) for index in range(200)]
+    places = [(90_000, index * 70_001 % SIZE) for index in range(200)]
     with vhdx2raw.open(file) as disk, ThreadPoolExecutor(8) as pool:
         pieces = list(pool.map(lambda place: disk.pread(*place), places))
-    for (offset, length), piece in zip(places, pieces, strict=True):
-        assert piece == SPEC.expected_disk(offset, min(length, SIZE - offset))
+    for (size, offset), piece in zip(places, pieces, strict=True):
+        assert piece == SPEC.expected_disk(offset, min(size, SIZE - offset))
 
 
 def test_no_other_thread_moves_the_position_between_seek_and_read(raw: bytes) -> None:
@@ -254,8 +254,8 @@ def test_no_other_thread_moves_the_position_between_seek_and_read(raw: bytes) ->
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_it_is_converted_to_a_file(raw: bytes, tmp_path: Path, workers: int) -> None:
-    with open_chain(io.BytesIO(raw)) as chain:
-        convert(chain, SparseFileSink(tmp_path / "out.img", SIZE), workers=workers)
+    with vhdx2raw.open(io.BytesIO(raw)) as disk:
+        convert(disk, SparseFileSink(tmp_path / "out.img", SIZE), workers=workers)
     assert has_expected_bytes(tmp_path / "out.img", SPEC)
 
 
@@ -273,8 +273,8 @@ def test_nothing_is_cloned_from_an_object(name: str, tmp_path: Path, *, is_dirty
     packed.write_bytes(gzip.compress(data, 1))
     file = gzip.GzipFile(packed) if name == "gzip file" else OBJECTS[name](data, tmp_path)
     sink = RecordingSink(clones=True)
-    with open_chain(file) as chain:
-        result = convert(chain, sink)
+    with vhdx2raw.open(file) as disk:
+        result = convert(disk, sink)
     close(file)
     assert "clone" not in sink.names
     assert result.cloned_bytes == 0

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import Bench
 from tests.support.builder import MIB, TIB, Block, BlockState, ImageSpec, RegionEntrySpec, golden_g1
+from tests.support.sources import BadSource
 from vhdx2raw import check
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.extents import ExtentKind
@@ -16,7 +17,9 @@ from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Findings, Severity
 from vhdx2raw.vhdx.allocation import _Walk, check_allocation
 from vhdx2raw.vhdx.bat import Bat
+from vhdx2raw.vhdx.image import read_image
 from vhdx2raw.vhdx.layout import PayloadBlockState
+from vhdx2raw.vhdx.log import LogPolicy
 
 EMPTY_STATES = [0, 1, 2, 3]
 PRESENT_STATES = [6, 7]
@@ -381,6 +384,21 @@ def test_an_entry_of_all_ones_is_an_error_to_a_check_too(bench: Bench) -> None:
     report = check(bench.path)
     rules = [finding.rule for severity, finding in report.results if severity is Severity.ERROR]
     assert rules == ["R77", "R80"]
+
+
+def test_an_unreadable_piece_of_the_table_is_an_error_to_a_lenient_reader(bench: Bench) -> None:
+    simple(6, 6).write(bench.path)
+    source = BadSource(bench.path)
+    source.bad = (0x300000,)
+    findings = Findings(lenient=True)
+    read_image(source, LogPolicy.REPLAY, findings)
+    source.close()
+    (finding,) = findings.of(Severity.ERROR)
+    assert finding.rule == "R52"
+    assert str(finding) == (
+        "BAT at file offset 0x300000: a piece of the table cannot be read: Input/output error"
+        " (MS-VHDX 2.5)"
+    )
 
 
 def test_a_table_of_garbage_is_checked_without_wording_every_entry(bench: Bench) -> None:

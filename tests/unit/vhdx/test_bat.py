@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from tests.conftest import Bench
 from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, golden_g4
 from tests.support.sources import BadSource
-from vhdx2raw.findings import Findings, Severity
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx import bat
 from vhdx2raw.vhdx.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
@@ -224,15 +223,14 @@ PLACED = [6 | (1000 + 256 * index) * MIB for index in range(ENTRIES)]
 """A table no entry of which is like another; of the 20 chunks, none ends with a sector."""
 
 
-def open_bad_table(path: Path, *bad: int, lenient: bool = True) -> tuple[Bat, FileSource, Findings]:
+def open_bad_table(path: Path, *bad: int, lenient: bool = True) -> tuple[Bat, FileSource]:
     """Lay a table over a file some of whose entries cannot be read."""
     path.write_bytes(b"\xee" * REGION_OFFSET + struct.pack(f"<{ENTRIES}Q", *PLACED))
     source = BadSource(path)
     source.bad = tuple(REGION_OFFSET + 8 * index for index in bad)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
-    findings = Findings(lenient=lenient)
     region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
-    return Bat(source, region, geometry, findings), source, findings
+    return Bat(source, region, geometry, lenient=lenient), source
 
 
 def entries_of(table: Bat) -> list[int]:
@@ -255,7 +253,7 @@ def test_an_entry_that_cannot_be_read_costs_a_lenient_reader_the_sector_around_i
 ) -> None:
     """As far as one piece of the table goes."""
     with patch.object(bat, "PIECE_SIZE", piece_size):
-        table, source, findings = open_bad_table(table_path, bad)
+        table, source = open_bad_table(table_path, bad)
     found = entries_of(table)
     source.close()
     lost = [index for index in range(ENTRIES) if found[index] != PLACED[index]]
@@ -264,27 +262,26 @@ def test_an_entry_that_cannot_be_read_costs_a_lenient_reader_the_sector_around_i
     assert {found[index] for index in lost} == {MISSING_ENTRY}
     if piece_size == MIB:
         assert lost == [index for index in range(ENTRIES) if index // 64 == bad // 64]
-        (finding,) = findings.of(Severity.ERROR)
-        assert finding.rule == "R52"
-        text = "BAT at file offset %#x: a piece of the table cannot be read: Input/output error"
-        assert text % (REGION_OFFSET + bad // 64 * 512) in str(finding)
+        assert table.unreadable == {REGION_OFFSET + bad // 64 * 512: "Input/output error"}
 
 
 def test_two_bad_sectors_cost_two_sectors(table_path: Path) -> None:
-    table, source, findings = open_bad_table(table_path, 70, 310)
+    table, source = open_bad_table(table_path, 70, 310)
     found = entries_of(table)
     source.close()
     lost = [index for index in range(ENTRIES) if found[index] == MISSING_ENTRY]
     assert lost == [*range(64, 128), *range(256, 320)]
-    assert len(findings.of(Severity.ERROR)) == 2
+    assert sorted(table.unreadable) == [REGION_OFFSET + 8 * 64, REGION_OFFSET + 8 * 256]
 
 
 def test_a_table_that_cannot_be_read_fails_a_strict_reader(table_path: Path) -> None:
-    table, source, findings = open_bad_table(table_path, 70, lenient=False)
+    table, source = open_bad_table(table_path, 70, lenient=False)
     with pytest.raises(OSError, match="Input/output error"):
         entries_of(table)
+    with pytest.raises(OSError, match="Input/output error"):
+        table.sector_bitmap_entry(0)
     source.close()
-    assert findings.reported == []
+    assert table.unreadable == {}
 
 
 @pytest.mark.parametrize("piece_size", [17 * 8 * 3, MIB])
@@ -300,7 +297,7 @@ def test_entries_behind_the_end_of_the_file_are_missing_ones(
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
     region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
     with patch.object(bat, "PIECE_SIZE", piece_size):
-        table = Bat(source, region, geometry, Findings(lenient=True))
+        table = Bat(source, region, geometry, lenient=True)
     found = entries_of(table)
     source.close()
     bitmaps = {geometry.sector_bitmap_bat_index(chunk) for chunk in range(geometry.chunk_count)}
@@ -314,7 +311,7 @@ def test_what_lies_behind_the_region_is_no_entry(table_path: Path) -> None:
     open_bad_table(table_path)[1].close()
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
-    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * 20), geometry, Findings())
+    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * 20), geometry)
     runs = list(table.iter_runs(0, 24))
     bitmaps = [table.sector_bitmap_entry(chunk) for chunk in (0, 1, 2)]
     source.close()
@@ -323,23 +320,12 @@ def test_what_lies_behind_the_region_is_no_entry(table_path: Path) -> None:
     assert bitmaps == [PLACED[16], 0, 0]
 
 
-def test_a_table_without_a_list_of_findings_fails_as_its_file_does(table_path: Path) -> None:
-    open_bad_table(table_path)[1].close()
-    source = BadSource(table_path)
-    source.bad = (REGION_OFFSET,)
-    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
-    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry)
-    with pytest.raises(OSError, match="Input/output error"):
-        table.sector_bitmap_entry(0)
-    source.close()
-
-
 def test_what_is_left_of_an_empty_table_says_nothing_of_the_rest(table_path: Path) -> None:
     table_path.write_bytes(bytes(8 * 20))
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
     region = Region("BAT region", 0, 8 * ENTRIES)
-    runs = list(Bat(source, region, geometry, Findings(lenient=True)).iter_runs(0, 24))
+    runs = list(Bat(source, region, geometry, lenient=True).iter_runs(0, 24))
     source.close()
     entries = {block: entry for run in runs for block, entry in expand(run).items()}
     assert list(entries.values()) == [0] * 19 + [MISSING_ENTRY] * 5
@@ -354,20 +340,20 @@ def test_a_table_no_byte_of_which_can_be_read_is_missing_as_a_whole(table_path: 
     size = 8 * geometry.bat_entry_count
     with table_path.open("wb") as file:
         file.truncate(size)
-    source, findings = NoSource(table_path), Findings(lenient=True)
-    table = Bat(source, Region("BAT region", 0, size), geometry, findings)
+    source = NoSource(table_path)
+    table = Bat(source, Region("BAT region", 0, size), geometry, lenient=True)
     runs = list(table.iter_runs(0, geometry.payload_block_count))
     source.close()
     assert {run.entry for run in runs} == {MISSING_ENTRY}
     assert sum(run.block_count for run in runs) == geometry.payload_block_count
-    assert {finding.rule for finding in findings.of(Severity.ERROR)} == {"R52"}
+    assert set(range(0, size, 512)) <= set(table.unreadable)
 
 
 def test_a_region_behind_the_end_of_the_file_has_no_entries(table_path: Path) -> None:
     table_path.write_bytes(b"\xee" * 100)
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=False)
-    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry, Findings())
+    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry)
     runs = list(table.iter_runs(0, geometry.payload_block_count))
     source.close()
     assert {run.entry for run in runs} == {MISSING_ENTRY}

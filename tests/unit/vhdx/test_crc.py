@@ -17,8 +17,8 @@ import pytest
 from tests.support.builder import Block, ImageSpec, make_dirty
 from tests.support.cli import run, small_disk
 from tests.support.files import has_expected_bytes
-from vhdx2raw.cli import checksums
-from vhdx2raw.vhdx import crc, log_entry
+from vhdx2raw.cli import console
+from vhdx2raw.vhdx import crc, layout, log_entry
 
 BOTH = pytest.mark.parametrize("function", [crc.crc32c, crc.slow_crc32c], ids=["best", "slow"])
 WARNING = "vhdx2raw: without the package crc32c a large log takes long to read"
@@ -76,7 +76,7 @@ def find_all_but(*missing: str) -> Callable[..., ModuleSpec | None]:
 
 
 def test_the_fast_one_is_used_and_does_not_wait_for_the_package() -> None:
-    code = "import sys, vhdx2raw.crc as c; print(c.IS_SLOW, 'crc32c' in sys.modules)"
+    code = "import sys, vhdx2raw.vhdx.crc as c; print(c.IS_SLOW, 'crc32c' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
@@ -119,7 +119,7 @@ def dirty_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageSpec:
 
 @pytest.fixture
 def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structures, "crc32c", crc.slow_crc32c)
+    monkeypatch.setattr(layout, "crc32c", crc.slow_crc32c)
     monkeypatch.setattr(log_entry, "crc32c", crc.slow_crc32c)
     monkeypatch.setattr(crc, "IS_SLOW", True)
 
@@ -134,7 +134,7 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
         def find(name, *rest):
             return None if name.startswith("crc32c") else real(name, *rest)
         PathFinder.find_spec = find
-        from vhdx2raw import crc
+        from vhdx2raw.vhdx import crc
         assert crc.IS_SLOW
         from vhdx2raw.cli import main
         sys.exit(main())
@@ -169,7 +169,7 @@ def test_the_user_is_told_once_if_there_is_one(
     is_terminal: bool,  # noqa: FBT001
     told: bool,  # noqa: FBT001
 ) -> None:
-    monkeypatch.setattr(checksums, "is_terminal", lambda _stream: is_terminal)
+    monkeypatch.setattr(console, "is_terminal", lambda _stream: is_terminal)
     outcome = run(capfd, *words, "disk.vhdx", "disk.img")
     assert outcome.exit_code == 0
     assert outcome.err_lines.count(WARNING) == told
@@ -180,7 +180,7 @@ def test_the_help_is_not_about_checksums(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an argument the program shows its help, or completes a word for a shell."""
-    monkeypatch.setattr(checksums, "is_terminal", lambda _stream: True)
+    monkeypatch.setattr(console, "is_terminal", lambda _stream: True)
     assert WARNING not in run(capfd).err_lines
 
 

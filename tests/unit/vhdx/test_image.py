@@ -215,6 +215,7 @@ def test_errors_of_the_host_are_passed_on(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "pread", fail)
+        patched.setattr(os, "preadv", fail)
         with pytest.raises(OSError, match="Input/output error"):
             open_image(tmp_path / "disk.vhdx")
     assert open_files() == before

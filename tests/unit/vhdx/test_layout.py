@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vhdx2raw.source.formats import FILE_SIGNATURE
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.layout import (
     FileParameters,
     FileTypeIdentifier,
@@ -133,7 +135,7 @@ def test_fixed_places_and_limits() -> None:
 @pytest.mark.parametrize(
     ("signature", "on_disk"),
     [
-        (layout.FILE_SIGNATURE, "76 68 64 78 66 69 6C 65"),
+        (FILE_SIGNATURE, "76 68 64 78 66 69 6C 65"),
         (layout.HEADER_SIGNATURE, "68 65 61 64"),
         (layout.REGION_TABLE_SIGNATURE, "72 65 67 69"),
         (layout.METADATA_SIGNATURE, "6D 65 74 61 64 61 74 61"),

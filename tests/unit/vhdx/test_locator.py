@@ -15,7 +15,7 @@ from tests.support.builder import (
 )
 from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
 from vhdx2raw.findings import Findings
-from vhdx2raw.vhdx.locator import ParentLocator, read_parent_locator
+from vhdx2raw.vhdx.locator import ParentLocator, parse_parent_locator
 
 GUID = UUID("ff34003b-11ed-4cf8-a166-b2be05e20b80")
 LINKAGE = linkage_text(GUID)
@@ -31,7 +31,7 @@ def read(
 ) -> tuple[ParentLocator, list[tuple[str, str]]]:
     """Build a locator and read it; give it and the warnings."""
     findings = Findings()
-    locator = read_parent_locator(parent_locator(entries, **fields), findings)  # type: ignore[arg-type]
+    locator = parse_parent_locator(parent_locator(entries, **fields), findings)  # type: ignore[arg-type]
     return locator, [(finding.rule, str(finding)) for finding in findings.warnings]
 
 
@@ -39,7 +39,7 @@ def assert_corrupt(item: bytes, rule: str, text: str) -> None:
     """Read an item that is refused with just these words."""
     findings = Findings()
     with pytest.raises(CorruptImageError) as caught:
-        read_parent_locator(item, findings)
+        parse_parent_locator(item, findings)
     assert type(caught.value) is CorruptImageError
     assert caught.value.finding.rule == rule
     assert caught.value.message == f"metadata item Parent Locator: {text}"
@@ -52,7 +52,7 @@ def test_locator_of_golden_g3() -> None:
     item = golden_g3().locator
     assert item is not None
     findings = Findings()
-    locator = read_parent_locator(item, findings)
+    locator = parse_parent_locator(item, findings)
     assert locator.linkages == (same_bytes_guid(0x22),)
     assert locator.paths == {"relative_path": ".\\g1.vhdx"}
     assert findings.warnings == ()
@@ -169,7 +169,7 @@ def test_unknown_type_is_not_supported(guid: UUID) -> None:
     """R96: before anything else in the item is looked at."""
     item = parent_locator([], locator_type=guid)
     with pytest.raises(UnsupportedImageError) as caught:
-        read_parent_locator(item, Findings())
+        parse_parent_locator(item, Findings())
     assert caught.value.finding.rule == "R96"
     assert caught.value.message == (
         f"metadata item Parent Locator: is of an unknown type: found {guid} (MS-VHDX 2.6.2.6.1)"
@@ -238,7 +238,7 @@ def test_a_hostile_key_makes_no_long_message_and_no_second_line() -> None:
     key = "k\n" * 8000
     item = parent_locator([LINK, NAME, (key, LINKAGE), (key, "another")])
     with pytest.raises(CorruptImageError, match="has two different values") as caught:
-        read_parent_locator(item, Findings())
+        parse_parent_locator(item, Findings())
     assert len(str(caught.value)) < 1000
     assert "\n" not in str(caught.value)
 

@@ -84,7 +84,7 @@ def test_replay_is_a_warning_that_tells_the_number_of_entries(bench: Bench) -> N
     image = bench.open(disk_with(entry(0, 1, mark(0, 1)), entry(2, 2, tail=0)))
     assert image.log == LogReport(LogState.REPLAYED, entry_count=2)
     (warning,) = image.warnings
-    assert warning.rule == "R119"
+    assert warning.rule == "R120"
     assert "log at file offset 0x100000: was replayed in memory (entries: 2)" in str(warning)
 
 
@@ -109,7 +109,7 @@ def test_number_that_repeats_ends_a_run(bench: Bench) -> None:
     )
     spec = disk_with(entry(0, 4, mark(0, 1)), entry(2, 4, mark(1, 2), tail=2))
     error = bench.assert_refused(spec, CorruptImageError, "R29", pattern)
-    assert "--ignore-log reads the file as it is" in error.hint
+    assert error.remedy.startswith("{ignore_log} reads the file as it is")
 
 
 def test_tail_in_the_middle_of_an_entry_makes_a_run_unusable(bench: Bench) -> None:
@@ -216,7 +216,7 @@ def test_refusal_counts_the_valid_entries_and_says_what_to_do(bench: Bench) -> N
     spec = disk_with(entry(0, 1, tail=50), entry(1, 2, tail=50))
     error = bench.assert_refused(spec, CorruptImageError, "R31", "found 2 valid entries")
     assert error.finding.file_offset == MIB
-    assert error.hint.startswith("--ignore-log reads the file as it is")
+    assert error.remedy.startswith("{ignore_log} reads the file as it is")
 
 
 @pytest.mark.parametrize(("newer", "marks"), [(0, {}), (1, {0: 1})])

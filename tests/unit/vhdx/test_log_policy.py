@@ -86,7 +86,7 @@ def test_tables_are_read_through_the_log(
         spec.blocks[0].file_offset = 12 * MIB
     change(after)
     dirty = make_dirty(before, after, entry_count=entry_count, position=MIB - 3 * PAGE)
-    bench.assert_reads(dirty, ("R119", rf"entries: {entry_count}\)"))
+    bench.assert_reads(dirty, ("R120", rf"entries: {entry_count}\)"))
 
 
 def test_first_region_table_alone_may_be_rewritten(bench: Bench) -> None:
@@ -100,7 +100,7 @@ def test_first_region_table_alone_may_be_rewritten(bench: Bench) -> None:
     append_entries(spec.log, [[DataDescriptorSpec(192 * KIB, first)]])
     image = bench.open(spec)
     assert image.regions.metadata.file_offset == 8 * MIB
-    assert [warning.rule for warning in image.warnings] == ["R119", "R44"]
+    assert [warning.rule for warning in image.warnings] == ["R120", "R44"]
 
 
 def test_region_table_that_the_log_breaks_is_broken(bench: Bench) -> None:
@@ -172,7 +172,7 @@ def test_refusing_a_dirty_disk_says_how_to_read_it(tmp_path: Path) -> None:
         open_image(path, LogPolicy.REFUSE)
     assert caught.value.finding.rule == "R14"
     assert caught.value.finding.file_offset == MIB
-    assert caught.value.hint.startswith("leave out --no-replay")
+    assert caught.value.remedy.startswith("leave out {no_replay}")
     assert caught.value.path == str(path)
 
 
@@ -272,7 +272,7 @@ def test_both_options_contradict_each_other(
 @pytest.mark.parametrize(
     ("options", "log", "rules"),
     [
-        ([], {"state": "replayed", "entries": 1}, ["R119"]),
+        ([], {"state": "replayed", "entries": 1}, ["R120"]),
         (["--ignore-log"], {"state": "ignored", "entries": 0}, ["R14"]),
     ],
 )

@@ -29,6 +29,8 @@ from tests.support.builder import (
     same_bytes_guid,
 )
 from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
+from vhdx2raw.findings import Findings
+from vhdx2raw.vhdx.locator import parse_parent_locator
 from vhdx2raw.vhdx.metadata import Metadata
 
 UNKNOWN = UUID("0b5e55ed-0000-4000-8000-000000000002")
@@ -377,7 +379,10 @@ def test_a_locator_outside_its_area_is_corrupt(
 
 def test_the_locator_of_a_child_is_kept_as_it_is(bench: Bench) -> None:
     spec = golden_g3()
-    assert bench.open(spec).metadata.parent_locator == spec.locator
+    metadata = bench.open(spec).metadata
+    assert spec.locator is not None
+    assert metadata.parent_locator == parse_parent_locator(spec.locator, Findings())
+    assert metadata.parent_locator_error is None
 
 
 def test_a_locator_of_a_disk_without_parent_is_ignored(bench: Bench) -> None:

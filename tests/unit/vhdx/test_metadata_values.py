@@ -159,4 +159,5 @@ def test_the_value_has_what_the_items_say(bench: Bench) -> None:
         logical_sector_size=512,
         physical_sector_size=4096,
         parent_locator=None,
+        parent_locator_error=None,
     )

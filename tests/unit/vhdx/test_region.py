@@ -221,8 +221,8 @@ def test_a_region_far_beyond_the_end_of_the_file_is_truncation(
         (2 * MIB + 32 * KIB, "metadata table at file offset 0x200000: lies beyond"),
         (2 * MIB + 64 * KIB, "item File Parameters at file offset 0x210000: lies beyond"),
         (2 * MIB + 64 * KIB + 12, "item Logical Sector Size at file offset 0x2100..: lies beyond"),
-        (3 * MIB, "BAT region at file offset 0x300000: the table goes on behind"),
-        (3 * MIB + 31, "BAT region at file offset 0x300000: the table goes on behind"),
+        (3 * MIB, "BAT region at file offset 0x300000: the table goes on past"),
+        (3 * MIB + 31, "BAT region at file offset 0x300000: the table goes on past"),
     ],
 )
 def test_a_file_cut_inside_the_metadata_or_the_bat_is_truncated(
