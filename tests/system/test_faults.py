@@ -36,7 +36,7 @@ Capture = pytest.CaptureFixture[str]
 
 PATHS = {
     "plain": {
-        *("open source", "fstat source", "lseek source", "pread source", "preadv source"),
+        *("open source", "fstat source", "lseek source", "preadv source"),
         *("lstat output", "stat output", "open temporary", "ftruncate temporary"),
         *("ioctl temporary", "pwrite temporary", "fsync temporary", "close temporary"),
         *("link temporary", "unlink temporary"),
@@ -44,7 +44,7 @@ PATHS = {
     },
     "replacing": {"lstat output", "replace temporary", "fsync temporary", "stat output"},
     "everything": {"pwrite temporary", "link temporary"},
-    "chain": {"pread source", "preadv source", "preadv parent", "iterdir folder", "stat parent"},
+    "chain": {"preadv source", "preadv parent", "iterdir folder", "stat parent"},
     "no hard links": {"link temporary", "rename temporary"},
     "stream": {"open source", "fstat stdout", "write stdout", "preadv source"},
 }
@@ -274,7 +274,7 @@ def test_short_reads_and_writes_all_the_way_do_not_matter(stage: Stage, what: st
     slow = [
         Fault(f"{call} {target}", 1, is_short(10007), stays=True)
         for call, target in (
-            *(("pread", "source"), ("preadv", "source"), ("preadv", "parent")),
+            *(("preadv", "source"), ("preadv", "parent")),
             *(("pwrite", "temporary"), ("write", "stdout")),
         )
         if what == "both" or (what == "source") == (target in ("source", "parent"))

@@ -152,7 +152,9 @@ def test_child_without_its_parent_ends_with_code_6(
 ) -> None:
     outcome = run(capfd, child, tmp_path / "disk.img")
     assert outcome.exit_code == 6
-    assert outcome.err_lines[0].startswith(f"vhdx2raw: {child}: its parent cannot be used: expected ")
+    assert outcome.err_lines[0].startswith(
+        f"vhdx2raw: {child}: its parent cannot be used: expected "
+    )
     assert outcome.err_lines[1] == (
         "vhdx2raw: hint: name the parent with --parent FILE, or its folder with --parent-dir DIR"
     )
