@@ -59,7 +59,7 @@ def sha256_of(path: Path) -> str:
 
 
 def has_expected_bytes(path: Path, spec: ImageSpec) -> bool:
-    """Tell whether a file holds exactly the disk of `spec`."""
+    """Return whether a file holds exactly the disk of `spec`."""
     return (
         path.stat().st_size == spec.virtual_disk_size and sha256_of(path) == spec.expected_sha256()
     )

@@ -1,4 +1,4 @@
-"""The names of failure: one tree, one exit code for each family, one wording of the facts."""
+"""Errors: one tree, one exit code for each family, one format of the facts."""
 
 import importlib
 import inspect
@@ -88,11 +88,11 @@ SUBSETS = [
 def test_a_finding_words_the_facts_that_it_has(subset: tuple[str, ...]) -> None:
     facts = {name: PARTS[name][0] for name in subset}
     finding = Finding(Rule.ENTRY_RESERVED, "BAT entry 3", "is wrong", **({"spec": ""} | facts))  # type: ignore[arg-type]
-    words = {name: PARTS[name][1] if name in subset else "" for name in PARTS}
-    values = ", ".join(filter(None, [words["found"], words["expected"]]))
+    texts = {name: PARTS[name][1] if name in subset else "" for name in PARTS}
+    values = ", ".join(filter(None, [texts["found"], texts["expected"]]))
     assert str(finding) == (
-        f"BAT entry 3{words['file_offset']}: is wrong"
-        f"{': ' if values else ''}{values}{words['spec']}"
+        f"BAT entry 3{texts['file_offset']}: is wrong"
+        f"{': ' if values else ''}{values}{texts['spec']}"
     )
 
 
@@ -120,8 +120,8 @@ def test_an_output_error_names_the_file() -> None:
 
 
 def test_findings_keep_warnings_in_order() -> None:
+    assert Findings().warnings == ()
     findings = Findings()
-    assert findings.warnings == ()
     findings.warn(Rule.HEADER_VALID, "header 1", "is wrong", file_offset=65536)
     findings.note(Rule.CREATOR, "creator", "is empty")
     findings.warn(Rule.BITMAP_WITHOUT_PARENT, "BAT", "is unusual")
@@ -132,6 +132,6 @@ def test_findings_keep_warnings_in_order() -> None:
 
 
 def test_what_a_file_says_is_repeated_only_in_part_if_it_is_long() -> None:
-    words = "a" * 1000 + "z" * 1000
-    finding = Finding(Rule.LINKAGE_TEXT, "locator", "is no GUID", found=words, spec="")
+    text = "a" * 1000 + "z" * 1000
+    finding = Finding(Rule.LINKAGE_TEXT, "locator", "is no GUID", found=text, spec="")
     assert str(finding) == f"locator: is no GUID: found {'a' * 200}...{'z' * 200}"

@@ -89,8 +89,15 @@ def test_the_program_works_where_fcntl_and_much_of_os_are_missing(tmp_path: Path
         from vhdx2raw.cli import main
         sys.exit(main())
     """
-    words = [sys.executable, "-c", textwrap.dedent(code), "--verify", SAMPLE, tmp_path / "disk.img"]
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(code),
+        "--verify",
+        SAMPLE,
+        tmp_path / "disk.img",
+    ]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sha256_of(tmp_path / "disk.img") == SAMPLE_RAW_SHA256
     assert names_in(tmp_path) == ["disk.img"]
@@ -232,11 +239,11 @@ def test_the_temporary_name_is_cut_between_characters(tmp_path: Path) -> None:
 class Windows:
     """The part of Windows that gives a file its length; a handle is 1000 and the descriptor."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, *, has_holes: bool = True, room: int) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, *, has_holes: bool = True, free: int) -> None:
         """Take the place of this host."""
         self.calls: list[tuple[str, int, int]] = []
         self._has_holes = has_holes
-        self._room = room
+        self._free = free
         kernel = SimpleNamespace(
             DeviceIoControl=self._control, SetFileInformationByHandle=self._set_information
         )
@@ -263,7 +270,7 @@ class Windows:
     ) -> bool:
         [length] = array("q", ctypes.string_at(place, size))  # type: ignore[arg-type]
         self.calls.append(("set information", kind, length))
-        if length > self._room:
+        if length > self._free:
             return False
         os.truncate(f"/proc/self/fd/{(handle.value or 0) - 1000}", length)
         return True
@@ -273,7 +280,7 @@ class Windows:
 def test_on_windows_a_file_gets_holes_before_its_length(tmp_path: Path, has_holes: bool) -> None:  # noqa: FBT001
     path = tmp_path / "file"
     with path.open("wb") as file, pytest.MonkeyPatch.context() as patch:
-        windows = Windows(patch, has_holes=has_holes, room=1 << 50)
+        windows = Windows(patch, has_holes=has_holes, free=1 << 50)
         host.set_length(file.fileno(), 5 << 30)
         handle = file.fileno() + 1000
     # FSCTL_SET_SPARSE and FileEndOfFileInfo of the Windows SDK.
@@ -284,7 +291,7 @@ def test_on_windows_a_file_gets_holes_before_its_length(tmp_path: Path, has_hole
 
 def test_on_windows_too_there_may_be_no_room(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        Windows(patch, room=1000)
+        Windows(patch, free=1000)
         with pytest.raises(OutputError, match=r"disk\.img: cannot be written: There is not enough"):
             SparseFileSink(tmp_path / "disk.img", 1001)
     assert names_in(tmp_path) == []
@@ -317,15 +324,15 @@ def test_on_macos_the_cache_of_the_drive_is_emptied(
 def test_other_hosts_are_never_asked_by_the_numbers_of_linux(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr(fcntl, "ioctl", lambda *words: asked.append(words))
+    requests = []
+    monkeypatch.setattr(fcntl, "ioctl", lambda *arguments: requests.append(arguments))
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(OSError, match=os.strerror(errno.ENOTTY)):
         host.ioctl(0, 0x1268, b"")
     sink = SparseFileSink(tmp_path / "disk.img", 4096)
     assert not sink.clone(0, 0, 0, 4096)
     sink.abort()
-    assert asked == []
+    assert requests == []
 
 
 def test_block_devices_are_left_alone_on_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,11 @@ from types import FrameType
 
 import pytest
 
+from tests.support.chains import open_files
 from vhdx2raw.errors import TruncatedImageError, UnsupportedImageError
 from vhdx2raw.source.file import FileSource
 
 CONTENT = bytes(range(256)) * 40
-OPEN_FILES = Path("/proc/self/fd")
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_a_closed_file_is_not_read(path: Path) -> None:
         source.pread(0, 1)
 
 
-# -- what is no file -------------------------------------------------------------------------
+# -- other kinds of file----------------------------------------------------------------------
 
 
 def make_directory(path: Path) -> Path:
@@ -249,12 +249,12 @@ def test_what_cannot_be_read_at_any_offset_is_named(
     make: Callable[[Path], Path], kind: str, tmp_path: Path
 ) -> None:
     path = make(tmp_path / "it")
-    before = sorted(entry.name for entry in OPEN_FILES.iterdir())
+    before = open_files()
     with pytest.raises(UnsupportedImageError, match=f"is {kind}, not a VHDX file") as caught:
         FileSource(path)
     assert caught.value.finding.rule == "R1"
     assert caught.value.path == str(path)
-    assert sorted(entry.name for entry in OPEN_FILES.iterdir()) == before
+    assert open_files() == before
 
 
 def test_a_missing_file_is_an_error_of_the_host(tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_nothing_stays_open_if_the_size_cannot_be_told(
     def fail(*_: int) -> int:
         raise OSError(29, "Illegal seek")
 
-    before = sorted(entry.name for entry in OPEN_FILES.iterdir())
+    before = open_files()
     monkeypatch.setattr(os, "lseek", fail)
     with pytest.raises(OSError, match="Illegal seek"):
         FileSource(path)
-    assert sorted(entry.name for entry in OPEN_FILES.iterdir()) == before
+    assert open_files() == before

@@ -1,4 +1,4 @@
-"""Disks in binary file objects: whatever they are made of, they read like files, and stay open."""
+"""Disks in binary file objects of any kind, which read like files and stay open."""
 
 import bz2
 import errno
@@ -179,7 +179,7 @@ def close(file: object) -> None:
     file.close()  # type: ignore[attr-defined]  # every object of these tests can
 
 
-# -- what an object holds ------------------------------------------------------------------------
+# -- contents -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", OBJECTS.values(), ids=OBJECTS)
@@ -262,7 +262,7 @@ def test_it_is_converted_to_a_file(raw: bytes, tmp_path: Path, workers: int) -> 
 @pytest.mark.parametrize("name", ["buffered file", "gzip file", "bytes"])
 @pytest.mark.parametrize("is_dirty", [False, True], ids=["clean", "dirty"])
 def test_nothing_is_cloned_from_an_object(name: str, tmp_path: Path, *, is_dirty: bool) -> None:
-    """The file behind it may hold other bytes: that of a gzip object does."""
+    """The file of an object may hold other bytes: that of a gzip object does."""
     spec = disk_spec()
     sector = SPEC.expected_disk(8192, 4096)
     data = bytes_of(
@@ -428,7 +428,7 @@ def test_a_parent_that_fails_is_told_with_its_reason(folder: Path) -> None:
         open_chain(folder / "top.vhdx", OpenOptions(parents=[Failing()]))
 
 
-# -- what is refused -----------------------------------------------------------------------------
+# -- refusals -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"disk.vhdx", ["disk.vhdx"], object()])

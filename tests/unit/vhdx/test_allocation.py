@@ -15,6 +15,7 @@ from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Findings, Severity
+from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx.allocation import _Walk, check_allocation
 from vhdx2raw.vhdx.bat import Bat
 from vhdx2raw.vhdx.image import read_image
@@ -51,7 +52,7 @@ def test_blocks_are_counted_by_their_state(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "file_offset",
     [None, 0, MIB, 3 * MIB, 6 * MIB, 64 * MIB, 2**63, 2**64 - MIB],
-    ids=["none", "header", "log", "bat", "another block", "behind", "2^63", "last"],
+    ids=["none", "header", "log", "bat", "another block", "past the end", "2^63", "last"],
 )
 def test_blocks_without_data_read_as_zeros_wherever_they_point(
     bench: Bench, state: int, file_offset: int | None
@@ -149,7 +150,7 @@ def test_a_last_block_that_is_cut_is_truncation(bench: Bench, missing: int) -> N
 def test_the_first_block_that_does_not_fit_is_named(
     bench: Bench, size: int, block: int, place: str
 ) -> None:
-    """The three of them lie one behind the other and are one run."""
+    """The three of them follow each other and are one run."""
     spec = simple(6, 6, 6, block_size=2 * MIB)
     spec.file_size = size
     pattern = f"payload block {block} at file offset {0x300000 + 8 * block:#x}: .*, at {place}"
@@ -388,8 +389,7 @@ def test_an_entry_of_all_ones_is_an_error_to_a_check_too(bench: Bench) -> None:
 
 def test_an_unreadable_piece_of_the_table_is_an_error_to_a_lenient_reader(bench: Bench) -> None:
     simple(6, 6).write(bench.path)
-    source = BadSource(bench.path)
-    source.bad = (0x300000,)
+    source = BadSource(bench.path, 0x300000)
     findings = Findings(lenient=True)
     read_image(source, LogPolicy.REPLAY, findings)
     source.close()
@@ -406,7 +406,7 @@ def test_a_table_of_garbage_is_checked_without_wording_every_entry(bench: Bench)
     spec.bat_overrides = {index: (index << 20) | 0x8C for index in range(200)}
     spec.write(bench.path)
     report = check(bench.path)
-    for rule in ("R77", "R80"):
+    for rule in (Rule.ENTRY_RESERVED, Rule.BLOCK_STATE):
         kept = [finding for _, finding in report.results if finding.rule == rule]
         assert len(kept) == MAX_FINDINGS_PER_RULE
         assert report.suppressed[Severity.ERROR, rule] == 200 - MAX_FINDINGS_PER_RULE

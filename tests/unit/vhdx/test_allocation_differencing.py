@@ -21,6 +21,7 @@ from tests.support.builder import (
 )
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE
+from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx.layout import PayloadBlockState
 
 BLOCK = 256 * MIB
@@ -159,7 +160,7 @@ def test_a_bitmap_that_nobody_needs_may_lie_behind_the_end_of_the_file(
 
 
 def bitmap_at_the_end(spec: ImageSpec, missing: int) -> ImageSpec:
-    """Put the bitmap of chunk 0 behind everything else; cut so many bytes off its MiB."""
+    """Put the bitmap of chunk 0 at the end of the file; cut so many bytes off its MiB."""
     end = 4 * MIB
     for block in spec.blocks.values():
         if block.owns_space:
@@ -210,7 +211,7 @@ def test_a_bitmap_needs_every_byte_of_its_last_partial_block(bench: Bench) -> No
 def test_a_bitmap_that_shares_space_is_corrupt(
     bench: Bench, state: int, file_offset: int, owner: str
 ) -> None:
-    """Also one that nobody needs: it says that the place is taken."""
+    """Also one that is not needed: its entry takes the place."""
     spec = child(state)
     spec.blocks[0].file_offset = 5 * MIB
     pattern = (
@@ -268,8 +269,8 @@ def test_many_odd_entries_of_bitmaps_give_few_warnings(bench: Bench) -> None:
     chunks = 16
     spec.bat_overrides = {(index + 1) * 4096 + index: 5 for index in range(chunks)}
     few = [finding.rule for finding in bench.open(spec).warnings]
-    assert few.count("R83") == chunks
+    assert few.count(Rule.SECTOR_BITMAP) == chunks
     spec = child_of(ImageSpec(256 * GIB, MIB), ".\\parent.vhdx")
     spec.bat_overrides = {(index + 1) * 4096 + index: 5 for index in range(64)}
     many = [finding.rule for finding in bench.open(spec).warnings]
-    assert many.count("R83") == MAX_FINDINGS_PER_RULE
+    assert many.count(Rule.SECTOR_BITMAP) == MAX_FINDINGS_PER_RULE

@@ -1,4 +1,4 @@
-"""The table is its raw entries, told as runs (R71 to R76)."""
+"""The table as runs of its raw entries (R71 to R76)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_table(path: Path, raw: list[int], geometry: Geometry) -> tuple[Bat, FileSource]:
-    """Lay a table over a file that holds just these entries, behind a page of something else."""
+    """Lay a table over a file that holds just these entries, after a page of something else."""
     path.write_bytes(b"\xee" * REGION_OFFSET + struct.pack(f"<{len(raw)}Q", *raw))
     source = FileSource(path)
     return Bat(source, Region("BAT region", REGION_OFFSET, 8 * len(raw)), geometry), source
@@ -97,8 +97,7 @@ def test_runs_are_the_entries(
     bitmap_entries = [table.sector_bitmap_entry(c) for c in range(geometry.chunk_count)]
     source.close()
     expanded = [pair for run in runs for pair in expand(run).items()]
-    wanted = range(first, end)
-    assert expanded == [(k, raw[geometry.payload_bat_index(k)]) for k in wanted]
+    assert expanded == [(k, raw[geometry.payload_bat_index(k)]) for k in range(first, end)]
     indexes = [geometry.sector_bitmap_bat_index(c) for c in range(geometry.chunk_count)]
     count = geometry.bat_entry_count
     assert bitmap_entries == [raw[index] if index < count else 0 for index in indexes]
@@ -226,15 +225,14 @@ PLACED = [6 | (1000 + 256 * index) * MIB for index in range(ENTRIES)]
 def open_bad_table(path: Path, *bad: int, lenient: bool = True) -> tuple[Bat, FileSource]:
     """Lay a table over a file some of whose entries cannot be read."""
     path.write_bytes(b"\xee" * REGION_OFFSET + struct.pack(f"<{ENTRIES}Q", *PLACED))
-    source = BadSource(path)
-    source.bad = tuple(REGION_OFFSET + 8 * index for index in bad)
+    source = BadSource(path, *(REGION_OFFSET + 8 * index for index in bad))
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
     region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
     return Bat(source, region, geometry, lenient=lenient), source
 
 
 def entries_of(table: Bat) -> list[int]:
-    """Give every entry of a table, in order, through what it says of blocks and bitmaps."""
+    """Give every entry of a table, in order, by its runs and its bitmap entries."""
     geometry = table.geometry
     entries = [0] * geometry.bat_entry_count
     for run in table.iter_runs(0, geometry.payload_block_count):
@@ -289,7 +287,7 @@ def test_a_table_that_cannot_be_read_fails_a_strict_reader(table_path: Path) -> 
 def test_entries_behind_the_end_of_the_file_are_missing_ones(
     table_path: Path, rest: int, piece_size: int
 ) -> None:
-    """Nobody asks for them but who salvages; the bitmap entry of a chunk is no entry then."""
+    """Only a lenient reader asks for them; the bitmap entry of a chunk is no entry then."""
     open_bad_table(table_path)[1].close()
     with table_path.open("r+b") as file:
         file.truncate(REGION_OFFSET + rest)
@@ -361,7 +359,7 @@ def test_a_region_behind_the_end_of_the_file_has_no_entries(table_path: Path) ->
 
 
 def test_a_missing_entry_is_one_that_cannot_be_right() -> None:
-    """Whoever comes to it learns that nobody knows, not that the block is stored somewhere."""
+    """Nothing can take the block for one that is stored somewhere."""
     run = BlockRun(0, 1, MISSING_ENTRY)
     assert run.state is PayloadBlockState.RESERVED
     assert MISSING_ENTRY & RESERVED_MASK == RESERVED_MASK

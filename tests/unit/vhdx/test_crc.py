@@ -46,7 +46,7 @@ READ_COMMAND = bytes.fromhex(
     ],
 )
 def test_the_vectors_of_rfc_3720(function: crc.Crc, data: bytes, expected: int) -> None:
-    """Appendix B.4, and the value by which catalogues of checksums tell this one."""
+    """Appendix B.4, and the value that catalogues of checksums give for this one."""
     assert function(data) == expected
 
 
@@ -139,9 +139,8 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
         from vhdx2raw.cli import main
         sys.exit(main())
     """
-    words = ("disk.vhdx", "disk.img")
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *words],
+        [sys.executable, "-c", textwrap.dedent(code), "disk.vhdx", "disk.img"],
         capture_output=True,
         text=True,
         check=False,
@@ -152,7 +151,7 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
 
 @pytest.mark.usefixtures("_slow", "dirty_disk")
 @pytest.mark.parametrize(
-    ("words", "is_terminal", "told"),
+    ("options", "is_terminal", "warns"),
     [
         ((), False, False),
         (("-v",), False, True),
@@ -165,14 +164,14 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
 def test_the_user_is_told_once_if_there_is_one(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
+    options: tuple[str, ...],
     is_terminal: bool,  # noqa: FBT001
-    told: bool,  # noqa: FBT001
+    warns: bool,  # noqa: FBT001
 ) -> None:
     monkeypatch.setattr(console, "is_terminal", lambda _stream: is_terminal)
-    outcome = run(capfd, *words, "disk.vhdx", "disk.img")
+    outcome = run(capfd, *options, "disk.vhdx", "disk.img")
     assert outcome.exit_code == 0
-    assert outcome.err_lines.count(WARNING) == told
+    assert outcome.err_lines.count(WARNING) == warns
 
 
 @pytest.mark.usefixtures("_slow")

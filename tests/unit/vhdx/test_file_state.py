@@ -121,18 +121,18 @@ def test_a_change_that_is_allowed_is_told(tmp_path: Path, what: str) -> None:
 
 def test_a_change_between_two_reports_of_progress_is_seen(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
-    told = threading.Event()
+    reported = threading.Event()
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         os.utime(path, ns=(1, 1))
-        told.set()
+        reported.set()
 
     def wait(number: int) -> None:
-        assert told.wait(30), "progress is not told"
+        assert reported.wait(30), "progress is not reported"
 
     sink = FailingSink("write", wait)
     with open_disk(path) as opened, pytest.raises(CorruptImageError, match="it was written to"):
-        convert(opened, sink, progress=tell)
+        convert(opened, sink, progress=report)
     assert sink.names[-1] == "abort"
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_loses_what_is_needed_is_truncated(tmp_path: Path) -> None:
         assert sink.names[-1] == "abort"
 
 
-# -- what is no change ---------------------------------------------------------------------------
+# -- no change ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", [padded_disk(), golden_g2()], ids=["clean", "dirty"])
@@ -295,12 +295,12 @@ def changing_progress(path: Path, change: Change) -> ProgressCallback:
     """Give a callback that changes a file as soon as some of it was read."""
     changed: list[Path] = []
 
-    def tell(_done: int, _total: int) -> None:
+    def report(_done: int, _total: int) -> None:
         if not changed:
             changed.append(path)
             change(path)
 
-    return tell
+    return report
 
 
 @pytest.mark.parametrize("what", CHANGES)

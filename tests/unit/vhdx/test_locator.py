@@ -36,7 +36,7 @@ def read(
 
 
 def assert_corrupt(item: bytes, rule: str, text: str) -> None:
-    """Read an item that is refused with just these words."""
+    """Read an item that is refused with exactly this text."""
     findings = Findings()
     with pytest.raises(CorruptImageError) as caught:
         parse_parent_locator(item, findings)
@@ -75,8 +75,8 @@ def test_locator_like_that_of_windows() -> None:
 
 
 def test_strings_may_lie_anywhere_and_twice() -> None:
-    """R95: gaps, bytes behind the last string, and two entries with the same strings."""
-    locator, warnings = read(LINK, NAME, gap=b"gap!", trailing=b"behind", reserved=0xFFFF)
+    """R95: gaps, bytes after the last string, and two entries with the same strings."""
+    locator, warnings = read(LINK, NAME, gap=b"gap!", trailing=b"after", reserved=0xFFFF)
     assert locator.linkages == (GUID,)
     assert locator.paths == {"relative_path": ".\\base.vhdx"}
     assert warnings == []
@@ -283,7 +283,7 @@ def test_guid_without_braces_is_read_with_a_warning(key: str) -> None:
 )
 @pytest.mark.parametrize("key", ["parent_linkage", "parent_linkage2"])
 def test_text_that_is_no_guid(key: str, text: str) -> None:
-    """R99: worded in ASCII, whatever it holds."""
+    """R99: the message is ASCII."""
     item = parent_locator(({"parent_linkage": LINKAGE} | {key: text}).items())
     assert_corrupt(item, "R99", f"{key} is no GUID: found {text!a} (MS-VHDX 2.6.2.6.3)")
 

@@ -1,6 +1,5 @@
 """Finding the active sequence of a log, and what becomes of the file (R12 to R15, R27 to R41)."""
 
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +43,9 @@ from tests.support.logs import (
     sha256_of_disk,
     table_7_3,
 )
+from tests.support.sources import BadSource
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError, UnsupportedImageError
 from vhdx2raw.findings import Findings, Severity
-from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.header import read_header_section
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
@@ -103,7 +102,7 @@ def test_run_needs_entries_without_a_gap_between(tmp_path: Path) -> None:
 
 
 def test_number_that_repeats_ends_a_run(bench: Bench) -> None:
-    """R27, R29: two sequences with the same newest number say nothing."""
+    """R27, R29: two sequences with the same newest number contradict each other."""
     pattern = (
         "log at file offset 0x100000: has two sequences .* same number: found sequence number 4"
     )
@@ -192,7 +191,7 @@ def test_clean_file_ignores_whatever_its_log_holds(tmp_path: Path) -> None:
 
 
 def test_entries_with_a_zero_guid_are_not_replayed_in_a_clean_file(tmp_path: Path) -> None:
-    """Their GUID equals that of the header, which nevertheless says that the log is empty."""
+    """Their GUID equals that of the header, which nevertheless stands for an empty log."""
     spec = disk_with(entry(0, 1, mark(0, 1), log_guid=ZERO_GUID), log_guid=ZERO_GUID)
     assert marks_on(spec, tmp_path / "disk.vhdx") == {}
 
@@ -270,7 +269,7 @@ def test_dirty_log_in_an_impossible_place_is_refused(
 
 
 def test_log_of_more_than_a_gib_is_not_supported(bench: Bench) -> None:
-    """R15, item 16: refused at once, whatever it holds."""
+    """R15, item 16: refused before it is read."""
     spec = blank_disk(file_size=6 * GIB)
     for header in spec.headers:
         header.log_offset, header.log_length = FILE_SIZE, 4 * GIB - MIB
@@ -354,19 +353,10 @@ def test_block_behind_the_grown_part_is_refused(bench: Bench) -> None:
 # -- a log that cannot be read -----------------------------------------------------------------
 
 
-class BadSource(FileSource):
-    """Fails where a read touches the log."""
-
-    def pread(self, file_offset: int, length: int) -> bytes:
-        if file_offset < 2 * MIB and file_offset + length > MIB:
-            raise OSError(errno.EIO, "Input/output error")
-        return super().pread(file_offset, length)
-
-
 @pytest.fixture
 def bad_source(tmp_path: Path) -> Iterator[BadSource]:
     disk_with(entry(0, 1, mark(0, 1))).write(tmp_path / "disk.vhdx")
-    source = BadSource(tmp_path / "disk.vhdx")
+    source = BadSource(tmp_path / "disk.vhdx", MIB)
     yield source
     source.close()
 

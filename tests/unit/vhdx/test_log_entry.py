@@ -112,12 +112,12 @@ def test_entry_with_an_impossible_field_ends_the_run(fields: dict[str, Any], pat
     ids=lambda fields: "{}={}".format(*next(iter(fields.items()))),
 )
 def test_entry_with_an_odd_but_possible_field_is_taken(fields: dict[str, Any], path: Path) -> None:
-    """R19, R21: reserved bits, odd file sizes and surplus sectors are tolerated."""
+    """R19, R21: reserved bits, unusual file sizes and surplus sectors are tolerated."""
     assert marks_with(second_entry(**fields), path) == TAKEN
 
 
 def test_entry_number_zero_is_invalid_even_as_the_first_of_a_run(path: Path) -> None:
-    """R19: the run begins behind it."""
+    """R19: the run begins after it."""
     spec = disk_with(entry(0, 0, mark(0, 1)), entry(2, 1, mark(1, 2), tail=2))
     assert marks_on(spec, path) == {1: 2}
 
@@ -154,7 +154,7 @@ def test_checksum_covers_every_byte_of_the_entry(place: int, path: Path) -> None
 
 @pytest.mark.parametrize("at", [RING - 1, RING - 2, RING - 3])
 def test_checksum_is_taken_in_ring_order(at: int, path: Path) -> None:
-    """R18, R20: whichever page of the entry comes first behind the end of the ring."""
+    """R18, R20: any page of the entry may be the first after the end of the ring."""
     spec = disk_with(entry(at, 7, mark(0, 1), mark(1, 2), mark(2, 3)))
     assert marks_on(spec, path) == {0: 1, 1: 2, 2: 3}
 

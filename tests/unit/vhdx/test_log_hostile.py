@@ -2,8 +2,7 @@
 
 import struct
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
@@ -20,6 +19,7 @@ from tests.support.builder import (
     crc32c,
 )
 from tests.support.logs import BAT, BLOCK, FILE_SIZE, PAGE, bat_page, disk_with, entry, mark
+from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
@@ -45,34 +45,29 @@ def page_of_entry(number: int, tail: int, length: int = PAGE, descriptors: bytes
     return bytes(page)
 
 
-class SyntheticLog:
+class SyntheticLog(Source):
     """A file that is all log, from 1 MiB on; its pages are made when they are read."""
 
     name = "synthetic"
     identity = (0, 0)
-    descriptor = -1
 
     def __init__(self, length: int, page: Callable[[int], bytes]) -> None:
         self.size = MIB + length
         self.bytes_read = 0
         self._page = page
 
-    def pread(self, file_offset: int, length: int) -> bytes:
+    @property
+    def descriptor(self) -> int:
+        return -1
+
+    def _fill(self, file_offset: int, buffer: memoryview) -> int:
         assert file_offset >= MIB
-        assert file_offset + length <= self.size
-        self.bytes_read += length
+        self.bytes_read += len(buffer)
         first, skip = divmod(file_offset - MIB, PAGE)
-        end = -(-(file_offset - MIB + length) // PAGE)
-        return b"".join(map(self._page, range(first, end)))[skip : skip + length]
-
-    def pread_into(self, file_offset: int, buffer: memoryview) -> None:
-        buffer[:] = self.pread(file_offset, len(buffer))
-
-    def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
-        yield file_offset, length
-
-    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
-        yield file_offset, length
+        end = -(-(file_offset - MIB + len(buffer)) // PAGE)
+        pages = b"".join(map(self._page, range(first, end)))
+        buffer[:] = pages[skip : skip + len(buffer)]
+        return len(buffer)
 
     def status(self) -> tuple[int, int | None]:
         return self.size, None
@@ -162,7 +157,7 @@ def test_signatures_between_pages_cost_no_time() -> None:
 
 @pytest.mark.parametrize("length", [32 * MIB, 64 * MIB - PAGE, 64 * MIB])
 def test_entries_that_overlap_again_and_again_are_refused_soon(length: int) -> None:
-    """R40: each one wants the checksum of half or all of the log."""
+    """R40: each one needs the checksum of half or all of the log."""
     page = page_of_entry(1, 0, length)
     log = SyntheticLog(64 * MIB, lambda _: page)
     seconds = seconds_to_refuse(log, "R40", "entries that overlap again and again")
@@ -205,15 +200,6 @@ def test_most_updates_that_are_accepted_are_replayed() -> None:
 
 
 # -- memory ----------------------------------------------------------------------------------
-
-
-def peak_memory(work: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_memory_for_entries_is_bounded() -> None:

@@ -1,4 +1,4 @@
-"""What a log may change, what the user may want of it, and that the file stays as it was."""
+"""What a log may change, the policies for it, and that the file stays as it was."""
 
 import json
 import os
@@ -25,6 +25,7 @@ from tests.support.builder import (
     make_dirty,
     table_sectors,
 )
+from tests.support.chains import chain_bytes
 from tests.support.cli import run
 from tests.support.files import sha256_of
 from tests.support.logs import (
@@ -135,22 +136,13 @@ def test_sector_bitmap_is_read_through_the_log(tmp_path: Path) -> None:
     path = tmp_path / "child.vhdx"
     make_dirty(before, after).write(path)
     with open_chain(path) as chain:
-        data = read_extents(iter_extents(chain), 2 * MIB)
+        data = chain_bytes(chain)
     assert data == after.expected_disk(0, 2 * MIB)
     assert data != before.expected_disk(0, 2 * MIB)
 
 
-def read_extents(extents: Any, size: int) -> bytes:  # noqa: ANN401 - an iterator of extents
-    disk = bytearray(size)
-    for extent in extents:
-        if extent.kind is ExtentKind.DATA:
-            with memoryview(disk) as view:
-                extent.read_into(view[extent.virtual_offset : extent.virtual_end])
-    return bytes(disk)
-
-
 def test_payload_is_read_through_the_log_but_is_one_extent(bench: Bench) -> None:
-    """R24, R38: a log may change payload; which parts, only the source tells."""
+    """R24, R38: a log may change payload; which parts, only the source knows."""
     image = bench.open(disk_with(entry(0, 1, mark(3, 1), erase(7, 2))))
     with open_chain(bench.path) as chain:
         first: Extent = next(iter_extents(chain))
@@ -162,7 +154,7 @@ def test_payload_is_read_through_the_log_but_is_one_extent(bench: Bench) -> None
     ]
 
 
-# -- what the user wants (R14) ---------------------------------------------------------------
+# -- policies and options (R14) -------------------------------------------------------------
 
 
 def test_refusing_a_dirty_disk_says_how_to_read_it(tmp_path: Path) -> None:

@@ -371,7 +371,7 @@ def test_a_locator_outside_its_area_is_corrupt(
     item = spec.metadata.item(PARENT_LOCATOR)
     for name, value in fields.items():
         setattr(item, name, value)
-    # As short as the ranges above want it to be.
+    # As short as the ranges above need it.
     spec.locator, item.length = b"12345678", fields.get("length", 8)
     pattern = rf"metadata item Parent Locator at file offset 0x.*: {problem} \(MS-VHDX 2.6.1.2\)"
     bench.assert_refused(spec, CorruptImageError, "R55", pattern)

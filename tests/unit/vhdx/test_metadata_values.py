@@ -1,4 +1,4 @@
-"""What the known metadata items may say (R63 to R69)."""
+"""The values of the known metadata items (R63 to R69)."""
 
 from __future__ import annotations
 

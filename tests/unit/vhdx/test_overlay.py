@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.chains import open_files
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.overlay import OverlaySource, Updates
@@ -18,7 +19,7 @@ SECTOR = 4096
 PLACES = 10
 """Sectors of the part of a file that is read and updated."""
 STOCK = 6
-"""Updates that the file has in stock behind that part: a data sector and a descriptor each."""
+"""Updates that the file has in stock after that part: a data sector and a descriptor each."""
 STOCK_START = PLACES * SECTOR
 STOCK_SIZE = SECTOR + 512
 
@@ -42,7 +43,7 @@ def stock() -> bytes:
 
 
 def raw_file(extra: int = 0) -> bytes:
-    """Give a file no byte of whose first part is zero; `extra` bytes lie behind the stock."""
+    """Give a file no byte of whose first part is zero; `extra` bytes follow the stock."""
     return b"".join(bytes([n + 1]) * SECTOR for n in range(PLACES)) + stock() + b"\xee" * extra
 
 
@@ -78,19 +79,19 @@ def overlay(
         source.close()
 
 
-BEHIND = PLACES + 7 + 4
+BEYOND = PLACES + 7 + 4
 """A place far enough past the end of the file."""
 UPDATES = st.lists(
     st.one_of(
         st.tuples(st.just("sector"), st.integers(0, PLACES - 1), st.integers(0, STOCK - 1)),
-        st.tuples(st.just("sector"), st.integers(BEHIND, BEHIND + 4), st.integers(0, STOCK - 1)),
+        st.tuples(st.just("sector"), st.integers(BEYOND, BEYOND + 4), st.integers(0, STOCK - 1)),
         st.tuples(st.just("zeros"), st.integers(0, PLACES - 1), st.just(0)),
         st.integers(0, PLACES - 1).flatmap(
             lambda place: st.tuples(
                 st.just("zeros"), st.just(place), st.integers(1, PLACES - place)
             )
         ),
-        st.tuples(st.just("zeros"), st.integers(BEHIND, BEHIND + 4), st.integers(1, 4)),
+        st.tuples(st.just("zeros"), st.integers(BEYOND, BEYOND + 4), st.integers(1, 4)),
     ),
     max_size=14,
 )
@@ -141,7 +142,7 @@ def assert_in_file(source: OverlaySource, touched: bytes, start: int, length: in
 
 
 def made_zero_by(updates: list[Update], size: int, file_size: int) -> bytes:
-    """Give a byte for each byte: 1 where it is zero behind the end that the file really has."""
+    """Give a byte for each byte: 1 where it is zero past the real end of the file."""
     zero = bytearray(size)
     zero[file_size:] = b"\1" * (size - file_size)
     for kind, place, number in updates:
@@ -151,7 +152,7 @@ def made_zero_by(updates: list[Update], size: int, file_size: int) -> bytes:
 
 
 def assert_stored(source: OverlaySource, zero: bytes, start: int, length: int) -> None:
-    """All but what became zeros is told as stored, in parts that do not touch."""
+    """Compare the stored parts, which must not touch, with all that did not become zeros."""
     seen = bytearray(b"\1" * length)
     end = start - 1
     for place, count in source.iter_stored(start, length):
@@ -210,7 +211,7 @@ def test_later_update_wins(path: Path) -> None:
 
 
 def test_short_zeros_behind_long_ones_hide_only_what_they_cover(path: Path) -> None:
-    """The later of two ranges that begin together ends first; a sector lies behind its end."""
+    """The later of two ranges that begin together ends first; a sector lies after its end."""
     updates = [("zeros", 0, 5), ("sector", 1, 0), ("sector", 3, 1), ("zeros", 0, 2)]
     with overlay(path, raw_file(), updates) as source:
         assert source.pread(0, 3 * SECTOR) == bytes(3 * SECTOR)
@@ -219,7 +220,7 @@ def test_short_zeros_behind_long_ones_hide_only_what_they_cover(path: Path) -> N
 
 
 def test_zeros_elsewhere_do_not_touch_what_is_read(path: Path) -> None:
-    """Neither those before the range, nor those behind it, nor those that only meet it."""
+    """Neither those before the range, nor those after it, nor those that only meet it."""
     start, length = 3 * SECTOR, 5 * SECTOR
     updates = [
         ("zeros", 0, 1),
@@ -294,10 +295,10 @@ def test_overlay_is_called_like_its_file(path: Path) -> None:
 
 def test_closing_closes_the_file_once(path: Path) -> None:
     with overlay(path, raw_file(), []) as source:
-        before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
+        before = open_files()
         source.close()
         source.close()
-        assert len(before - set(os.listdir("/proc/self/fd"))) == 1  # noqa: PTH208
+        assert len(before - open_files()) == 1
         with pytest.raises(OSError, match="Bad file descriptor"):
             source.pread(0, 1)
 

@@ -1,4 +1,4 @@
-"""Which region table is used, and what it may say (R42 to R53)."""
+"""Which region table is used, and what it may hold (R42 to R53)."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_a_file_that_ends_before_the_tables_has_none(bench: Bench, size: int) ->
 
 
 def test_a_file_of_320_kib_less_a_byte_is_refused(bench: Bench) -> None:
-    """The first table is there, and says that the metadata lie where no file is any more."""
+    """The first table is there; by it the metadata lie past the end of the file."""
     spec = golden_g1()
     spec.file_size = 320 * KIB - 1
     pattern = "metadata table at file offset 0x200000: lies beyond the end of the file"
@@ -172,7 +172,7 @@ def test_an_empty_table_is_corrupt(bench: Bench) -> None:
         ({"file_offset": 0}, "it lies inside the header section"),
         ({"length": 0}, "its length is zero"),
     ],
-    ids=["unaligned", "odd length", "header section", "no length"],
+    ids=["unaligned", "unaligned length", "header section", "no length"],
 )
 def test_a_known_region_in_an_impossible_place_is_corrupt(
     bench: Bench, guid: UUID, name: str, fields: dict[str, int], problem: str
@@ -183,7 +183,7 @@ def test_a_known_region_in_an_impossible_place_is_corrupt(
 
 @pytest.mark.parametrize("required", [0, 1, 0xDEADBEEF])
 def test_the_required_field_of_known_regions_does_not_count(bench: Bench, required: int) -> None:
-    """QEMU writes 0, and mkimg whatever was there before."""
+    """QEMU writes 0, and mkimg what was there before."""
 
     def change(table: RegionTableSpec) -> None:
         for entry in table.entries:
