@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import KIB, MIB, Block, BlockState, ImageSpec
+from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices, loop_devices
 from tests.support.files import has_expected_bytes
 from tests.support.peers import run_as_superuser, skip_unless_ci
 from tests.support.sinks import RecordingSink
@@ -31,8 +32,6 @@ from vhdx2raw.output.stream import StreamSink
 from vhdx2raw.source.file import FileSource
 
 SIZE = 5 * MIB + 512
-DEVICE_SIZE = 8 * MIB
-OLD = b"\xff"
 DATA = memoryview(b"some data")
 IN_USE = "is in use: mounted, or held by another program"
 IS_INPUT = "is the input itself"
@@ -54,37 +53,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "disk.vhdx"
 
 
-class Devices:
-    """Makes loop devices on files, and detaches them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.backing = folder / "device.bin"
-        self._made: list[str] = []
-
-    def make(self, size: int = DEVICE_SIZE, *options: str) -> Path:
-        """Make a device that is full of 0xFF."""
-        self.backing.write_bytes(OLD * size)
-        return self.attach(self.backing, *options)
-
-    def attach(self, file: Path, *options: str) -> Path:
-        device = run_as_superuser("losetup", "--find", "--show", *options, file)
-        self._made.append(device)
-        return Path(device)
-
-    def detach(self) -> None:
-        while self._made:
-            subprocess.run(["losetup", "--detach", self._made.pop()], check=True)
-
-    def contents(self) -> bytes:
-        """Give what is on stable storage."""
-        return self.backing.read_bytes()
-
-
 @pytest.fixture
 def devices(tmp_path: Path) -> Iterator[Devices]:
-    devices = Devices(tmp_path)
-    yield devices
-    devices.detach()
+    with loop_devices(tmp_path) as devices:
+        yield devices
 
 
 @pytest.fixture
@@ -142,7 +114,9 @@ def refuse_zeroing(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple[i
 def assert_holds_the_disk(contents: bytes) -> None:
     is_right = contents[:SIZE] == SPEC.expected_disk(0, SIZE)
     assert is_right
-    assert contents[SIZE:] == OLD * (len(contents) - SIZE), "what lies behind the disk is changed"
+    assert contents[SIZE:] == OLD_BYTE * (len(contents) - SIZE), (
+        "what lies behind the disk is changed"
+    )
 
 
 @pytest.mark.parametrize("sparse_size", [0, 512, 4 * KIB, MIB])
@@ -181,12 +155,12 @@ def test_zeros_are_left_out_if_the_target_is_said_to_be_zero(
 ) -> None:
     convert_to(device, path, target_is_zero=True)
     contents, expected = devices.contents(), SPEC.expected_disk(0, SIZE)
-    assert contents[MIB : 4 * MIB] == OLD * (3 * MIB)
+    assert contents[MIB : 4 * MIB] == OLD_BYTE * (3 * MIB)
     is_right = contents[4 * MIB : SIZE] == expected[4 * MIB :]
     assert is_right
     for start in range(0, MIB, 4 * KIB):
         piece = expected[start : start + 4 * KIB]
-        assert contents[start : start + 4 * KIB] == (piece if any(piece) else OLD * 4 * KIB)
+        assert contents[start : start + 4 * KIB] == (piece if any(piece) else OLD_BYTE * 4 * KIB)
 
 
 def test_everything_is_written_if_that_is_asked_even_to_a_target_of_zeros(
@@ -219,7 +193,7 @@ def test_any_range_becomes_zero_and_nothing_else(
     sink.flush()
     sink.commit()
     behind = DEVICE_SIZE - start - length
-    is_right = devices.contents() == OLD * start + bytes(length) + OLD * behind
+    is_right = devices.contents() == OLD_BYTE * start + bytes(length) + OLD_BYTE * behind
     assert is_right
 
 
@@ -248,7 +222,7 @@ def test_what_is_written_may_begin_and_end_anywhere(
     sink.write(4093, DATA)
     sink.flush()
     sink.commit()
-    is_right = devices.contents() == OLD * 4093 + DATA.tobytes() + OLD * (
+    is_right = devices.contents() == OLD_BYTE * 4093 + DATA.tobytes() + OLD_BYTE * (
         DEVICE_SIZE - 4093 - len(DATA)
     )
     assert is_right
@@ -263,7 +237,7 @@ def test_a_short_write_is_continued(
     monkeypatch.undo()
     sink.flush()
     sink.commit()
-    assert devices.contents()[: 3 + len(DATA) + 1] == OLD * 3 + DATA.tobytes() + OLD
+    assert devices.contents()[: 3 + len(DATA) + 1] == OLD_BYTE * 3 + DATA.tobytes() + OLD_BYTE
 
 
 def test_nothing_is_cloned_to_a_device(sink: BlockDeviceSink, path: Path) -> None:
@@ -286,14 +260,14 @@ def test_a_device_is_overwritten_only_if_that_was_asked(devices: Devices, device
     error = refusal(device, replace=False)
     assert error.message == "is a block device, whose contents would be lost"
     assert error.hint == "use force= to overwrite it"
-    assert devices.contents() == OLD * DEVICE_SIZE
+    assert devices.contents() == OLD_BYTE * DEVICE_SIZE
 
 
 def test_a_device_that_is_too_small_is_refused(devices: Devices) -> None:
     error = refusal(devices.make(SIZE - 512))
     assert error.message == f"is too small: it has {SIZE - 512} bytes, the disk {SIZE}"
     assert error.hint == "choose a device that is at least as long as the disk"
-    assert devices.contents() == OLD * (SIZE - 512)
+    assert devices.contents() == OLD_BYTE * (SIZE - 512)
 
 
 def test_a_mounted_device_is_refused(devices: Devices, device: Path, tmp_path: Path) -> None:
@@ -544,7 +518,7 @@ def test_a_device_and_links_to_it_get_the_sink_for_devices(
         assert isinstance(sink, BlockDeviceSink)
         sink.zero(0, SIZE)
         sink.commit()
-    assert devices.contents() == OLD * DEVICE_SIZE
+    assert devices.contents() == OLD_BYTE * DEVICE_SIZE
     with pytest.raises(OutputError, match="whose contents would be lost"):
         open_sink(device, SIZE)
     with pytest.raises(OutputError, match=IS_INPUT):

@@ -16,7 +16,7 @@ import vhdx2raw
 from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.paths import SAMPLE
 from tests.support.peers import needs_module
-from tests.truth.test_real_images import FOLDER
+from tests.support.real_images import needs_real_images, unpack_real_image
 
 SAMPLE_SIZE = 16 * MIB
 SAMPLE_RAW_SHA256 = "4eb64f66cded1bb94dd82fd4bcfc1d748296d48ecb16df4ab162e03ed9e00f98"
@@ -97,14 +97,10 @@ def test_a_file_system_that_lies_in_several_files_of_a_chain_is_read(
         assert files.get("/hello.txt").open().read() == HELLO
 
 
+@needs_real_images
 @pytest.mark.parametrize("name", ["dissect-dynamic", "dissect-fixed"])
 def test_an_ntfs_volume_in_a_partition_of_a_real_image_is_listed(tmp_path: Path, name: str) -> None:
-    packed = FOLDER / f"{name}.vhdx.gz"
-    if not packed.exists():
-        pytest.skip("no folder of real images beside the checkout")
-    image = tmp_path / packed.stem
-    with gzip.open(packed) as source, image.open("wb") as target:
-        shutil.copyfileobj(source, target)
+    image = unpack_real_image(f"{name}.vhdx.gz", tmp_path)
     volume, ntfs = dissect("volume.disk"), dissect("ntfs")
     with vhdx2raw.open(image) as disk:
         (partition,) = volume.Disk(disk).partitions
