@@ -60,7 +60,7 @@ def test_an_interruption_is_no_error_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("error", LEAVES, ids=lambda error: error.__name__)
-def test_every_error_that_is_raised_has_the_exit_code_of_its_family(
+def test_errors_have_the_exit_code_of_their_family(
     error: type[Vhdx2rawError],
 ) -> None:
     family = next(ancestor.__name__ for ancestor in error.__mro__ if ancestor.__name__ in FAMILIES)
@@ -85,7 +85,7 @@ SUBSETS = [
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=lambda subset: " ".join(subset) or "nothing")
-def test_a_finding_words_the_facts_that_it_has(subset: tuple[str, ...]) -> None:
+def test_finding_formats_the_facts_that_it_has(subset: tuple[str, ...]) -> None:
     facts = {name: PARTS[name][0] for name in subset}
     finding = Finding(Rule.ENTRY_RESERVED, "BAT entry 3", "is wrong", **({"spec": ""} | facts))  # type: ignore[arg-type]
     texts = {name: PARTS[name][1] if name in subset else "" for name in PARTS}
@@ -103,7 +103,7 @@ def test_a_file_offset_of_zero_is_a_place() -> None:
 
 
 @pytest.mark.parametrize("error", [UnsupportedImageError, CorruptImageError, TruncatedImageError])
-def test_an_image_error_keeps_its_facts_and_names_the_file(error: type[ImageError]) -> None:
+def test_image_error_has_its_finding_and_file(error: type[ImageError]) -> None:
     finding = Finding(Rule.HEADER_VALID, "header 1", "is wrong", file_offset=65536)
     caught = error(finding, path="disk.vhdx")
     assert caught.finding is finding
@@ -131,7 +131,7 @@ def test_findings_keep_warnings_in_order() -> None:
     )
 
 
-def test_what_a_file_says_is_repeated_only_in_part_if_it_is_long() -> None:
+def test_long_text_of_a_file_is_shortened() -> None:
     text = "a" * 1000 + "z" * 1000
     finding = Finding(Rule.LINKAGE_TEXT, "locator", "is no GUID", found=text, spec="")
     assert str(finding) == f"locator: is no GUID: found {'a' * 200}...{'z' * 200}"

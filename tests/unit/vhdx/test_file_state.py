@@ -108,7 +108,7 @@ def test_a_file_that_changes_gives_no_output(tmp_path: Path, what: str, moment: 
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_that_is_allowed_is_told(tmp_path: Path, what: str) -> None:
+def test_allowed_change_is_a_warning(tmp_path: Path, what: str) -> None:
     change, message = CHANGES[what]
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     sink = changing_sink(path, change)
@@ -119,7 +119,7 @@ def test_a_change_that_is_allowed_is_told(tmp_path: Path, what: str) -> None:
     assert sink.names[-1] == "commit"
 
 
-def test_a_change_between_two_reports_of_progress_is_seen(tmp_path: Path) -> None:
+def test_change_between_two_progress_reports_is_seen(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     reported = threading.Event()
 
@@ -136,7 +136,7 @@ def test_a_change_between_two_reports_of_progress_is_seen(tmp_path: Path) -> Non
     assert sink.names[-1] == "abort"
 
 
-def test_a_change_leaves_no_file_behind(tmp_path: Path) -> None:
+def test_change_leaves_no_output_file(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     target = tmp_path / "out" / "disk.img"
     target.parent.mkdir()
@@ -160,7 +160,7 @@ def test_a_parent_is_watched_too(tmp_path: Path, what: str) -> None:
     assert sink.names[-1] == "abort"
 
 
-def test_all_files_that_changed_are_told(tmp_path: Path) -> None:
+def test_all_changed_files_are_reported(tmp_path: Path) -> None:
     path = write_files(tmp_path, family(child(), padded_disk()))
     with open_disk(path) as opened:
         assert opened.chain.find_changes() == ()
@@ -221,7 +221,7 @@ def test_reading_and_renaming_a_file_do_not_change_it(tmp_path: Path) -> None:
 # -- file objects --------------------------------------------------------------------------------
 
 
-def test_a_file_object_is_watched_by_its_size_and_headers(tmp_path: Path) -> None:
+def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
     """When it was written last is not known."""
     data = write_files(tmp_path, {"disk.vhdx": padded_disk()}).read_bytes()
     file = io.BytesIO(data)
@@ -281,7 +281,7 @@ STATE = FileState(SIZE, 5, (b"first", b"second"))
         (STATE._replace(modified_ns=4), "file"),
     ],
 )
-def test_the_most_telling_change_is_told(after: FileState, section: str) -> None:
+def test_most_specific_change_is_reported(after: FileState, section: str) -> None:
     change = find_change(STATE, after)
     assert isinstance(change, Finding)
     assert (change.rule, change.structure) == ("R119", section)
