@@ -80,7 +80,7 @@ def victim_of(folder: Path) -> Path:
         ".\\..\\.\\..\\..\\..\\..\\..\\..\\..\\..\\..\\dev\\stdin",
     ],
 )
-def test_no_relative_path_leads_to_files_of_the_system(
+def test_relative_path_to_system_file_is_refused(
     tmp_path: Path, monkeypatch: Patch, path: str
 ) -> None:
     """They are not even opened: to open some of them has effects."""
@@ -97,7 +97,7 @@ def test_no_relative_path_leads_to_files_of_the_system(
     assert set(opened) == {str(child.resolve())}
 
 
-def test_a_link_through_proc_counts_as_what_it_leads_to(tmp_path: Path) -> None:
+def test_link_through_proc_counts_as_its_target(tmp_path: Path) -> None:
     """Such a link opens its file whatever name that has by now."""
     child = write_files(tmp_path / "in", {"c.vhdx": child_with({"relative_path": "base.vhdx"})})
     outside = write_files(tmp_path / "out", {"base.vhdx": small_parent()})
@@ -109,9 +109,7 @@ def test_a_link_through_proc_counts_as_what_it_leads_to(tmp_path: Path) -> None:
         assert "base.vhdx: " in refusal_of(child)
 
 
-def test_a_fifo_that_is_swapped_in_after_the_check_blocks_nothing(
-    tmp_path: Path, monkeypatch: Patch
-) -> None:
+def test_fifo_swapped_in_after_check_blocks_nothing(tmp_path: Path, monkeypatch: Patch) -> None:
     names = {"c.vhdx": child_with({"relative_path": "base.vhdx"}), "base.vhdx": small_parent()}
     child = write_files(tmp_path, names)
 
@@ -142,7 +140,7 @@ for target in itertools.cycle(("real.vhdx", "../out/real.vhdx")):
 """
 
 
-def test_a_link_that_is_swapped_all_the_time_never_leads_outside(tmp_path: Path) -> None:
+def test_link_swapped_all_the_time_never_leads_outside(tmp_path: Path) -> None:
     """However the race goes: the parent inside is read, or none."""
     child = write_files(
         tmp_path / "in",
@@ -179,7 +177,7 @@ PLANTS: dict[str, Callable[[Path, Path], None]] = {
 
 @pytest.mark.parametrize("force", [[], ["--force"]], ids=["", "--force"])
 @pytest.mark.parametrize("plant", PLANTS)
-def test_a_planted_temporary_file_is_neither_followed_nor_removed(
+def test_planted_temporary_is_not_followed_or_removed(
     folder: Path, capfd: Capture, monkeypatch: Patch, plant: str, force: list[str]
 ) -> None:
     """Even if its name had been guessed."""
@@ -196,7 +194,7 @@ def test_a_planted_temporary_file_is_neither_followed_nor_removed(
     assert victim_of(folder).read_bytes() == b"precious"
 
 
-def test_the_name_of_the_temporary_file_cannot_be_guessed(folder: Path) -> None:
+def test_temporary_name_cannot_be_guessed(folder: Path) -> None:
     names = set()
     for _ in range(50):
         sink = SparseFileSink(folder / "out.img", 512)
@@ -220,7 +218,7 @@ def while_it_is_written(monkeypatch: Patch, act: Callable[[Path], object]) -> No
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_what_is_planted_under_the_final_name_meanwhile_is_not_followed(
+def test_planted_final_name_is_not_followed(
     folder: Path, capfd: Capture, monkeypatch: Patch, plant: str
 ) -> None:
     while_it_is_written(monkeypatch, lambda _: PLANTS[plant](folder / "out.img", victim_of(folder)))
@@ -231,7 +229,7 @@ def test_what_is_planted_under_the_final_name_meanwhile_is_not_followed(
 
 
 @pytest.mark.parametrize("plant", PLANTS)
-def test_force_replaces_what_is_planted_meanwhile_and_not_what_it_leads_to(
+def test_force_replaces_planted_name_not_its_target(
     folder: Path, capfd: Capture, monkeypatch: Patch, plant: str
 ) -> None:
     while_it_is_written(monkeypatch, lambda _: PLANTS[plant](folder / "out.img", victim_of(folder)))
@@ -243,7 +241,7 @@ def test_force_replaces_what_is_planted_meanwhile_and_not_what_it_leads_to(
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o027, 0o077])
-def test_the_output_has_the_permissions_of_any_new_file_from_the_start(
+def test_output_has_usual_permissions_from_the_start(
     folder: Path, capfd: Capture, monkeypatch: Patch, mask: int
 ) -> None:
     modes: list[int] = []
@@ -261,7 +259,7 @@ def test_the_output_has_the_permissions_of_any_new_file_from_the_start(
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o664, 0o444, 0o755])
-def test_force_keeps_the_permissions_of_the_file_that_is_replaced(
+def test_force_keeps_permissions_of_replaced_file(
     folder: Path, capfd: Capture, monkeypatch: Patch, mode: int, mask: int
 ) -> None:
     """As cp does; also while it is written, lest a secret be open for a moment."""
@@ -373,7 +371,7 @@ def audit(*arguments: str) -> list[tuple[str, list[str]]]:
     ],
     ids=" ".join,
 )
-def test_only_the_chain_is_read_and_only_the_output_is_written(
+def test_only_chain_is_read_and_only_output_written(
     folder: Path, words: list[str], made: list[str]
 ) -> None:
     """Said by the interpreter itself, of every call of the program."""
@@ -457,7 +455,7 @@ def dangers_of(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
-def test_no_module_runs_other_code_or_leaves_the_machine(path: Path) -> None:
+def test_no_module_runs_other_code_or_uses_network(path: Path) -> None:
     assert dangers_of(path.read_text(encoding="utf-8")) == []
 
 
@@ -533,9 +531,7 @@ def controls_in(text: str) -> set[str]:
 
 @pytest.mark.parametrize("kind", ["odd", "orphan", "text"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_string_of_an_image_or_a_path_commands_a_terminal(
-    folder: Path, command: str, kind: str
-) -> None:
+def test_no_image_string_or_path_commands_a_terminal(folder: Path, command: str, kind: str) -> None:
     """On stdout as on stderr; nor can it feign a line of its own."""
     exit_code, text = seen_on_terminal(*words_for(command, hostile_files(folder)[kind]))
     assert exit_code not in (2, 70)
@@ -633,14 +629,12 @@ MAGICS = {
 
 
 @pytest.mark.parametrize("name", MAGICS)
-def test_a_disk_that_begins_like_another_format_is_a_warning(
-    folder: Path, capfd: Capture, name: str
-) -> None:
+def test_start_of_another_format_is_a_warning(folder: Path, capfd: Capture, name: str) -> None:
     assert_is_warned_of(folder, capfd, MAGICS[name], name)
 
 
 @pytest.mark.parametrize("qemu_format", QEMU_FORMATS)
-def test_whatever_qemu_would_take_for_another_format_is_a_warning(
+def test_start_that_qemu_recognizes_is_a_warning(
     folder: Path, capfd: Capture, qemu_format: str
 ) -> None:
     """The start of a real image of each format that qemu-img can make, written by a guest."""
@@ -754,7 +748,7 @@ def usual_peak(tmp_path_factory: pytest.TempPathFactory) -> int:
         ("block behind everything", ["convert", "--salvage"]),
     ],
 )
-def test_numbers_that_promise_much_take_no_memory(
+def test_huge_numbers_take_no_memory(
     folder: Path, usual_peak: int, what: str, words: list[str]
 ) -> None:
     make, expected = HOSTILE[what]
@@ -788,7 +782,7 @@ def test_every_promise_names_tests_that_exist() -> None:
             assert (ROOT / name).is_file(), name
 
 
-def test_the_command_for_a_service_refuses_what_it_should(folder: Path, capfd: Capture) -> None:
+def test_recommended_command_refuses_hostile_images(folder: Path, capfd: Capture) -> None:
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     [recipe] = re.findall(r"^```sh\nvhdx2raw (.*)\n```$", text, re.MULTILINE)
     small_disk().write(folder / "upload.vhdx")

@@ -84,7 +84,7 @@ def test_golden_file_is_built_to_the_byte(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden_description_tells_the_raw_disk(name: str) -> None:
+def test_golden_description_gives_the_raw_disk(name: str) -> None:
     """The description alone gives the SHA-256 of the raw disk."""
     assert GOLDEN[name]().expected_sha256() == GOLDEN_RAW_SHA256[name]
 
@@ -391,7 +391,7 @@ def test_zero_states_of_a_middle_layer_hide_the_base(tmp_path: Path) -> None:
     assert shown == [True, False, False, False, True]
 
 
-def test_bitmap_of_ones_is_not_asked_for_other_states(tmp_path: Path) -> None:
+def test_bitmap_of_ones_is_ignored_for_other_states(tmp_path: Path) -> None:
     """A bitmap full of ones in a chunk without partial blocks changes nothing."""
     base = ImageSpec(4 * MIB, MIB, {k: Block() for k in range(4)})
     child = child_of(base, ".\\base.vhdx", blocks={1: Block(BlockState.ZERO), 2: Block()})
@@ -400,7 +400,7 @@ def test_bitmap_of_ones_is_not_asked_for_other_states(tmp_path: Path) -> None:
     assert child.expected_disk(0, 512) == address_pattern(0, 512, "base")
 
 
-def test_partial_block_without_bitmap_is_written_as_asked(tmp_path: Path) -> None:
+def test_partial_block_without_bitmap_can_be_built(tmp_path: Path) -> None:
     """A bitmap block can be left out although a block needs it."""
     child = golden_g3()
     child.bitmaps[0] = None
@@ -428,7 +428,7 @@ def test_log_moves_the_metadata(tmp_path: Path) -> None:
     assert_readers_agree(tmp_path, make_dirty(before, after))
 
 
-def test_only_the_newest_sequence_from_its_tail_is_replayed(tmp_path: Path) -> None:
+def test_only_the_newest_sequence_is_replayed(tmp_path: Path) -> None:
     """Stale entries before the tail, older sequences and torn entries have no effect."""
     after = golden_g1()
     after.blocks[3] = Block(content=0xB6)

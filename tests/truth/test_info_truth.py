@@ -32,7 +32,7 @@ def qemu_image(folder: Path) -> Path:
     return Path("disk.vhdx")
 
 
-def test_qemu_img_says_the_same_under_its_keys(qemu_image: Path, capfd: Capture) -> None:
+def test_qemu_img_info_agrees_on_shared_keys(qemu_image: Path, capfd: Capture) -> None:
     command = ["qemu-img", "info", "--output=json", str(qemu_image)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     theirs = json.loads(done.stdout)
@@ -100,9 +100,7 @@ INSIDE = {
 
 @needs_real_images
 @pytest.mark.parametrize("name", TABLE)
-def test_the_facts_of_a_real_image_are_those_of_the_table(
-    folder: Path, name: str, capfd: Capture
-) -> None:
+def test_facts_of_real_images_match_the_table(folder: Path, name: str, capfd: Capture) -> None:
     facts = facts_of(capfd, unpack_real_image(name, folder))
     expected = {"dirty-flag": False, "header-number": 2, "logical-sector-size": 512} | TABLE[name]
     assert {key: facts[key] for key in expected} == expected
