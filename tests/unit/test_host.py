@@ -24,7 +24,8 @@ import pytest
 import vhdx2raw
 from tests.support.cli import small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of
-from tests.support.packages import SAMPLE, SAMPLE_RAW_SHA256
+from tests.support.packages import SAMPLE_RAW_SHA256
+from tests.support.paths import SAMPLE
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError, UnsupportedImageError
 from vhdx2raw.operations.convert import MAX_WORKERS, default_workers
