@@ -9,45 +9,19 @@ import pytest
 from tests.support.builder import Block, ImageSpec
 from tests.support.chains import (
     RELATIVE,
-    chain_bytes,
     child_with,
     open_files,
     read_chain,
     small_disk,
     write_files,
 )
+from tests.support.parents import OUTSIDE, message_of_missing_parent, parents_of
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search
-from vhdx2raw.disk.chain import OpenOptions, open_chain
-from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy
 
-OUTSIDE = "lies outside the child's folder and every folder that was named for parents"
 WINDOWS = "\\\\?\\"
-
-
-def parents_of(path: Path, *folders: Path) -> list[str]:
-    """Open a chain, check that it reads its root, and give the paths of the parents."""
-    with open_chain(path, OpenOptions(parent_dirs=folders)) as chain:
-        assert chain_bytes(chain, 0, 4) == b"root"
-        return [image.source.name for image in chain.images[1:]]
-
-
-def refusal_of(path: Path, *folders: Path) -> str:
-    """Open a chain whose parent is not found, and give the message."""
-    before = open_files()
-    with (
-        pytest.raises(ParentNotFoundError) as caught,
-        open_chain(path, OpenOptions(parent_dirs=folders)),
-    ):
-        pass
-    assert caught.value.path == str(path)
-    assert caught.value.hint == (
-        "name the parent with parents= FILE, or its folder with parent_dirs= DIR"
-    )
-    assert open_files() == before
-    return caught.value.message
 
 
 def family(folder: Path, parent: str, child: str = "child.vhdx", **locator: str) -> Path:
@@ -104,7 +78,7 @@ def test_exact_name_goes_before_one_in_another_case(tmp_path: Path) -> None:
 def test_name_that_fits_two_files_but_for_the_case_is_ambiguous(tmp_path: Path) -> None:
     path = family(tmp_path, "BASE.vhdx", relative_path=RELATIVE)
     small_disk().write(tmp_path / "Base.vhdx")
-    message = refusal_of(path)
+    message = message_of_missing_parent(path)
     assert f"{tmp_path / 'base.vhdx'}: could be any of BASE.vhdx, Base.vhdx" in message
 
 
@@ -141,7 +115,7 @@ def test_absolute_path_is_not_followed_even_if_it_leads_to_the_parent(
     outside.parent.mkdir()
     small_disk().write(outside)
     path = write_files(tmp_path / "in", {"c.vhdx": child_with({key: value.format(outside)})})
-    message = refusal_of(path)
+    message = message_of_missing_parent(path)
     assert f"{path.parent / 'base.vhdx'}: does not exist" in message
 
 
@@ -156,14 +130,16 @@ def test_absolute_path_is_not_taken_for_a_relative_one(value: str, tmp_path: Pat
             "C:/vm/base.vhdx": small_disk(),
         },
     )
-    assert refusal_of(path).endswith(f"; tried {tmp_path / 'base.vhdx'}: does not exist")
+    assert message_of_missing_parent(path).endswith(
+        f"; tried {tmp_path / 'base.vhdx'}: does not exist"
+    )
 
 
 @pytest.mark.parametrize(
     "value", [".", "..", "\\", "/", ".\\", "..\\", "C:\\", "\0", "a\0b", "\n", "x" * 300, "*", "~"]
 )
 def test_path_that_names_no_file_is_no_fault_of_the_program(value: str, tmp_path: Path) -> None:
-    assert "wanted" in refusal_of(family(tmp_path, "base.vhdx", relative_path=value))
+    assert "wanted" in message_of_missing_parent(family(tmp_path, "base.vhdx", relative_path=value))
 
 
 @pytest.mark.parametrize("value", ["\ud800", ".\\\udc00", ".\\\udc80.vhdx", "sub\\\udbffb"])
@@ -171,7 +147,7 @@ def test_path_with_an_unpaired_surrogate_is_no_fault_of_the_program(
     value: str, tmp_path: Path
 ) -> None:
     path = family(tmp_path, "sub/base.vhdx", relative_path=value)
-    assert "does not exist" in refusal_of(path)
+    assert "does not exist" in message_of_missing_parent(path)
 
 
 # -- order (R102) ----------------------------------------------------------------------------
@@ -208,7 +184,7 @@ def test_relative_path_goes_before_base_names_and_the_childs_folder_before_other
     for name in names:
         assert parents_of(path, other) == [str(tmp_path / name)]
         (tmp_path / name).unlink()
-    message = refusal_of(path, other)
+    message = message_of_missing_parent(path, other)
     places = [
         f"{tmp_path / 'in/sub/base.vhdx'}: does not exist",
         f"{tmp_path / 'in/base.vhdx'}: does not exist",
@@ -242,8 +218,10 @@ def test_relative_path_out_of_the_folder_is_refused_unless_it_is_allowed(tmp_pat
     """To the folder above, by naming that folder or the file itself."""
     files = {"vm/snap/c.vhdx": child_with({"relative_path": "..\\base.vhdx"})}
     path = write_files(tmp_path, files | {"vm/base.vhdx": small_disk()})
-    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in refusal_of(path)
-    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in refusal_of(path, tmp_path / "vm" / "snap")
+    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in message_of_missing_parent(path)
+    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in message_of_missing_parent(
+        path, tmp_path / "vm" / "snap"
+    )
     for folder in (tmp_path / "vm", tmp_path, tmp_path / "vm" / "snap" / ".."):
         assert [Path(name).name for name in parents_of(path, folder)] == ["base.vhdx"]
     assert read_chain(path, parents=[tmp_path / "vm" / "base.vhdx"])[:4] == b"root"
@@ -252,7 +230,7 @@ def test_relative_path_out_of_the_folder_is_refused_unless_it_is_allowed(tmp_pat
 def test_folder_that_only_begins_like_an_allowed_one_is_outside(tmp_path: Path) -> None:
     files = {"in/c.vhdx": child_with({"relative_path": "..\\inside\\base.vhdx"})}
     path = write_files(tmp_path, files | {"inside/base.vhdx": small_disk()})
-    assert OUTSIDE in refusal_of(path)
+    assert OUTSIDE in message_of_missing_parent(path)
 
 
 @pytest.mark.parametrize("names", [["base.vhdx"], ["Base.vhdx", "bAsE.vhdx"], []])
@@ -262,7 +240,7 @@ def test_folder_outside_is_not_even_listed(names: list[str], tmp_path: Path) -> 
         tmp_path / "in", {"c.vhdx": child_with({"relative_path": "..\\secret\\BASE.vhdx"})}
     )
     write_files(tmp_path / "secret", {"x.vhdx": small_disk()} | dict.fromkeys(names, small_disk()))
-    message = refusal_of(path)
+    message = message_of_missing_parent(path)
     places = [
         f"{path.parent}/../secret/BASE.vhdx: {OUTSIDE}",
         f"{path.parent}/BASE.vhdx: does not exist",
@@ -273,14 +251,14 @@ def test_folder_outside_is_not_even_listed(names: list[str], tmp_path: Path) -> 
 def test_link_inside_that_leads_outside_is_refused(tmp_path: Path) -> None:
     path = family(tmp_path / "in", "../out/base.vhdx", relative_path=RELATIVE)
     (tmp_path / "in" / "base.vhdx").symlink_to(tmp_path / "out" / "base.vhdx")
-    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in refusal_of(path)
+    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in message_of_missing_parent(path)
     assert parents_of(path, tmp_path / "out") == [str(tmp_path / "in/base.vhdx")]
 
 
 def test_folder_link_inside_that_leads_outside_is_refused(tmp_path: Path) -> None:
     path = family(tmp_path / "in", "../out/base.vhdx", relative_path="sub\\BASE.vhdx")
     (tmp_path / "in" / "sub").symlink_to(tmp_path / "out")
-    assert f"{tmp_path / 'in/sub/BASE.vhdx'}: {OUTSIDE}" in refusal_of(path)
+    assert f"{tmp_path / 'in/sub/BASE.vhdx'}: {OUTSIDE}" in message_of_missing_parent(path)
 
 
 def test_link_inside_that_stays_inside_is_followed(tmp_path: Path) -> None:
@@ -309,10 +287,10 @@ def test_link_that_leads_nowhere_or_to_itself_is_told(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     link = tmp_path / "base.vhdx"
     link.symlink_to("gone.vhdx")
-    assert f"{link}: No such file or directory" in refusal_of(path)
+    assert f"{link}: No such file or directory" in message_of_missing_parent(path)
     link.unlink()
     link.symlink_to("base.vhdx")
-    assert f"{link}: Too many levels of symbolic links" in refusal_of(path)
+    assert f"{link}: Too many levels of symbolic links" in message_of_missing_parent(path)
 
 
 def test_link_that_is_changed_after_the_check_is_noticed(
@@ -330,7 +308,7 @@ def test_link_that_is_changed_after_the_check_is_noticed(
         return open_image(other, log_policy, salvage=salvage)
 
     monkeypatch.setattr(parent_search, "open_image", open_another)
-    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in refusal_of(path)
+    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in message_of_missing_parent(path)
 
 
 # -- only regular files (R103) ---------------------------------------------------------------
@@ -364,7 +342,7 @@ def test_only_a_regular_file_is_opened(
     else:
         place.symlink_to("/dev/zero")
     monkeypatch.setattr(os, "open", recording_open)
-    message = refusal_of(path)
+    message = message_of_missing_parent(path)
     monkeypatch.undo()
     expected = OUTSIDE if kind.startswith("link") else "is not a regular file"
     assert f"{place}: {expected}" in message
@@ -374,5 +352,5 @@ def test_only_a_regular_file_is_opened(
 def test_link_to_a_device_in_an_allowed_folder_is_not_opened(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     (tmp_path / "base.vhdx").symlink_to("/dev/zero")
-    message = refusal_of(path, Path("/dev"))
+    message = message_of_missing_parent(path, Path("/dev"))
     assert f"{tmp_path / 'base.vhdx'}: is not a regular file" in message
