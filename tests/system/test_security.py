@@ -34,12 +34,11 @@ from tests.support.builder import (
 )
 from tests.support.chains import child_with, read_chain, write_files
 from tests.support.chains import small_disk as small_parent
-from tests.support.cli import MODULE, run, run_program, small_disk
+from tests.support.cli import MODULE, run, run_on_terminal, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in
+from tests.support.parents import OUTSIDE, parents_of, refusal_of
 from tests.support.paths import ROOT
 from tests.support.peers import needs_program, needs_superuser, skip_unless_ci
-from tests.unit.cli.test_console import run_on_terminal
-from tests.unit.disk.test_parent_paths import OUTSIDE, parents_of, refusal_of
 from vhdx2raw.disk import parent_search
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.output.sparse_file import SparseFileSink

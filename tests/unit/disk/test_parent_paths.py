@@ -15,7 +15,7 @@ from tests.support.chains import (
     small_disk,
     write_files,
 )
-from tests.support.parents import OUTSIDE, message_of_missing_parent, parents_of
+from tests.support.parents import OUTSIDE, parents_of, refusal_of
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search
 from vhdx2raw.vhdx.image import open_image
@@ -78,7 +78,7 @@ def test_exact_name_goes_before_one_in_another_case(tmp_path: Path) -> None:
 def test_name_that_fits_two_files_but_for_the_case_is_ambiguous(tmp_path: Path) -> None:
     path = family(tmp_path, "BASE.vhdx", relative_path=RELATIVE)
     small_disk().write(tmp_path / "Base.vhdx")
-    message = message_of_missing_parent(path)
+    message = refusal_of(path)
     assert f"{tmp_path / 'base.vhdx'}: could be any of BASE.vhdx, Base.vhdx" in message
 
 
@@ -115,7 +115,7 @@ def test_absolute_path_is_not_followed_even_if_it_leads_to_the_parent(
     outside.parent.mkdir()
     small_disk().write(outside)
     path = write_files(tmp_path / "in", {"c.vhdx": child_with({key: value.format(outside)})})
-    message = message_of_missing_parent(path)
+    message = refusal_of(path)
     assert f"{path.parent / 'base.vhdx'}: does not exist" in message
 
 
@@ -130,16 +130,14 @@ def test_absolute_path_is_not_taken_for_a_relative_one(value: str, tmp_path: Pat
             "C:/vm/base.vhdx": small_disk(),
         },
     )
-    assert message_of_missing_parent(path).endswith(
-        f"; tried {tmp_path / 'base.vhdx'}: does not exist"
-    )
+    assert refusal_of(path).endswith(f"; tried {tmp_path / 'base.vhdx'}: does not exist")
 
 
 @pytest.mark.parametrize(
     "value", [".", "..", "\\", "/", ".\\", "..\\", "C:\\", "\0", "a\0b", "\n", "x" * 300, "*", "~"]
 )
 def test_path_that_names_no_file_is_no_fault_of_the_program(value: str, tmp_path: Path) -> None:
-    assert "wanted" in message_of_missing_parent(family(tmp_path, "base.vhdx", relative_path=value))
+    assert "wanted" in refusal_of(family(tmp_path, "base.vhdx", relative_path=value))
 
 
 @pytest.mark.parametrize("value", ["\ud800", ".\\\udc00", ".\\\udc80.vhdx", "sub\\\udbffb"])
@@ -147,7 +145,7 @@ def test_path_with_an_unpaired_surrogate_is_no_fault_of_the_program(
     value: str, tmp_path: Path
 ) -> None:
     path = family(tmp_path, "sub/base.vhdx", relative_path=value)
-    assert "does not exist" in message_of_missing_parent(path)
+    assert "does not exist" in refusal_of(path)
 
 
 # -- order (R102) ----------------------------------------------------------------------------
@@ -184,7 +182,7 @@ def test_relative_path_goes_before_base_names_and_the_childs_folder_before_other
     for name in names:
         assert parents_of(path, other) == [str(tmp_path / name)]
         (tmp_path / name).unlink()
-    message = message_of_missing_parent(path, other)
+    message = refusal_of(path, other)
     places = [
         f"{tmp_path / 'in/sub/base.vhdx'}: does not exist",
         f"{tmp_path / 'in/base.vhdx'}: does not exist",
@@ -218,10 +216,8 @@ def test_relative_path_out_of_the_folder_is_refused_unless_it_is_allowed(tmp_pat
     """To the folder above, by naming that folder or the file itself."""
     files = {"vm/snap/c.vhdx": child_with({"relative_path": "..\\base.vhdx"})}
     path = write_files(tmp_path, files | {"vm/base.vhdx": small_disk()})
-    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in message_of_missing_parent(path)
-    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in message_of_missing_parent(
-        path, tmp_path / "vm" / "snap"
-    )
+    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in refusal_of(path)
+    assert f"{path.parent}/../base.vhdx: {OUTSIDE}" in refusal_of(path, tmp_path / "vm" / "snap")
     for folder in (tmp_path / "vm", tmp_path, tmp_path / "vm" / "snap" / ".."):
         assert [Path(name).name for name in parents_of(path, folder)] == ["base.vhdx"]
     assert read_chain(path, parents=[tmp_path / "vm" / "base.vhdx"])[:4] == b"root"
@@ -230,7 +226,7 @@ def test_relative_path_out_of_the_folder_is_refused_unless_it_is_allowed(tmp_pat
 def test_folder_that_only_begins_like_an_allowed_one_is_outside(tmp_path: Path) -> None:
     files = {"in/c.vhdx": child_with({"relative_path": "..\\inside\\base.vhdx"})}
     path = write_files(tmp_path, files | {"inside/base.vhdx": small_disk()})
-    assert OUTSIDE in message_of_missing_parent(path)
+    assert OUTSIDE in refusal_of(path)
 
 
 @pytest.mark.parametrize("names", [["base.vhdx"], ["Base.vhdx", "bAsE.vhdx"], []])
@@ -240,7 +236,7 @@ def test_folder_outside_is_not_even_listed(names: list[str], tmp_path: Path) -> 
         tmp_path / "in", {"c.vhdx": child_with({"relative_path": "..\\secret\\BASE.vhdx"})}
     )
     write_files(tmp_path / "secret", {"x.vhdx": small_disk()} | dict.fromkeys(names, small_disk()))
-    message = message_of_missing_parent(path)
+    message = refusal_of(path)
     places = [
         f"{path.parent}/../secret/BASE.vhdx: {OUTSIDE}",
         f"{path.parent}/BASE.vhdx: does not exist",
@@ -251,14 +247,14 @@ def test_folder_outside_is_not_even_listed(names: list[str], tmp_path: Path) -> 
 def test_link_inside_that_leads_outside_is_refused(tmp_path: Path) -> None:
     path = family(tmp_path / "in", "../out/base.vhdx", relative_path=RELATIVE)
     (tmp_path / "in" / "base.vhdx").symlink_to(tmp_path / "out" / "base.vhdx")
-    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in message_of_missing_parent(path)
+    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in refusal_of(path)
     assert parents_of(path, tmp_path / "out") == [str(tmp_path / "in/base.vhdx")]
 
 
 def test_folder_link_inside_that_leads_outside_is_refused(tmp_path: Path) -> None:
     path = family(tmp_path / "in", "../out/base.vhdx", relative_path="sub\\BASE.vhdx")
     (tmp_path / "in" / "sub").symlink_to(tmp_path / "out")
-    assert f"{tmp_path / 'in/sub/BASE.vhdx'}: {OUTSIDE}" in message_of_missing_parent(path)
+    assert f"{tmp_path / 'in/sub/BASE.vhdx'}: {OUTSIDE}" in refusal_of(path)
 
 
 def test_link_inside_that_stays_inside_is_followed(tmp_path: Path) -> None:
@@ -287,10 +283,10 @@ def test_link_that_leads_nowhere_or_to_itself_is_told(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     link = tmp_path / "base.vhdx"
     link.symlink_to("gone.vhdx")
-    assert f"{link}: No such file or directory" in message_of_missing_parent(path)
+    assert f"{link}: No such file or directory" in refusal_of(path)
     link.unlink()
     link.symlink_to("base.vhdx")
-    assert f"{link}: Too many levels of symbolic links" in message_of_missing_parent(path)
+    assert f"{link}: Too many levels of symbolic links" in refusal_of(path)
 
 
 def test_link_that_is_changed_after_the_check_is_noticed(
@@ -308,7 +304,7 @@ def test_link_that_is_changed_after_the_check_is_noticed(
         return open_image(other, log_policy, salvage=salvage)
 
     monkeypatch.setattr(parent_search, "open_image", open_another)
-    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in message_of_missing_parent(path)
+    assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in refusal_of(path)
 
 
 # -- only regular files (R103) ---------------------------------------------------------------
@@ -342,7 +338,7 @@ def test_only_a_regular_file_is_opened(
     else:
         place.symlink_to("/dev/zero")
     monkeypatch.setattr(os, "open", recording_open)
-    message = message_of_missing_parent(path)
+    message = refusal_of(path)
     monkeypatch.undo()
     expected = OUTSIDE if kind.startswith("link") else "is not a regular file"
     assert f"{place}: {expected}" in message
@@ -352,5 +348,5 @@ def test_only_a_regular_file_is_opened(
 def test_link_to_a_device_in_an_allowed_folder_is_not_opened(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     (tmp_path / "base.vhdx").symlink_to("/dev/zero")
-    message = message_of_missing_parent(path, Path("/dev"))
+    message = refusal_of(path, Path("/dev"))
     assert f"{tmp_path / 'base.vhdx'}: is not a regular file" in message
