@@ -13,7 +13,7 @@ import pytest
 from tests.support.builder import MIB, ImageSpec, golden_g2
 from tests.support.chains import BASE_NAME
 from tests.support.files import names_in, write_files
-from tests.support.seeded_faults import HEADER_1, HEADER_2, child, disk, family
+from tests.support.seeded_faults.disks import HEADER_1, HEADER_2, child, disk, family
 from tests.support.sinks import FailingSink, RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.cli.exit_codes import exit_code_of
@@ -88,7 +88,7 @@ def changing_sink(path: Path, change: Change, moment: str = "write") -> FailingS
     return FailingSink(moment, once)
 
 
-# -- during a conversion -------------------------------------------------------------------------
+# -- during a conversion ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["write", "zero", "flush"])
@@ -185,7 +185,7 @@ def test_a_file_that_loses_what_is_needed_is_truncated(tmp_path: Path) -> None:
         assert sink.names[-1] == "abort"
 
 
-# -- no change ----------------------------------------------------------------------------------
+# -- no change -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", [padded_disk(), golden_g2()], ids=["clean", "dirty"])
@@ -218,7 +218,7 @@ def test_reading_and_renaming_a_file_do_not_change_it(tmp_path: Path) -> None:
         assert opened.chain.find_changes() == ()
 
 
-# -- file objects --------------------------------------------------------------------------------
+# -- file objects ----------------------------------------------------------------------------
 
 
 def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
         assert change.found == f"{SIZE + 4} bytes"
 
 
-# -- the states themselves -----------------------------------------------------------------------
+# -- the states themselves -------------------------------------------------------------------
 
 
 def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_most_specific_change_is_reported(after: FileState, section: str) -> Non
     assert find_change(after, after) is None
 
 
-# -- during other work -----------------------------------------------------------------------------
+# -- during other work -----------------------------------------------------------------------
 
 
 def changing_progress(path: Path, change: Change) -> ProgressCallback:

@@ -154,7 +154,7 @@ def test_logged_payload_is_one_extent(bench: Bench) -> None:
     ]
 
 
-# -- policies and options (R14) -------------------------------------------------------------
+# -- policies and options (R14) --------------------------------------------------------------
 
 
 def test_refused_dirty_disk_has_a_remedy(tmp_path: Path) -> None:
