@@ -30,11 +30,14 @@ from vhdx2raw.errors import (
     UnsupportedImageError,
     Vhdx2rawError,
 )
+from vhdx2raw.vhdx.image import VhdxImage
 
 PARTIAL = BlockState.PARTIALLY_PRESENT
 BASE_NAME = "base.vhdx"
 RELATIVE = ".\\base.vhdx"
 OTHER_GUID = same_bytes_guid(0x99)
+LARGEST_WHOLE_COMPARISON = 64 * MIB
+"""Bytes of a disk that is compared as a whole; of a larger one only what lies around blocks."""
 
 
 def base_disk(**fields: Any) -> ImageSpec:  # noqa: ANN401 - those of ImageSpec
@@ -58,13 +61,16 @@ def child_with(locator: Mapping[str, str], **fields: Any) -> ImageSpec:  # noqa:
     return child_of(small_disk(), RELATIVE, **({"locator": parent_locator(keys)} | fields))
 
 
-def write_files(folder: Path, specs: Mapping[str, ImageSpec]) -> Path:
-    """Write images by their names, and give the path of the first one."""
-    for name, spec in specs.items():
+def write_files(folder: Path, files: Mapping[str, ImageSpec | bytes]) -> Path:
+    """Write images, or other bytes, by their names, and give the path of the first file."""
+    for name, file in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        spec.write(path)
-    return folder / next(iter(specs))
+        if isinstance(file, ImageSpec):
+            file.write(path)
+        else:
+            path.write_bytes(file)
+    return folder / next(iter(files))
 
 
 def chain_bytes(chain: Chain, offset: int = 0, length: int | None = None) -> bytes:
@@ -77,6 +83,11 @@ def chain_bytes(chain: Chain, offset: int = 0, length: int | None = None) -> byt
             extent.read_into(memoryview(piece))
         data += piece
     return bytes(data)
+
+
+def disk_bytes(image: VhdxImage, offset: int = 0, length: int | None = None) -> bytes:
+    """Do the same for the disk of a single image."""
+    return chain_bytes(Chain((image,)), offset, length)
 
 
 def read_chain(path: Path, **options: Any) -> bytes:  # noqa: ANN401 - those of OpenOptions

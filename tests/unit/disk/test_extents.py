@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec, child_of, golden_g1
+from tests.support.chains import disk_bytes
 from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, _read_bitmap, iter_extents
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError

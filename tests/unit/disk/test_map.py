@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import (
     GIB,
     MIB,
