@@ -1,4 +1,4 @@
-"""The commands of docs/batch.md do what is said beside them."""
+"""The commands of docs/batch.md do what the text beside them says."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def disk_of(name: str) -> ImageSpec:
-    """Describe a disk that tells its name."""
+    """Describe a disk that begins with its name."""
     return ImageSpec(2 * MIB, MIB, {1: Block(content={0: name.encode()})})
 
 

@@ -1,4 +1,4 @@
-"""What is told about a release: its metadata, its version, its files, and what it needs."""
+"""What describes a release: its metadata, its version, its files, and what it needs."""
 
 import re
 import tarfile
@@ -50,7 +50,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / archive.name.removesuffix(".tar.gz")
 
 
-# -- the version ------------------------------------------------------------------------------
+# -- the version --------------------------------------------------------------------------------
 
 
 def test_the_changelog_begins_with_what_is_not_released_and_then_this_version() -> None:
@@ -66,7 +66,7 @@ def test_the_program_tells_the_version_of_the_project() -> None:
     assert run_program("--version").out == f"vhdx2raw {field('version')}\n"
 
 
-# -- the wheel --------------------------------------------------------------------------------
+# -- the wheel ----------------------------------------------------------------------------------
 
 
 def test_the_metadata_say_what_it_is_for_whom_and_on_which_terms(metadata: Message) -> None:

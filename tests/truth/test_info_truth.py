@@ -1,4 +1,4 @@
-"""What `vhdx2raw info` says, against other truths: qemu-img, and the facts of real images."""
+"""What `vhdx2raw info` prints, against other truths: qemu-img, and the facts of real images."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.builder import GIB, MIB
 from tests.support.contents import UUID_TEXT
-from tests.support.info import MOUNT, Capture, facts_of, words_of
+from tests.support.info import MOUNT, Capture, facts_of, named_lines
 from tests.support.paths import SAMPLE
 from tests.support.peers import needs_program
 from tests.support.real_images import needs_real_images, unpack_real_image
@@ -95,7 +95,7 @@ INSIDE = {
     "dissect-fixed.vhdx.gz": ("mbr", "8cad3d8a", [(128 * 512, 14336 * 512, "NTFS")]),
     "dissect-dynamic.vhdx.gz": ("mbr", "8cad3df9", [(128 * 512, 14336 * 512, "NTFS")]),
 }
-"""What sfdisk says of the raw disks."""
+"""What sfdisk prints of the raw disks."""
 
 
 @needs_real_images
@@ -124,6 +124,6 @@ def test_the_real_swap_disk_holds_one(folder: Path, capfd: Capture) -> None:
 
 
 def test_the_sample_holds_a_file_system(capfd: Capture) -> None:
-    words = words_of(capfd, SAMPLE)
+    words = named_lines(capfd, SAMPLE)
     assert words["contents"] == [f'ext4 "sample", UUID {UUID_TEXT}, without a partition table']
     assert words["mount"] == [MOUNT]

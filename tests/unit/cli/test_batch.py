@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-from referencing import Registry, Resource
 
 from tests.support.builder import GIB, MIB, Block, ImageSpec, child_of
 from tests.support.chains import RELATIVE, base_disk
@@ -30,8 +28,8 @@ from tests.support.cli import (
     stored_zeros,
 )
 from tests.support.files import has_expected_bytes, names_in
-from tests.support.paths import ROOT
 from tests.support.peers import needs_program
+from tests.support.schemas import validator_of
 from tests.support.signals import SIGNAL_MESSAGES, running, wait_for_end
 from vhdx2raw.cli import console, main
 from vhdx2raw.cli.commands.convert import batch
@@ -39,12 +37,7 @@ from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.commands.convert.outcome import Outcome as Conversion
 from vhdx2raw.cli.console import print_error
 
-SCHEMAS = ROOT / "docs/schemas"
-SCHEMA = json.loads((SCHEMAS / "batch.json").read_text())
-SUMMARY = Resource.from_contents(json.loads((SCHEMAS / "convert.json").read_text()))
-VALIDATOR = jsonschema.Draft202012Validator(
-    SCHEMA, registry=Registry().with_resource("convert.json", SUMMARY)
-)
+VALIDATOR = validator_of("batch")
 SIZE = small_disk().virtual_disk_size
 GARBAGE = b"not a VHDX at all, but long enough to be looked at" * 100
 Capture = pytest.CaptureFixture[str]
@@ -55,20 +48,14 @@ def other_disk() -> ImageSpec:
     return ImageSpec(4 * MIB, MIB, {2: Block(), 0: Block()})
 
 
-def write_truncated(path: Path) -> None:
-    other_disk().write(path)
-    os.truncate(path, path.stat().st_size - MIB // 2)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """Give the current folder: a and b are sound, cut is truncated, text is no VHDX."""
-    monkeypatch.chdir(tmp_path)
-    small_disk().write(tmp_path / "a.vhdx")
-    other_disk().write(tmp_path / "b.vhdx")
-    write_truncated(tmp_path / "cut.vhdx")
-    (tmp_path / "text.vhdx").write_bytes(GARBAGE)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def images(folder: Path) -> None:
+    """Write four images: a and b are sound, cut is truncated, text is no VHDX."""
+    small_disk().write(folder / "a.vhdx")
+    other_disk().write(folder / "b.vhdx")
+    other_disk().write(folder / "cut.vhdx")
+    os.truncate("cut.vhdx", Path("cut.vhdx").stat().st_size - MIB // 2)
+    (folder / "text.vhdx").write_bytes(GARBAGE)
 
 
 def lines_of(outcome: Outcome) -> dict[str, dict[str, Any]]:
@@ -86,7 +73,7 @@ def statuses_of(outcome: Outcome) -> dict[str, tuple[str, int]]:
     return {n: (line["status"], line["exit-code"]) for n, line in lines_of(outcome).items()}
 
 
-# -- what becomes of each file --------------------------------------------------------------------
+# -- what becomes of each file ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jobs", ["1", "2", "8"])
@@ -232,7 +219,6 @@ def test_parents_are_found_for_every_file(folder: Path, capfd: Capture) -> None:
 
 
 def test_the_schema_is_one_and_allows_nothing_else(folder: Path, capfd: Capture) -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
     words = ["--json", "--salvage", "--output-dir", "raw", "a.vhdx", "cut.vhdx", "text.vhdx"]
     lines = lines_of(run(capfd, *words))
     assert len(lines) == 3
@@ -247,7 +233,7 @@ def test_the_schema_is_one_and_allows_nothing_else(folder: Path, capfd: Capture)
             assert not VALIDATOR.is_valid(wrong)
 
 
-# -- names, before any work -----------------------------------------------------------------------
+# -- names, before any work ---------------------------------------------------------------------
 
 COLLISIONS = [
     ["x/a.vhdx", "y/a.vhdx"],
@@ -346,7 +332,7 @@ def test_what_fits_no_batch_is_wrong_usage(
     assert "raw" not in names_in(folder)
 
 
-# -- at the same time -----------------------------------------------------------------------------
+# -- at the same time ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
@@ -404,7 +390,7 @@ def test_neither_memory_nor_open_files_grow_with_the_number_of_files(folder: Pat
     assert many < few + 16 * MIB
 
 
-# -- progress -------------------------------------------------------------------------------------
+# -- progress -----------------------------------------------------------------------------------
 
 PROGRESS = [
     (["a.vhdx", "b.vhdx"], [], (3 + 2) * MIB),
@@ -454,7 +440,7 @@ def test_a_terminal_sees_one_bar(folder: Path) -> None:
     assert sum("raw/b.img in " in line for line in lines) == 1
 
 
-# -- signals --------------------------------------------------------------------------------------
+# -- signals ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -506,10 +492,10 @@ def test_a_signal_ends_a_batch_that_writes_nothing(
         (folder / name).hardlink_to(folder / "text.vhdx")
         if words:
             (folder / "raw" / name).with_suffix(".img").touch()
-    told: list[object] = []
+    calls: list[object] = []
 
     def interrupt(error: object) -> int:
-        told.append(error)
+        calls.append(error)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
         return 4
@@ -523,7 +509,7 @@ def test_a_signal_ends_a_batch_that_writes_nothing(
     else:
         monkeypatch.setattr(batch, "print_failure", interrupt)
     assert main(["--output-dir", "raw", *words, *names]) == 143
-    assert len(told) < 5
+    assert len(calls) < 5
 
 
 def test_a_reader_that_has_gone_away_ends_the_batch(folder: Path) -> None:
@@ -539,7 +525,7 @@ def test_a_reader_that_has_gone_away_ends_the_batch(folder: Path) -> None:
 def test_words_about_one_file_stand_together(
     folder: Path, capfd: Capture, monkeypatch: Patch
 ) -> None:
-    """A hint belongs to the line before it, whoever else has something to say."""
+    """A hint belongs to the line before it, whatever other threads print."""
 
     def slow_print(text: str, *, hint: str = "") -> None:
         print_error(text)

@@ -76,10 +76,10 @@ def test_missing_parent_ends_with_code_6_and_tells_where_it_was_looked_for(
     (tmp_path / "base").mkdir()
     outcome = run(capfd, "--parent-dir", tmp_path / "base", source, tmp_path / "disk.img")
     assert outcome.exit_code == 6
-    wanted = same_bytes_guid(0x66)
+    guid = same_bytes_guid(0x66)
     assert outcome.err == (
         f"vhdx2raw: {source}: its parent cannot be used: expected .\\middle.vhdx with the"
-        f" DataWriteGuid {wanted}; tried {tmp_path / 'vm/middle.vhdx'}: does not exist;"
+        f" DataWriteGuid {guid}; tried {tmp_path / 'vm/middle.vhdx'}: does not exist;"
         f" {tmp_path / 'base/middle.vhdx'}: does not exist\n{HINT}\n"
     )
     assert names_in(tmp_path) == ["base", "vm"]
@@ -141,10 +141,10 @@ def test_path_in_a_locator_cannot_speak_to_the_terminal(tmp_path: Path, capfd: C
     assert outcome.exit_code == 6
     assert len(outcome.err_lines) == 2
     assert "\x1b" not in outcome.err
-    assert r"wanted .\\x1b[31mred\nvhdx2raw: done\ud800.vhdx with" in outcome.err
+    assert r"expected .\\x1b[31mred\nvhdx2raw: done\ud800.vhdx with" in outcome.err
 
 
-# -- the output is no member of the chain ----------------------------------------------------
+# -- the output is no member of the chain -------------------------------------------------------
 
 
 def as_it_is(target: Path, folder: Path) -> Path:
@@ -204,7 +204,7 @@ def test_standard_output_that_is_a_parent_is_refused(tmp_path: Path) -> None:
     assert sha256_of(base) == before
 
 
-# -- depth -----------------------------------------------------------------------------------
+# -- depth --------------------------------------------------------------------------------------
 
 
 def test_deepest_chain_is_converted(tmp_path: Path, capfd: Capture) -> None:

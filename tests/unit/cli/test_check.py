@@ -1,4 +1,4 @@
-"""`vhdx2raw check`: what it says, its JSON, and its exit codes."""
+"""`vhdx2raw check`: what it prints, its JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -7,46 +7,38 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from tests.support.builder import GIB, MIB, Block, BlockState, ImageSpec, golden_g2
-from tests.support.chains import BASE_NAME, OTHER_GUID
+from tests.support.chains import BASE_NAME, OTHER_GUID, write_files
 from tests.support.cli import SCRIPT, Outcome, run, run_program, small_disk
 from tests.support.files import names_in, sha256_of
-from tests.support.paths import read_schema
-from tests.support.seeded_faults import BAT, FAULTS, Fault, child, disk, locator
-from tests.unit.operations.test_check import name_of, write
+from tests.support.schemas import validator_of
+from tests.support.seeded_faults import FAULTS
+from tests.support.seeded_faults.disks import BAT, child, disk, locator
+from tests.support.seeded_faults.fault import Fault
 from vhdx2raw import check
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Severity
 
 Capture = pytest.CaptureFixture[str]
 Facts = dict[str, Any]
-SCHEMA = read_schema("check")
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = validator_of("check")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def odd_disk() -> ImageSpec:
+def faulty_disk() -> ImageSpec:
     """Describe a disk with an error, a warning and a note."""
     return disk(bat_overrides={1: 4, 5: 7}, file_parameters_flags=4)
 
 
 def facts_of(outcome: Outcome) -> Facts:
-    """Read the answer, which the schema must allow."""
+    """Read the JSON, which must fit its schema."""
     assert outcome.err == ""
     facts: Facts = json.loads(outcome.out)
     VALIDATOR.validate(facts)
     return facts
 
 
-# -- for people ----------------------------------------------------------------------------------
+# -- for people ---------------------------------------------------------------------------------
 
 
 def test_a_sound_disk_is_one_line(folder: Path, capfd: Capture) -> None:
@@ -57,7 +49,7 @@ def test_a_sound_disk_is_one_line(folder: Path, capfd: Capture) -> None:
 
 
 def test_findings_are_listed_with_what_follows_from_them(folder: Path, capfd: Capture) -> None:
-    odd_disk().write("disk.vhdx")
+    faulty_disk().write("disk.vhdx")
     outcome = run(capfd, "check", "disk.vhdx")
     assert (outcome.exit_code, outcome.err) == (5, "")
     assert outcome.out == (
@@ -98,9 +90,9 @@ def test_findings_that_are_not_listed_are_counted(folder: Path, capfd: Capture) 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
 def test_a_quiet_check_answers_by_its_exit_code(folder: Path, capfd: Capture, option: str) -> None:
     small_disk().write("sound.vhdx")
-    odd_disk().write("odd.vhdx")
+    faulty_disk().write("faulty.vhdx")
     assert run(capfd, "check", option, "sound.vhdx") == Outcome(0, "", "")
-    assert run(capfd, "check", option, "odd.vhdx") == Outcome(5, "", "")
+    assert run(capfd, "check", option, "faulty.vhdx") == Outcome(5, "", "")
 
 
 def test_nothing_in_a_file_reaches_the_terminal_as_a_command(folder: Path, capfd: Capture) -> None:
@@ -122,15 +114,11 @@ def test_the_file_is_not_changed(folder: Path, capfd: Capture) -> None:
     assert names_in(folder) == ["disk.vhdx"]
 
 
-# -- for programs --------------------------------------------------------------------------------
-
-
-def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+# -- for programs -------------------------------------------------------------------------------
 
 
 def test_the_schema_allows_nothing_else(folder: Path, capfd: Capture) -> None:
-    odd_disk().write("disk.vhdx")
+    faulty_disk().write("disk.vhdx")
     facts = facts_of(run(capfd, "check", "--json", "disk.vhdx"))
     wrong: list[Facts] = [
         {**facts, "surprise": 1},
@@ -149,7 +137,7 @@ def test_the_schema_allows_nothing_else(folder: Path, capfd: Capture) -> None:
 
 @pytest.mark.parametrize("option", ["--json", "--output=json"])
 def test_a_program_learns_all_that_people_do(folder: Path, capfd: Capture, option: str) -> None:
-    odd_disk().write("disk.vhdx")
+    faulty_disk().write("disk.vhdx")
     outcome = run(capfd, "check", option, "disk.vhdx")
     facts = facts_of(outcome)
     assert outcome.exit_code == 5
@@ -171,11 +159,11 @@ def test_a_program_learns_all_that_people_do(folder: Path, capfd: Capture, optio
     }
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_every_fault_has_an_answer_in_both_forms(
     folder: Path, capfd: Capture, fault: Fault
 ) -> None:
-    path = write(folder, fault.files).name
+    path = write_files(folder, fault.files).name
     outcome = run(capfd, "check", "--json", path)
     facts = facts_of(outcome)
     report = check(path)
@@ -189,11 +177,11 @@ def test_every_fault_has_an_answer_in_both_forms(
     assert text.out.count("  consequence: ") == sum(kind != "note" for kind, _ in lines)
 
 
-# -- options -------------------------------------------------------------------------------------
+# -- options ------------------------------------------------------------------------------------
 
 
 def test_a_parent_can_be_named(folder: Path, capfd: Capture) -> None:
-    write(folder, {"child.vhdx": child(), "other.vhdx": disk(data_write_guid=OTHER_GUID)})
+    write_files(folder, {"child.vhdx": child(), "other.vhdx": disk(data_write_guid=OTHER_GUID)})
     (folder / "parents").mkdir()
     disk().write(folder / "parents" / BASE_NAME)
     outcome = run(capfd, "check", "child.vhdx")
@@ -213,7 +201,7 @@ def test_the_state_before_the_log_can_be_checked(folder: Path, capfd: Capture) -
     assert [(f["severity"], f["rule"]) for f in ignored["findings"]] == [("warning", "R14")]
 
 
-# -- what cannot be checked ----------------------------------------------------------------------
+# -- what cannot be checked ---------------------------------------------------------------------
 
 
 def test_what_is_no_vhdx_has_an_exit_code_of_its_own(folder: Path, capfd: Capture) -> None:
@@ -230,7 +218,7 @@ def test_a_file_that_is_not_there_is_a_failure_of_the_host(folder: Path, capfd: 
 
 
 def test_it_is_a_command_of_the_program(folder: Path) -> None:
-    odd_disk().write("disk.vhdx")
+    faulty_disk().write("disk.vhdx")
     outcome = run_program("check", "--json", "disk.vhdx", command=SCRIPT)
     assert outcome.exit_code == 5
     assert facts_of(outcome)["corruptions"] == 1

@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from tests.support.builder import GIB, KIB, MIB, Block, HeaderSpec, ImageSpec, make_dirty
@@ -29,9 +28,9 @@ from tests.support.cli import (
 )
 from tests.support.devices import OLD_BYTE, Devices
 from tests.support.files import has_expected_bytes, names_in
-from tests.support.paths import read_schema
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of
+from tests.support.schemas import validator_of
 from vhdx2raw.cli import main
 from vhdx2raw.cli.commands.convert import outcome as conversion
 from vhdx2raw.output.hashes import ALGORITHMS
@@ -40,37 +39,30 @@ from vhdx2raw.source.file import FileSource
 
 SIZE = small_disk().virtual_disk_size
 SHA256 = small_disk().expected_sha256()
-SCHEMA = read_schema("convert")
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = validator_of("convert")
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
 
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """Give the current folder, which holds disk.vhdx."""
-    monkeypatch.chdir(tmp_path)
-    small_disk().write(tmp_path / "disk.vhdx")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("disk")
 
 
 def facts_in(outcome: Outcome) -> dict[str, Any]:
-    """Read what `--json` says, which is as its schema has it."""
+    """Read the JSON, which must fit its schema."""
     facts: dict[str, Any] = json.loads(outcome.out)
     VALIDATOR.validate(facts)
     return facts
 
 
 def facts_of(capfd: Capture, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
-    """Convert disk.vhdx to out.img, and give what `--json` says."""
+    """Convert disk.vhdx to out.img; give the JSON."""
     outcome = run(capfd, "--json", *arguments, "disk.vhdx", "out.img")
     assert outcome.exit_code == exit_code
     return facts_in(outcome)
 
 
 def assert_refused(outcome: Outcome, exit_code: int, *words: str) -> None:
-    """See that one line, perhaps with a hint, says all of these words."""
+    """Check for one line, perhaps with a hint, that has all of these words."""
     assert (outcome.exit_code, outcome.out) == (exit_code, "")
     for word in words:
         assert word in outcome.err
@@ -81,53 +73,7 @@ def assert_refused(outcome: Outcome, exit_code: int, *words: str) -> None:
         assert all(line.startswith("vhdx2raw: hint: ") for line in hints)
 
 
-# -- wrong usage --------------------------------------------------------------------------------
-
-USAGE = [
-    (["--hash", "crc32", "disk.vhdx", "out.img"], "'crc32' is none of"),
-    (["--verify", "disk.vhdx", "-"], "--verify needs a DST that can be read back"),
-    (["--verify", "disk.vhdx", "null:"], "--verify needs a DST that can be read back"),
-    (["--verify", "--salvage", "disk.vhdx", "out.img"], "cannot tell the losses of --salvage"),
-    (["--mapfile", "m", "disk.vhdx", "out.img"], "--mapfile lists what --salvage has lost"),
-    (
-        ["--salvage", "--mapfile", "-", "disk.vhdx", "out.img"],
-        "--mapfile needs the name of a file",
-    ),
-    (
-        ["--salvage", "--mapfile", "./out.img", "disk.vhdx", "out.img"],
-        "--mapfile and DST are the same file",
-    ),
-    (["--max-virtual-size", "big", "disk.vhdx", "out.img"], "'big' is not a size"),
-    (["--jobs", "2", "disk.vhdx", "out.img"], "--jobs and --skip-existing need --output-dir"),
-    (["--skip-existing", "disk.vhdx", "out.img"], "--jobs and --skip-existing need --output-dir"),
-    (["disk.vhdx", "other.vhdx", "out.img"], "give SRC and DST, or any number of SRC"),
-    (["disk.vhdx"], "give SRC and DST, or any number of SRC"),
-]
-
-
-@pytest.mark.parametrize(("words", "problem"), USAGE, ids=[" ".join(words) for words, _ in USAGE])
-def test_what_contradicts_itself_is_wrong_usage(
-    folder: Path, capfd: Capture, words: list[str], problem: str
-) -> None:
-    outcome = run(capfd, *words)
-    assert (outcome.exit_code, outcome.out) == (2, "")
-    # Usage is wrapped to the width of the terminal.
-    assert problem in " ".join(outcome.err.split())
-    assert names_in(folder) == ["disk.vhdx"]
-
-
-# -- the answer for programs --------------------------------------------------------------------
-
-
-def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-
-
-def test_output_json_is_the_same_as_json(folder: Path, capfd: Capture) -> None:
-    first = facts_of(capfd)
-    second = facts_in(run(capfd, "--force", "--output=json", "disk.vhdx", "out.img"))
-    assert first.keys() == second.keys()
-    assert run(capfd, "--force", "--output=human", "disk.vhdx", "out.img").out == ""
+# -- JSON ---------------------------------------------------------------------------------------
 
 
 def test_the_schema_allows_nothing_else(folder: Path, capfd: Capture) -> None:
@@ -252,6 +198,7 @@ def after_flush(monkeypatch: Patch, change: Callable[[Path], object]) -> None:
 
     def flush(sink: SparseFileSink) -> None:
         real_flush(sink)
+        assert sink.readable_path
         change(Path(sink.readable_path))
 
     monkeypatch.setattr(SparseFileSink, "flush", flush)
@@ -273,7 +220,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "the end of the data": (put(12287, b"\0"), "(bytes that differ: 1, the first at 0x2fff)"),
     "a hole": (put(3 * MIB + 5, b"x"), "(bytes that differ: 1, the first at 0x300005)"),
     "the last byte": (put(SIZE - 1, b"x"), "(bytes that differ: 1, the first at 0x5001ff)"),
-    "what is behind": (put(SIZE, b"\0"), f"is {SIZE + 1} bytes long, and not {SIZE}"),
+    "what follows": (put(SIZE, b"\0"), f"is {SIZE + 1} bytes long, and not {SIZE}"),
     "the end": (lambda path: os.truncate(path, SIZE - 1), f"is {SIZE - 1} bytes long, and not"),
 }
 

@@ -14,25 +14,18 @@ from tests.support.cli import Outcome, run, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of
 from vhdx2raw.output.sparse_file import SparseFileSink
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the current folder, which is empty."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Be nobody for a while, if this is the superuser, for whom no permission counts."""
+    """Be another user for a while, if this is the superuser, for whom no permission counts."""
     if os.geteuid():
         yield
         return
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
+    os.setegid(UNPRIVILEGED)
+    os.seteuid(UNPRIVILEGED)
     try:
         yield
     finally:
@@ -40,7 +33,7 @@ def without_privileges() -> Iterator[None]:
         os.setegid(0)
 
 
-def assert_says(outcome: Outcome, exit_code: int, line: str, *, hint: str | None = None) -> None:
+def assert_prints(outcome: Outcome, exit_code: int, line: str, *, hint: str | None = None) -> None:
     """Check for one line that matches as a whole, and a hint that does, if one is asked for."""
     assert (outcome.exit_code, outcome.out) == (exit_code, "")
     first, *others = outcome.err_lines
@@ -90,7 +83,7 @@ def test_what_is_no_vhdx_is_named_as_what_it_is(
 ) -> None:
     make(folder / "disk.vhdx")
     outcome = run(capfd, "disk.vhdx", "out.img")
-    assert_says(outcome, 4, rf"disk\.vhdx: {line}", hint=hint)
+    assert_prints(outcome, 4, rf"disk\.vhdx: {line}", hint=hint)
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -141,7 +134,7 @@ def test_what_is_corrupt_is_said_with_place_and_values(
     make(folder / "disk.vhdx")
     before = sha256_of(folder / "disk.vhdx")
     outcome = run(capfd, "disk.vhdx", "out.img")
-    assert_says(outcome, 5, rf"disk\.vhdx: {line}", hint=hint)
+    assert_prints(outcome, 5, rf"disk\.vhdx: {line}", hint=hint)
     assert names_in(folder) == ["disk.vhdx"]
     assert sha256_of(folder / "disk.vhdx") == before
 
@@ -165,20 +158,13 @@ def test_a_file_that_shrinks_while_it_is_read_is_truncated(
     monkeypatch.setattr(os, "ftruncate", set_length_and_shrink)
     small_disk().write("disk.vhdx")
     outcome = run(capfd, "disk.vhdx", "out.img")
-    assert_says(
+    assert_prints(
         outcome, 5, r"disk\.vhdx: file at file offset 0x6[0-9a-f]{5}: ends too early: .+", hint=".+"
     )
     assert names_in(folder) == ["disk.vhdx"]
 
 
 # -- 7: no output -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def disk(folder: Path) -> str:
-    """Give the name of a good image in the current folder."""
-    small_disk().write("disk.vhdx")
-    return "disk.vhdx"
 
 
 EXISTS_HINT = "choose another name, or use --force to replace it"
@@ -213,7 +199,7 @@ def test_an_output_that_cannot_be_made_is_refused(
     names = names_in(folder)
     before = sha256_of(folder / disk)
     outcome = run(capfd, disk, name)
-    assert_says(outcome, 7, f"{re.escape(name)}: {problem}", hint=hint)
+    assert_prints(outcome, 7, f"{re.escape(name)}: {problem}", hint=hint)
     assert names_in(folder) == names
     assert sha256_of(folder / disk) == before
     assert (folder / "old.img").read_bytes() == b"precious"
@@ -227,7 +213,7 @@ def test_force_does_not_replace_the_input(
     (folder / "hard").hardlink_to(disk)
     before = sha256_of(folder / disk)
     outcome = run(capfd, "--force", disk, name)
-    assert_says(outcome, 7, f"{name}: is the input itself", hint="choose another name .+")
+    assert_prints(outcome, 7, f"{name}: is the input itself", hint="choose another name .+")
     assert sha256_of(folder / disk) == before
 
 
@@ -236,7 +222,7 @@ def test_force_does_not_replace_the_input(
 
 def test_a_missing_source_is_a_failure_of_the_host(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "missing.vhdx", "out.img")
-    assert_says(outcome, 8, r"missing\.vhdx: No such file or directory")
+    assert_prints(outcome, 8, r"missing\.vhdx: No such file or directory")
     assert names_in(folder) == []
 
 
@@ -247,7 +233,7 @@ def test_a_source_without_permission_is_a_failure_of_the_host(
     (folder / disk).chmod(0)
     with without_privileges():
         outcome = run(capfd, disk, "out.img")
-    assert_says(outcome, 8, r"disk\.vhdx: Permission denied")
+    assert_prints(outcome, 8, r"disk\.vhdx: Permission denied")
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -258,7 +244,7 @@ def test_a_folder_without_permission_is_a_failure_of_the_host(
     with without_privileges():
         outcome = run(capfd, disk, "out.img")
     folder.chmod(0o755)
-    assert_says(outcome, 8, r"out\.img: Permission denied")
+    assert_prints(outcome, 8, r"out\.img: Permission denied")
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -287,7 +273,7 @@ def test_a_source_that_cannot_be_read_is_named(
             broken.delattr(os, "preadv")
         broken.setattr(os, call, bad_disk)
         outcome = run(capfd, disk, "out.img")
-    assert_says(outcome, 8, r"disk\.vhdx: Input/output error")
+    assert_prints(outcome, 8, r"disk\.vhdx: Input/output error")
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -311,7 +297,7 @@ def test_a_fault_of_the_program_is_said_without_a_traceback(
 ) -> None:
     line = "fault of the program itself: ZeroDivisionError: division by zero"
     hint = "please report this, with what is printed when VHDX2RAW_DEBUG=1 is set"
-    assert_says(run(capfd, disk, "out.img"), 70, line, hint=hint)
+    assert_prints(run(capfd, disk, "out.img"), 70, line, hint=hint)
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -326,7 +312,7 @@ def test_the_whole_story_of_a_fault_can_be_asked_for(
     assert outcome.err_lines[-1] == "ZeroDivisionError: division by zero"
 
 
-# -- names ---------------------------------------------------------------------------------------
+# -- names --------------------------------------------------------------------------------------
 
 EVIL_NAMES = [
     "a\x1b[31mred",
@@ -370,13 +356,13 @@ def test_a_terminal_does_not_obey_an_argument_either(
 
 def test_a_name_that_is_no_text_is_shown_escaped(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, os.fsdecode(b"d\xffsk.vhdx"), "out.img")
-    assert_says(outcome, 8, r"d\\udcffsk\.vhdx: No such file or directory")
+    assert_prints(outcome, 8, r"d\\udcffsk\.vhdx: No such file or directory")
 
 
 def test_a_name_that_the_encoding_of_the_terminal_lacks_is_escaped(folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     outcome = run_program("dïsk.vhdx", "out.img", env=environment)
-    assert_says(outcome, 8, r"d.+sk\.vhdx: No such file or directory")
+    assert_prints(outcome, 8, r"d.+sk\.vhdx: No such file or directory")
     assert outcome.err.isascii()
 
 
