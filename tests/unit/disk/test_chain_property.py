@@ -40,7 +40,7 @@ def write_chain(chain: RandomChain, folder: Path) -> list[Path]:
 )
 @given(chain=chains(), data=st.data())
 @pytest.mark.parametrize("_seed", [SEED], ids=lambda number: f"seed {number}")
-def test_any_range_of_any_chain_is_what_two_other_readers_say(
+def test_any_range_of_any_chain_reads_right(
     _seed: int, chain: RandomChain, data: st.DataObject
 ) -> None:
     top = chain.specs[0]

@@ -130,9 +130,7 @@ def assert_tiles(entries: Sequence[MapEntry], start: int, end: int) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(chain=chains(), data=st.data())
-def test_every_sector_is_where_the_description_puts_it(
-    chain: RandomChain, data: st.DataObject
-) -> None:
+def test_every_sector_is_where_it_was_put(chain: RandomChain, data: st.DataObject) -> None:
     size, sector_size = chain.specs[0].virtual_disk_size, chain.specs[0].logical_sector_size
     with TemporaryDirectory() as name:
         paths = write_chain(chain, Path(name))
@@ -174,7 +172,7 @@ def cut(entries: Sequence[MapEntry], start: int, end: int) -> list[MapEntry]:
     return parts
 
 
-def test_zeros_of_the_child_are_told_from_zeros_of_no_one(tmp_path: Path) -> None:
+def test_zeros_of_the_child_differ_from_missing_data(tmp_path: Path) -> None:
     """The parent's data below the first block is hidden, so it is a change of the child."""
     base = ImageSpec(4 * MIB, MIB, {0: Block(), 1: Block(BlockState.ZERO)})
     blocks = {0: Block(BlockState.UNMAPPED), 3: Block(BlockState.UNDEFINED)}
@@ -191,7 +189,7 @@ def test_zeros_of_the_child_are_told_from_zeros_of_no_one(tmp_path: Path) -> Non
     ]
 
 
-def test_what_a_damaged_disk_has_lost_is_in_no_file(tmp_path: Path) -> None:
+def test_lost_range_is_present_in_no_file(tmp_path: Path) -> None:
     base = ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})
     child = child_of(base, ".\\gone.vhdx", blocks={1: Block()})
     path = write_files(tmp_path, {"child.vhdx": child})
@@ -203,7 +201,7 @@ def test_what_a_damaged_disk_has_lost_is_in_no_file(tmp_path: Path) -> None:
     assert [Holding(value) for value in grid.cells] == [Holding.LOST, Holding.CHILD]
 
 
-def test_the_map_of_the_largest_disk_takes_modest_memory(bench: Bench) -> None:
+def test_map_of_64_tib_takes_little_memory(bench: Bench) -> None:
     """64 TiB in blocks of 1 MiB, of which three are present."""
     last = 64 * TIB // MIB - 1
     spec = ImageSpec(64 * TIB, MIB, {index: Block(content=0) for index in (last, 4096, 0)})
@@ -288,7 +286,7 @@ def test_the_last_cell_ends_with_the_range() -> None:
 
 
 @pytest.mark.parametrize("size", [64 * TIB, 64 * TIB - 512])
-def test_a_grid_takes_no_memory_for_the_size_of_the_disk(size: int) -> None:
+def test_grid_of_64_tib_takes_little_memory(size: int) -> None:
     tracemalloc.start()
     try:
         grid = make_grid([MapEntry(ZERO, 0, size, 0, "name", present=False)], 0, size, 4096)

@@ -322,14 +322,14 @@ def merged(ranges: Ranges) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(
     "case", [*HEADERS_AND_TABLES, *BLOCKS, *BITMAPS, *PARENTS], ids=lambda case: case.what
 )
-def test_what_a_damaged_file_holds_is_saved(tmp_path: Path, case: Damage) -> None:
+def test_damaged_file_is_salvaged(tmp_path: Path, case: Damage) -> None:
     path = write_files(tmp_path, case.files)
     spec = case.files[path.name]
     assert isinstance(spec, ImageSpec)
     assert_saved(path, whole(spec), merged(case.lost), case.rules)
 
 
-def test_entries_in_a_bat_that_is_none_are_lost_and_not_read(tmp_path: Path) -> None:
+def test_bat_in_the_header_section_is_lost(tmp_path: Path) -> None:
     """What stands in the header section would make blocks of zeros, and blocks that are lost."""
     path = write_files(tmp_path, {"disk.vhdx": regions(bat={"file_offset": 0})})
     saved = save(path)
@@ -354,7 +354,7 @@ def test_a_partial_bitmap_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("has_parent", [True, False])
-def test_a_range_of_partial_blocks_is_saved_and_nothing_around_it(
+def test_range_of_partial_blocks_is_salvaged(
     tmp_path: Path,
     has_parent: bool,  # noqa: FBT001
 ) -> None:
@@ -389,7 +389,7 @@ def test_a_range_of_partial_blocks_is_saved_and_nothing_around_it(
     ],
     ids=["no entry", "torn", "two newest", "behind the end", "no length", "version"],
 )
-def test_without_a_usable_log_the_state_before_it_is_saved(
+def test_unusable_log_leaves_the_state_before_it(
     tmp_path: Path, files: ImageSpec, rule: str
 ) -> None:
     assert_saved(write_files(tmp_path, {"disk.vhdx": files}), bytes(DISK_SIZE), [], [rule])
@@ -414,7 +414,7 @@ def dirty_and_cut(file_size: int) -> ImageSpec:
         (4 * MIB + 4096, ["R36", "R111"], [(4096, 3 * MIB - 4096)]),
     ],
 )
-def test_a_file_that_was_cut_off_before_its_log_was_replayed_has_lost_its_end(
+def test_dirty_file_that_was_cut_off_has_lost_its_end(
     tmp_path: Path, file_size: int, rules: Sequence[str], lost: Ranges
 ) -> None:
     """It does not grow by zeros, as another one with a log does (R36, R37)."""
@@ -476,7 +476,7 @@ BLOCK = 4 * MIB
         ([(BLOCK, 6 * MIB)], [FIRST, THIRD]),
     ],
 )
-def test_sectors_that_cannot_be_read_are_lost_and_no_others(
+def test_only_unreadable_sectors_are_lost(
     tmp_path: Path,
     spoil: Callable[[Path, Bad], None],
     bad: Bad,
@@ -493,7 +493,7 @@ def test_sectors_that_cannot_be_read_are_lost_and_no_others(
         convert(opened, RecordingSink())
 
 
-def test_what_cannot_be_read_of_a_parent_is_lost_where_it_shows(
+def test_unreadable_parent_is_lost_where_it_shows(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
     spec = child()
@@ -514,7 +514,7 @@ def test_what_cannot_be_read_of_a_parent_is_lost_where_it_shows(
         ("the first sector", [(0, 512)], ["R1"]),
     ],
 )
-def test_what_cannot_be_read_of_the_header_section_is_damage(
+def test_unreadable_header_section_is_damage(
     tmp_path: Path, spoil: Callable[[Path, Bad], None], what: str, bad: Bad, rules: Sequence[str]
 ) -> None:
     path = write_files(tmp_path, {"disk.vhdx": disk()})
@@ -536,7 +536,7 @@ def test_blocks_whose_entries_cannot_be_read_are_lost(
         open_chain(path).close()
 
 
-def test_an_unreadable_sector_of_the_bat_costs_no_more_than_its_entries(
+def test_unreadable_bat_sector_loses_only_its_entries(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
     """64 entries in 512 bytes."""
@@ -559,7 +559,7 @@ def test_a_block_whose_bitmap_cannot_be_read_is_lost(
     assert wrong_sectors(saved.data, with_lost(whole(spec), [FIRST])) == []
 
 
-def test_a_strict_reader_is_told_that_a_bitmap_cannot_be_read(
+def test_unreadable_bitmap_is_an_error_without_salvage(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
     spec = child()
@@ -581,7 +581,7 @@ def test_a_log_that_cannot_be_read_is_left_out(
     assert not any(saved.data)
 
 
-def test_a_file_that_shrinks_while_it_is_saved_has_lost_its_end(tmp_path: Path) -> None:
+def test_shrinking_file_has_lost_its_end(tmp_path: Path) -> None:
     """The change as such is allowed here."""
     path = write_files(tmp_path, {"disk.vhdx": disk()})
     with open_disk(path, OpenOptions(salvage=True)) as opened:
@@ -618,7 +618,7 @@ def is_sound(fault: Fault) -> bool:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_every_seeded_fault_is_saved_or_refused_in_words(tmp_path: Path, fault: Fault) -> None:
+def test_seeded_fault_is_salvaged_or_refused(tmp_path: Path, fault: Fault) -> None:
     """What is not listed as lost is what the disk holds, unless an error says that it may not."""
     path = write_files(tmp_path, fault.files)
     spec = fault.files[path.name]
@@ -638,7 +638,7 @@ def test_every_seeded_fault_is_saved_or_refused_in_words(tmp_path: Path, fault: 
         assert wrong_sectors(saved.data, with_lost(whole(spec), saved.lost)) == []
 
 
-def test_a_wrong_parent_is_refused_even_so(tmp_path: Path) -> None:
+def test_wrong_parent_is_refused_when_salvaging(tmp_path: Path) -> None:
     """It would give bytes that nobody ever wrote to this disk."""
     path = write_files(tmp_path, family(child(), disk(data_write_guid=ZERO_GUID)))
     with pytest.raises(ParentMismatchError, match="has the DataWriteGuid 0000"):
@@ -647,7 +647,7 @@ def test_a_wrong_parent_is_refused_even_so(tmp_path: Path) -> None:
     assert (saved.lost, saved.damage) == ([], [])
 
 
-def test_a_child_with_a_broken_locator_can_be_given_its_parent(tmp_path: Path) -> None:
+def test_broken_locator_with_named_parent_is_salvaged(tmp_path: Path) -> None:
     spec = child(locator=locator(parent_linkage="{base}"))
     path = write_files(tmp_path, family(spec))
     saved = save(path, parents=[tmp_path / BASE_NAME], allow_parent_mismatch=True)
@@ -655,14 +655,14 @@ def test_a_child_with_a_broken_locator_can_be_given_its_parent(tmp_path: Path) -
     assert wrong_sectors(saved.data, whole(spec)) == []
 
 
-def test_a_sound_disk_is_read_as_ever(tmp_path: Path) -> None:
+def test_sound_disk_is_salvaged_whole(tmp_path: Path) -> None:
     path = write_files(tmp_path, family(child()))
     saved = save(path)
     assert (saved.lost, saved.damage, saved.result.lost_bytes) == ([], [], 0)
     assert wrong_sectors(saved.data, whole(child())) == []
 
 
-def test_nothing_is_ever_lost_to_a_strict_reader(tmp_path: Path) -> None:
+def test_strict_reader_loses_nothing(tmp_path: Path) -> None:
     read = 0
     for fault in FAULTS:
         path = write_files(tmp_path, fault.files)
@@ -707,7 +707,7 @@ def harm(draw: st.DrawFn, chain: RandomChain) -> tuple[int, str, int, bytes]:
     return number, kind, place, draw(st.binary(min_size=1, max_size=64))
 
 
-def test_random_damage_is_saved_or_refused_in_words() -> None:
+def test_random_damage_is_salvaged_or_refused() -> None:
     outcomes: Counter[str] = Counter()
 
     @seed(20261122)
@@ -759,7 +759,7 @@ def assert_rightly_saved(saved: Saved, chain: RandomChain, kind: str) -> str:
 # -- lists of what is lost -----------------------------------------------------------------------
 
 
-def test_lost_ranges_are_told_in_order_and_as_few(tmp_path: Path) -> None:
+def test_lost_ranges_are_merged_in_order(tmp_path: Path) -> None:
     lost = LostRanges()
     for start, length in ((4096, 512), (4608, 512), (0, 512), (512, 1), (9000, 100), (9050, 20)):
         lost.add(start, length)
@@ -801,7 +801,7 @@ MAPS: Sequence[tuple[Ranges, int, list[tuple[int, int, str]]]] = [
 
 
 @pytest.mark.parametrize(("lost", "size", "blocks"), MAPS)
-def test_a_map_file_tells_what_is_there_and_what_is_lost(
+def test_map_file_lists_all_ranges(
     lost: Ranges, size: int, blocks: list[tuple[int, int, str]]
 ) -> None:
     assert parse_mapfile(list(iter_mapfile(lost, size)), size) == blocks
@@ -830,7 +830,7 @@ def test_ddrescue_understands_a_map_file(
 # -- words ---------------------------------------------------------------------------------------
 
 
-def test_the_damage_names_the_file_that_it_is_about(tmp_path: Path) -> None:
+def test_damage_names_its_file(tmp_path: Path) -> None:
     path = write_files(tmp_path, family(child(), disk(file_size=5 * MIB)))
     with open_chain(path, OpenOptions(salvage=True)) as chain:
         ((name, finding),) = chain.damage

@@ -102,7 +102,7 @@ def all_rules() -> set[str]:
     }
 
 
-def test_every_rule_has_a_fault_or_a_reason_why_it_has_none() -> None:
+def test_every_rule_has_a_fault_or_a_reason() -> None:
     seeded = {fault.rule for fault in FAULTS}
     assert seeded | set(NOT_CHECKABLE) == all_rules()
     assert seeded & set(NOT_CHECKABLE) == set()
@@ -111,7 +111,7 @@ def test_every_rule_has_a_fault_or_a_reason_why_it_has_none() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_seeded_fault_is_found_and_nothing_else(tmp_path: Path, fault: Fault) -> None:
+def test_seeded_fault_is_the_only_finding(tmp_path: Path, fault: Fault) -> None:
     before = open_files()
     path = write_files(tmp_path, fault.files)
     report = check(path)
@@ -128,7 +128,7 @@ def test_a_seeded_fault_is_found_and_nothing_else(tmp_path: Path, fault: Fault) 
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_strict_reader_agrees_about_what_is_an_error(tmp_path: Path, fault: Fault) -> None:
+def test_strict_reader_refuses_what_check_calls_an_error(tmp_path: Path, fault: Fault) -> None:
     """It refuses the file for the first error, and reads any other file right."""
     path = write_files(tmp_path, fault.files)
     errors = [found.rule for found in fault.found if found.severity is Severity.ERROR]
@@ -188,7 +188,7 @@ def test_several_faults_in_one_file_are_all_found(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_cannot_be_opened_is_checked_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_file_that_cannot_be_opened_is_checked(tmp_path: Path) -> None:
     """Both headers, both tables and the sizes are damaged."""
     spec = disk(
         headers=[HeaderSpec(1, checksum=0), HeaderSpec(2, checksum=0)],
@@ -202,7 +202,7 @@ def test_a_file_that_cannot_be_opened_is_checked_as_far_as_it_goes(tmp_path: Pat
     assert [rule for _, rule, _ in found_in(report)] == ["R10", "R43", "R63", "R61", "R16", "R53"]
 
 
-def test_what_lies_behind_a_damaged_header_is_checked_too(tmp_path: Path) -> None:
+def test_bat_is_checked_after_damaged_headers(tmp_path: Path) -> None:
     spec = disk(
         headers=[HeaderSpec(1, checksum=0), HeaderSpec(2, checksum=0)],
         bat_overrides={1: 4 * MIB | 6, 3: 4},
@@ -225,7 +225,7 @@ def test_no_entries_are_read_from_what_is_no_bat(tmp_path: Path) -> None:
 # -- many faults ---------------------------------------------------------------------------------
 
 
-def test_findings_of_one_kind_are_listed_up_to_a_number_and_counted_beyond(
+def test_many_findings_of_one_kind_are_only_counted(
     tmp_path: Path,
 ) -> None:
     blocks = {2 * index: Block(BlockState.RESERVED_4) for index in range(30)}
@@ -242,7 +242,7 @@ def test_findings_of_one_kind_are_listed_up_to_a_number_and_counted_beyond(
     assert not report.is_sound
 
 
-def test_overlaps_are_counted_without_a_search_for_each_owner(tmp_path: Path) -> None:
+def test_many_overlaps_are_counted(tmp_path: Path) -> None:
     spec = disk(virtual_disk_size=200 * MIB, blocks={})
     spec.bat_overrides = dict.fromkeys(range(200), 4 * MIB | 6)
     spec.file_size = 5 * MIB
@@ -251,7 +251,7 @@ def test_overlaps_are_counted_without_a_search_for_each_owner(tmp_path: Path) ->
     assert report.count(Severity.ERROR) == 199
 
 
-def test_64_tib_with_faults_everywhere_take_little_memory(tmp_path: Path) -> None:
+def test_64_tib_of_faults_take_little_memory(tmp_path: Path) -> None:
     """In every 256th chunk a block is damaged, another overlaps, and a bitmap entry is stray."""
     spec = ImageSpec(64 * TIB, MIB, {0: Block()})
     index, bitmap = spec.geometry.payload_bat_index, spec.geometry.bitmap_bat_index
@@ -336,7 +336,7 @@ def _odd_but_allowed() -> Mapping[str, ImageSpec]:
 
 
 @pytest.mark.parametrize("what", _odd_but_allowed())
-def test_nothing_is_found_in_what_the_format_allows(tmp_path: Path, what: str) -> None:
+def test_allowed_file_has_no_findings(tmp_path: Path, what: str) -> None:
     path = write_files(tmp_path, {"disk.vhdx": _odd_but_allowed()[what]})
     assert assert_healthy(path).results == ()
 
@@ -356,7 +356,7 @@ ALLOWED_CHILDREN: Mapping[str, Mapping[str, ImageSpec]] = {
 
 
 @pytest.mark.parametrize("what", ALLOWED_CHILDREN)
-def test_nothing_is_found_in_a_child_that_the_format_allows(tmp_path: Path, what: str) -> None:
+def test_allowed_child_has_no_findings(tmp_path: Path, what: str) -> None:
     report = assert_healthy(write_files(tmp_path, ALLOWED_CHILDREN[what]))
     merges = [finding.rule for _, finding in report.results]
     assert merges == (["R101"] if "parent_linkage2" in what else [])
@@ -387,15 +387,13 @@ def test_what_the_log_repairs_is_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REAL_IMAGES)
-def test_nothing_worse_than_a_note_is_found_in_a_real_image(tmp_path: Path, name: str) -> None:
+def test_real_images_have_no_warnings(tmp_path: Path, name: str) -> None:
     assert_healthy(unpack_real_image(name, tmp_path))
 
 
 @pytest.mark.parametrize("subformat", ["dynamic", "fixed", "fixed,block_state_zero=off"])
 @pytest.mark.parametrize("size", [9 * MIB + 512, 5 * GIB])
-def test_nothing_worse_than_a_note_is_found_in_an_image_of_qemu(
-    tmp_path: Path, subformat: str, size: int
-) -> None:
+def test_images_of_qemu_have_no_warnings(tmp_path: Path, subformat: str, size: int) -> None:
     needs_program("qemu-img")
     path = tmp_path / "disk.vhdx"
     options = f"subformat={subformat}"
@@ -424,7 +422,7 @@ def test_a_parent_is_looked_for_in_named_folders(tmp_path: Path) -> None:
     assert check(path, parent_dirs=[tmp_path / "parents"]).results == ()
 
 
-def test_a_child_without_a_locator_is_held_against_a_named_parent_in_vain(
+def test_child_without_a_locator_matches_no_parent(
     tmp_path: Path,
 ) -> None:
     """Nothing says which version it needs."""
@@ -467,7 +465,7 @@ def test_a_sound_chain_has_no_findings(tmp_path: Path) -> None:
 # -- consequences --------------------------------------------------------------------------------
 
 
-def test_every_error_says_what_follows_from_it() -> None:
+def test_every_error_has_a_consequence() -> None:
     consequences = {str(rule): rule.error for rule in Rule}
     for fault in FAULTS:
         for found in fault.found:
@@ -475,7 +473,7 @@ def test_every_error_says_what_follows_from_it() -> None:
                 assert consequences[found.rule], found.rule
 
 
-def test_a_finding_without_words_of_its_own_has_those_of_its_severity(tmp_path: Path) -> None:
+def test_consequence_defaults_to_that_of_the_severity(tmp_path: Path) -> None:
     report = check(write_files(tmp_path, {"disk.vhdx": disk(patches={600: b"x"})}))
     ((severity, finding),) = report.results
     assert consequence_of(severity, finding) == "none"
