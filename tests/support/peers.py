@@ -1,7 +1,7 @@
 """What tests need beyond this package: other programs, modules, the superuser, devices, mounts.
 
-Where that is missing, a test is skipped. CI, which the variable CI tells, has all of it: what is
-missing there is a failure, so that no test can stop running unseen.
+Where that is missing, a test is skipped. CI, where the variable CI is set, has all of it: what is
+missing there is a failure, so that no test can stop running unnoticed.
 """
 
 import importlib
@@ -37,7 +37,7 @@ SHARED_MEMORY = Path("/dev/shm")
 ATTEMPTS = 20
 PAUSE = 0.1
 TAKEN = re.compile("temporarily unavailable|busy", re.IGNORECASE)
-"""How it is said that a free loop device was found, but is someone else's by now."""
+"""The error of a loop device that was free when it was found, and is taken by now."""
 
 
 def skip_unless_ci(reason: str) -> NoReturn:

@@ -72,7 +72,7 @@ def repair(tmp_path: Path) -> Callable[[Path], bytes | None]:
 
 
 def assert_same(ours: bytes, theirs: bytes | None) -> None:
-    # Not in one assert: pytest would word the difference of megabytes.
+    # Not in one assert: pytest would print the difference of megabytes.
     assert theirs is not None
     assert len(ours) == len(theirs)
     is_same = ours == theirs
