@@ -10,9 +10,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.bench import Bench
-from tests.support.chains import disk_bytes
-
-__all__ = ["Bench", "disk_bytes"]
 
 # What a shell starts in the background ignores SIGINT, and so would every program that a test
 # starts in order to interrupt it.
