@@ -87,7 +87,7 @@ def test_the_list_shows_names_that_collide(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["xargs", "parallel", "machines"])
-def test_a_list_is_converted_and_goes_on_after_a_failure(folder: Path, recipe: str) -> None:
+def test_list_is_converted_despite_a_failure(folder: Path, recipe: str) -> None:
     command = {"xargs": XARGS, "parallel": PARALLEL, "machines": MACHINES}[recipe]
     tool = "xargs" if recipe == "xargs" else "parallel"
     make_list(folder)

@@ -141,9 +141,7 @@ def mypy(python: Path, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_installed_package_has_the_types_that_are_promised(
-    python: Path, tmp_path: Path
-) -> None:
+def test_installed_package_has_the_promised_types(python: Path, tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text(USER)
     assert mypy(python, tmp_path) == ""
 

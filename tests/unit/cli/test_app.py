@@ -27,9 +27,7 @@ pytestmark = pytest.mark.usefixtures("disk")
 
 
 @pytest.mark.parametrize("words", [[], ["convert"]], ids=["default", "by name"])
-def test_two_files_are_converted_without_a_word(
-    folder: Path, capfd: Capture, words: list[str]
-) -> None:
+def test_conversion_is_silent(folder: Path, capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, *words, "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
     assert has_expected_bytes(folder / "out.img", small_disk())
@@ -37,7 +35,7 @@ def test_two_files_are_converted_without_a_word(
 
 
 @pytest.mark.parametrize("words", [["./convert"], ["convert", "convert"], ["--", "./convert"]])
-def test_a_file_that_is_called_like_a_command_can_be_converted(
+def test_file_named_like_a_command_is_converted(
     folder: Path, capfd: Capture, words: list[str]
 ) -> None:
     (folder / "disk.vhdx").rename("convert")
@@ -45,16 +43,14 @@ def test_a_file_that_is_called_like_a_command_can_be_converted(
     assert has_expected_bytes(folder / "out.img", small_disk())
 
 
-def test_a_file_that_begins_with_a_dash_can_be_converted(folder: Path, capfd: Capture) -> None:
+def test_name_that_begins_with_a_dash_is_converted(folder: Path, capfd: Capture) -> None:
     (folder / "disk.vhdx").rename("--force")
     assert run(capfd, "convert", "--", "--force", "out.img").exit_code == 0
     assert has_expected_bytes(folder / "out.img", small_disk())
 
 
 @pytest.mark.parametrize("command", [MODULE, SCRIPT], ids=["module", "script"])
-def test_the_installed_program_converts_in_a_process_of_its_own(
-    folder: Path, command: tuple[str, ...]
-) -> None:
+def test_installed_program_converts(folder: Path, command: tuple[str, ...]) -> None:
     outcome = run_program("disk.vhdx", "out.img", command=command)
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
     assert has_expected_bytes(folder / "out.img", small_disk())
@@ -78,9 +74,7 @@ def test_help_names_every_option(capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["convert"]], ids=["program", "convert"])
-def test_without_arguments_there_is_help_and_the_exit_code_of_wrong_usage(
-    capfd: Capture, words: list[str]
-) -> None:
+def test_no_arguments_print_help_as_wrong_usage(capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, *words)
     assert (outcome.exit_code, outcome.out) == (2, "")
     assert outcome.err.startswith("Usage: vhdx2raw")
@@ -116,9 +110,7 @@ def test_the_output_is_sparse(folder: Path, capfd: Capture) -> None:
 @pytest.mark.parametrize(
     "words", [["--workers", "1"], ["--workers", "7"], ["--no-clone"], ["--no-sync"]], ids=" ".join
 )
-def test_how_it_is_done_does_not_change_what_comes_out(
-    folder: Path, capfd: Capture, words: list[str]
-) -> None:
+def test_options_do_not_change_the_bytes(folder: Path, capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, *words, "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
     assert has_expected_bytes(folder / "out.img", small_disk())
@@ -136,7 +128,7 @@ SPARSE_SIZES = [
 
 @pytest.mark.parametrize("option", ["-S", "--sparse-size"])
 @pytest.mark.parametrize(("words", "size"), [*SPARSE_SIZES, ("0", 0)])
-def test_a_sparse_size_is_taken_as_it_is_meant(
+def test_sparse_size_is_honoured(
     folder: Path, capfd: Capture, option: str, words: str, size: int
 ) -> None:
     outcome = run(capfd, "--json", "--no-clone", option, words, "disk.vhdx", "out.img")
@@ -207,7 +199,7 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("words", "problem"), USAGE, ids=[" ".join(words) for words, _ in USAGE])
-def test_wrong_usage_is_said_and_nothing_done(
+def test_wrong_usage_does_nothing(
     folder: Path, capfd: Capture, words: list[str], problem: str
 ) -> None:
     outcome = run(capfd, *words)
@@ -222,14 +214,14 @@ def test_wrong_usage_is_said_and_nothing_done(
 
 
 @pytest.mark.parametrize("words", [[], ["-S", "0"], ["-S", "1M"]], ids=" ".join)
-def test_a_dash_sends_the_whole_disk_to_standard_output(folder: Path, words: list[str]) -> None:
+def test_dash_writes_the_disk_to_stdout(folder: Path, words: list[str]) -> None:
     with (folder / "out.img").open("wb") as stream:
         outcome = run_program(*words, "disk.vhdx", "-", stdout=stream)
     assert (outcome.exit_code, outcome.err) == (0, "")
     assert has_expected_bytes(folder / "out.img", small_disk())
 
 
-def test_a_dash_works_into_a_pipe(folder: Path) -> None:
+def test_dash_writes_to_a_pipe(folder: Path) -> None:
     with subprocess.Popen([*MODULE, "disk.vhdx", "-"], stdout=subprocess.PIPE) as process:
         assert process.stdout
         data = process.stdout.read()
@@ -327,7 +319,7 @@ def test_json_progress_comes_about_twice_a_second(
     assert lines[-1] == (16 * MIB, 16 * MIB)
 
 
-def test_words_never_begin_in_the_line_of_the_bar(capfd: Capture) -> None:
+def test_messages_never_begin_in_the_line_of_the_bar(capfd: Capture) -> None:
     with show_progress(ProgressMode.ALWAYS) as show:
         show(1, 3)
         capfd.readouterr()

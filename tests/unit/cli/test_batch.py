@@ -129,7 +129,7 @@ def test_no_failure_ends_the_others(folder: Path, capfd: Capture) -> None:
         (["a.vhdx", "b.vhdx"], ["--salvage"], 0),
     ],
 )
-def test_the_exit_code_is_that_of_the_first_failure_or_tells_of_losses(
+def test_exit_code_is_that_of_the_first_failure(
     folder: Path, capfd: Capture, case: tuple[list[str], list[str], int], jobs: str
 ) -> None:
     names, words, exit_code = case
@@ -144,7 +144,7 @@ def test_what_is_salvaged_is_counted_by_itself(folder: Path, capfd: Capture) -> 
     assert outcome.err_lines[-1] == "vhdx2raw: 1 converted, 1 salvaged"
 
 
-def test_what_exists_is_a_failure_of_that_file_alone(folder: Path, capfd: Capture) -> None:
+def test_existing_output_fails_that_file_alone(folder: Path, capfd: Capture) -> None:
     (folder / "raw").mkdir()
     (folder / "raw/a.img").write_bytes(b"precious")
     outcome = run(capfd, "--output-dir", "raw", "a.vhdx", "b.vhdx")
@@ -176,9 +176,7 @@ def test_what_exists_can_be_skipped(folder: Path, capfd: Capture, kind: str) -> 
     assert (folder / "raw/b.img").stat() == before
 
 
-def test_a_batch_that_was_cut_short_is_finished_by_the_same_command(
-    folder: Path, capfd: Capture
-) -> None:
+def test_skip_existing_finishes_a_batch(folder: Path, capfd: Capture) -> None:
     words = ["--skip-existing", "--output-dir", "raw", "a.vhdx", "cut.vhdx", "b.vhdx"]
     assert run(capfd, *words).exit_code == 5
     other_disk().write(folder / "cut.vhdx")
@@ -186,7 +184,7 @@ def test_a_batch_that_was_cut_short_is_finished_by_the_same_command(
     assert names_in(folder / "raw") == ["a.img", "b.img", "cut.img"]
 
 
-def test_every_option_is_meant_for_every_file(folder: Path, capfd: Capture) -> None:
+def test_options_apply_to_every_file(folder: Path, capfd: Capture) -> None:
     words = ["--json", "--verify", "--hash", "sha256", "--max-virtual-size", "4M"]
     lines = lines_of(run(capfd, *words, "--output-dir", "raw", "a.vhdx", "b.vhdx"))
     assert lines["a.vhdx"]["exit-code"] == 4
@@ -194,7 +192,7 @@ def test_every_option_is_meant_for_every_file(folder: Path, capfd: Capture) -> N
     assert lines["b.vhdx"]["hash"]["digest"] == other_disk().expected_sha256()
 
 
-def test_the_digests_of_a_batch_are_a_list_for_sha256sum(folder: Path, capfd: Capture) -> None:
+def test_digests_of_a_batch_pass_sha256sum(folder: Path, capfd: Capture) -> None:
     words = ["--hash", "sha256", "--jobs", "2", "--output-dir", "raw"]
     outcome = run(capfd, *words, "a.vhdx", "b.vhdx")
     assert outcome.exit_code == 0
@@ -248,7 +246,7 @@ COLLISIONS = [
 
 @pytest.mark.parametrize("force", [[], ["--force"], ["--skip-existing"]], ids=" ".join)
 @pytest.mark.parametrize("names", COLLISIONS, ids=" ".join)
-def test_names_that_would_collide_are_refused_before_any_work(
+def test_colliding_names_are_refused_before_any_work(
     folder: Path, capfd: Capture, names: list[str], force: list[str]
 ) -> None:
     for name in names:
@@ -268,9 +266,7 @@ def test_names_that_would_collide_are_refused_before_any_work(
 
 
 @pytest.mark.parametrize("way", ["itself", "symbolic link", "hard link", "another of them"])
-def test_an_output_that_is_an_input_is_refused_before_any_work(
-    folder: Path, capfd: Capture, way: str
-) -> None:
+def test_output_that_is_an_input_is_refused(folder: Path, capfd: Capture, way: str) -> None:
     """Even if an earlier file of the batch could be converted, and even by force."""
     (folder / "raw").mkdir()
     names = ["b.vhdx", "raw/a.img"]
@@ -336,9 +332,7 @@ def test_what_fits_no_batch_is_wrong_usage(
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
-def test_as_many_files_as_asked_for_are_converted_at_a_time(
-    folder: Path, monkeypatch: Patch, jobs: int
-) -> None:
+def test_jobs_is_the_number_of_files_at_a_time(folder: Path, monkeypatch: Patch, jobs: int) -> None:
     """Each waits for the others to have begun, and there are never more."""
     real_convert = Converter.convert
     together = threading.Barrier(jobs)
@@ -376,7 +370,7 @@ def peak_of(*arguments: str) -> int:
     return usage.ru_maxrss * 1024
 
 
-def test_neither_memory_nor_open_files_grow_with_the_number_of_files(folder: Path) -> None:
+def test_memory_does_not_grow_with_the_files(folder: Path) -> None:
     """Each of which has 32 MiB of data to be read."""
     stored_zeros(256 * MIB).write(folder / "zeros.vhdx")
     names = [f"{number}.vhdx" for number in range(64)]
@@ -406,7 +400,7 @@ PROGRESS = [
 
 @pytest.mark.parametrize("jobs", ["1", "3"])
 @pytest.mark.parametrize("case", PROGRESS)
-def test_progress_is_one_for_all_and_ends_with_everything_moved(
+def test_progress_counts_all_files_together(
     folder: Path,
     capfd: Capture,
     monkeypatch: Patch,
@@ -522,7 +516,7 @@ def test_a_reader_that_has_gone_away_ends_the_batch(folder: Path) -> None:
     assert "a.img" in names_in(folder / "raw")
 
 
-def test_words_about_one_file_stand_together(
+def test_lines_about_one_file_are_not_mixed(
     folder: Path, capfd: Capture, monkeypatch: Patch
 ) -> None:
     """A hint belongs to the line before it, whatever other threads print."""

@@ -48,7 +48,7 @@ def test_a_sound_disk_is_one_line(folder: Path, capfd: Capture) -> None:
     assert outcome.out == "disk.vhdx: sound (errors 0, warnings 0, notes 0)\n"
 
 
-def test_findings_are_listed_with_what_follows_from_them(folder: Path, capfd: Capture) -> None:
+def test_findings_are_listed_with_consequences(folder: Path, capfd: Capture) -> None:
     faulty_disk().write("disk.vhdx")
     outcome = run(capfd, "check", "disk.vhdx")
     assert (outcome.exit_code, outcome.err) == (5, "")
@@ -88,14 +88,14 @@ def test_findings_that_are_not_listed_are_counted(folder: Path, capfd: Capture) 
 
 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
-def test_a_quiet_check_answers_by_its_exit_code(folder: Path, capfd: Capture, option: str) -> None:
+def test_quiet_check_leaves_only_the_exit_code(folder: Path, capfd: Capture, option: str) -> None:
     small_disk().write("sound.vhdx")
     faulty_disk().write("faulty.vhdx")
     assert run(capfd, "check", option, "sound.vhdx") == Outcome(0, "", "")
     assert run(capfd, "check", option, "faulty.vhdx") == Outcome(5, "", "")
 
 
-def test_nothing_in_a_file_reaches_the_terminal_as_a_command(folder: Path, capfd: Capture) -> None:
+def test_strings_of_a_file_are_escaped(folder: Path, capfd: Capture) -> None:
     """Neither in a name, nor in a text of the file."""
     spec = child(locator=locator(relative_path=".\\\x1b[31mred\x07.vhdx"))
     spec.write("\x1b[2Jchild.vhdx")
@@ -136,7 +136,7 @@ def test_the_schema_allows_nothing_else(folder: Path, capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("option", ["--json", "--output=json"])
-def test_a_program_learns_all_that_people_do(folder: Path, capfd: Capture, option: str) -> None:
+def test_json_holds_all_facts(folder: Path, capfd: Capture, option: str) -> None:
     faulty_disk().write("disk.vhdx")
     outcome = run(capfd, "check", option, "disk.vhdx")
     facts = facts_of(outcome)
@@ -160,9 +160,7 @@ def test_a_program_learns_all_that_people_do(folder: Path, capfd: Capture, optio
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_every_fault_has_an_answer_in_both_forms(
-    folder: Path, capfd: Capture, fault: Fault
-) -> None:
+def test_every_fault_is_reported_in_both_forms(folder: Path, capfd: Capture, fault: Fault) -> None:
     path = write_files(folder, fault.files).name
     outcome = run(capfd, "check", "--json", path)
     facts = facts_of(outcome)
@@ -204,7 +202,7 @@ def test_the_state_before_the_log_can_be_checked(folder: Path, capfd: Capture) -
 # -- what cannot be checked ---------------------------------------------------------------------
 
 
-def test_what_is_no_vhdx_has_an_exit_code_of_its_own(folder: Path, capfd: Capture) -> None:
+def test_foreign_file_has_its_own_exit_code(folder: Path, capfd: Capture) -> None:
     Path("disk.qcow2").write_bytes(b"QFI\xfb" + bytes(MIB))
     for words in ([], ["--json"], ["-q"]):
         outcome = run(capfd, "check", *words, "disk.qcow2")
@@ -212,7 +210,7 @@ def test_what_is_no_vhdx_has_an_exit_code_of_its_own(folder: Path, capfd: Captur
         assert outcome.err.startswith("vhdx2raw: disk.qcow2: file: is a qcow2 image, not a VHDX")
 
 
-def test_a_file_that_is_not_there_is_a_failure_of_the_host(folder: Path, capfd: Capture) -> None:
+def test_missing_file_is_a_host_failure(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "check", "--json", "missing.vhdx")
     assert outcome == Outcome(8, "", "vhdx2raw: missing.vhdx: No such file or directory\n")
 

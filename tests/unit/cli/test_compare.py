@@ -58,13 +58,13 @@ def facts_of(capfd: Capture, *arguments: str, exit_code: int) -> dict[str, Any]:
 # -- words --------------------------------------------------------------------------------------
 
 
-def test_a_raw_image_that_is_the_same_is_said_to_be_so(folder: Path, capfd: Capture) -> None:
+def test_equal_raw_image_is_reported(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "disk.vhdx", "disk.img")
     assert (outcome.exit_code, outcome.err) == (0, "")
     assert outcome.out == "disk.vhdx and disk.img have the same contents\n"
 
 
-def test_differences_are_counted_and_the_first_one_is_named(folder: Path, capfd: Capture) -> None:
+def test_differences_are_counted(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "disk.vhdx", "bad.img")
     assert (outcome.exit_code, outcome.err) == (1, "")
     assert outcome.out == (
@@ -82,7 +82,7 @@ def test_one_difference_is_one_byte(folder: Path, capfd: Capture) -> None:
     )
 
 
-def test_the_first_difference_is_enough_if_that_is_asked_for(folder: Path, capfd: Capture) -> None:
+def test_first_stops_at_a_difference(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "--first", "disk.vhdx", "bad.img")
     assert (outcome.exit_code, outcome.err) == (1, "")
     assert outcome.out == (
@@ -91,7 +91,7 @@ def test_the_first_difference_is_enough_if_that_is_asked_for(folder: Path, capfd
 
 
 @pytest.mark.parametrize(("file", "exit_code"), [("disk.img", 0), ("bad.img", 1)])
-def test_quiet_answers_by_the_exit_code_alone(
+def test_quiet_leaves_only_the_exit_code(
     folder: Path, capfd: Capture, file: str, exit_code: int
 ) -> None:
     outcome = run(capfd, "compare", "-q", "disk.vhdx", file)
@@ -126,14 +126,14 @@ def test_names_cannot_command_a_terminal(folder: Path, capfd: Capture) -> None:
     assert outcome.out == "disk.vhdx and a\\x1b[2Jb have the same contents\n"
 
 
-def test_names_that_are_no_text_can_be_said(folder: Path, capfd: Capture) -> None:
+def test_name_that_is_no_text_is_escaped(folder: Path, capfd: Capture) -> None:
     name = os.fsdecode(b"d\xffsk.img")
     Path("disk.img").rename(name)
     outcome = run(capfd, "compare", "disk.vhdx", name)
     assert outcome.out == "disk.vhdx and d\\udcffsk.img have the same contents\n"
 
 
-def test_verbose_says_what_was_found_and_read(folder: Path, capfd: Capture) -> None:
+def test_verbose_prints_warnings_and_a_summary(folder: Path, capfd: Capture) -> None:
     unusual_disk().write("unusual.vhdx")
     unusual_disk().write("other.vhdx")
     outcome = run(capfd, "compare", "-v", "unusual.vhdx", "other.vhdx")
@@ -149,7 +149,7 @@ def test_verbose_says_what_was_found_and_read(folder: Path, capfd: Capture) -> N
         assert line.startswith(start)
 
 
-def test_a_bar_can_be_asked_for(folder: Path, capfd: Capture) -> None:
+def test_progress_option_shows_a_bar(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "-p", "disk.vhdx", "disk.img")
     assert outcome.exit_code == 0
     last = re.split(r"[\r\n]+", outcome.err.strip())[-1]
@@ -186,7 +186,7 @@ def test_json_does_not_count_what_was_not_counted(folder: Path, capfd: Capture) 
     assert (facts["first-difference"], facts["different-bytes"]) == (None, 0)
 
 
-def test_json_tells_contents_from_size(folder: Path, capfd: Capture) -> None:
+def test_json_separates_contents_and_size(folder: Path, capfd: Capture) -> None:
     os.truncate("disk.img", SIZE + 1)
     for words, exit_code in (([], 0), (["--strict"], 1)):
         facts = facts_of(capfd, *words, "disk.vhdx", "disk.img", exit_code=exit_code)
@@ -234,9 +234,7 @@ def test_a_tiny_raw_image_is_one_too(folder: Path, capfd: Capture, size: int) ->
     assert facts["images"][1] == {"filename": "tiny.img", "format": "raw", "virtual-size": size}
 
 
-def test_parents_are_named_for_the_image_and_looked_for_for_the_other(
-    folder: Path, capfd: Capture
-) -> None:
+def test_parent_option_is_for_the_image_alone(folder: Path, capfd: Capture) -> None:
     base = base_disk()
     child = child_of(base, RELATIVE, blocks={1: Block()})
     write_files(folder, {"a/child.vhdx": child, "b/child.vhdx": child, "c/base.vhdx": base})
@@ -277,7 +275,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("words", "exit_code", "line"), FAILURES)
-def test_a_failure_is_no_answer(
+def test_failure_is_no_difference(
     folder: Path, capfd: Capture, words: list[str], exit_code: int, line: str
 ) -> None:
     outcome = run(capfd, "compare", *words)
@@ -286,7 +284,7 @@ def test_a_failure_is_no_answer(
 
 
 @pytest.mark.parametrize("file", ["disk.vhdx", "disk.img"])
-def test_a_disk_that_cannot_be_read_is_no_answer(
+def test_unreadable_disk_is_no_difference(
     folder: Path, capfd: Capture, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = small_disk().block_file_offset(0) if file == "disk.vhdx" else 0
@@ -328,7 +326,7 @@ def test_a_signal_ends_a_comparison(tmp_path: Path, number: signal.Signals) -> N
     [(0, False), (512, False), (512, True), (3 * MIB, False), (3 * MIB, True)],
 )
 @pytest.mark.parametrize("file", ["disk.img", "bad.img"])
-def test_qemu_img_gives_the_same_answer(
+def test_qemu_img_compare_agrees(
     folder: Path, capfd: Capture, file: str, longer: int, *, strict: bool
 ) -> None:
     """Not where sizes are equal and strict: there it also looks at what is allocated."""
@@ -343,9 +341,7 @@ def test_qemu_img_gives_the_same_answer(
 
 @needs_real_images
 @pytest.mark.parametrize("name", CLEAN)
-def test_a_real_image_is_what_qemu_img_makes_of_it(
-    tmp_path: Path, capfd: Capture, name: str
-) -> None:
+def test_real_image_equals_that_of_qemu_img(tmp_path: Path, capfd: Capture, name: str) -> None:
     needs_program("qemu-img")
     image, raw = unpack_real_image(name, tmp_path), tmp_path / "disk.img"
     command = ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(image), str(raw)]

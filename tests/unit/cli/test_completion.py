@@ -193,7 +193,7 @@ def test_every_option_in_the_help_is_offered(folder: Path, name: str, command: s
 # -- installing, and what it costs --------------------------------------------------------------
 
 
-def test_completion_installs_itself_for_the_shell_that_runs_it(folder: Path) -> None:
+def test_completion_is_installed_for_this_shell(folder: Path) -> None:
     # Not the last command, which bash would become instead of staying the parent.
     output = run_in(folder, "bash", "--norc", "-c", "vhdx2raw --install-completion; true")
     assert output.startswith("bash completion installed in ")
@@ -217,7 +217,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def test_completion_loads_nothing_in_a_run_that_completes_nothing(folder: Path) -> None:
+def test_run_without_completion_loads_none_of_it(folder: Path) -> None:
     loaded = [
         set(json.loads(run_in(folder, sys.executable, "-c", LOADED, how).splitlines()[-1]))
         for how in ("with", "without")

@@ -67,7 +67,7 @@ def test_the_summary_names_the_sector_size_of_the_disk(folder: Path, capfd: Capt
     assert json.loads(outcome.out)["logical-sector-size"] == 4096
 
 
-def test_names_that_are_no_text_fit_into_the_summary(folder: Path, capfd: Capture) -> None:
+def test_name_that_is_no_text_fits_into_json(folder: Path, capfd: Capture) -> None:
     name = os.fsdecode(b"d\xffsk.vhdx")
     (folder / "disk.vhdx").rename(name)
     outcome = run(capfd, "--json", name, "out\n.img")
@@ -79,14 +79,14 @@ def test_names_that_are_no_text_fit_into_the_summary(folder: Path, capfd: Captur
 # -- words for people ---------------------------------------------------------------------------
 
 
-def test_verbose_says_what_was_done(folder: Path, capfd: Capture) -> None:
+def test_verbose_prints_a_summary(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "-v", "--no-clone", "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out) == (0, "")
     [line] = outcome.err_lines
     assert SUMMARY_LINE.match(line)
 
 
-def test_verbose_says_what_was_found(folder: Path, capfd: Capture) -> None:
+def test_verbose_prints_warnings_and_a_summary(folder: Path, capfd: Capture) -> None:
     unusual_disk().write("unusual.vhdx")
     outcome = run(capfd, "-v", "unusual.vhdx", "out.img")
     assert outcome.exit_code == 0
@@ -101,7 +101,7 @@ SIZES = [(512, "512 B"), (1536, "1.5 KiB"), (3 << 30, "3 GiB"), (5 << 39, "2.5 T
 
 
 @pytest.mark.parametrize(("size", "words"), SIZES, ids=[words for _, words in SIZES])
-def test_sizes_are_worded_for_people(folder: Path, capfd: Capture, size: int, words: str) -> None:
+def test_sizes_are_formatted(folder: Path, capfd: Capture, size: int, words: str) -> None:
     ImageSpec(size, 256 * MIB).write("empty.vhdx")
     outcome = run(capfd, "-v", "empty.vhdx", "null:")
     assert outcome.err.startswith(f"vhdx2raw: empty.vhdx: {words} dynamic disk, 0 B of it stored;")
@@ -109,7 +109,7 @@ def test_sizes_are_worded_for_people(folder: Path, capfd: Capture, size: int, wo
 
 @pytest.mark.parametrize("words", [["disk.vhdx", "out.img"], ["unusual.vhdx", "out.img"]])
 @pytest.mark.parametrize("option", [[], ["-q"], ["--progress", "never"], ["--progress", "auto"]])
-def test_without_a_terminal_success_is_silent(
+def test_success_without_a_terminal_is_silent(
     folder: Path, capfd: Capture, words: list[str], option: list[str]
 ) -> None:
     unusual_disk().write("unusual.vhdx")
@@ -118,7 +118,7 @@ def test_without_a_terminal_success_is_silent(
 
 
 @pytest.mark.parametrize("words", [["-p"], ["--progress", "always"], ["-p", "-q"]], ids=" ".join)
-def test_a_bar_can_be_asked_for(folder: Path, capfd: Capture, words: list[str]) -> None:
+def test_progress_option_shows_a_bar(folder: Path, capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, *words, "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out) == (0, "")
     last = re.split(r"[\r\n]+", outcome.err.strip())[-1]
@@ -169,7 +169,7 @@ def test_a_terminal_sees_a_bar_and_a_summary(folder: Path) -> None:
     assert has_expected_bytes(folder / "out.img", small_disk())
 
 
-def test_a_terminal_sees_no_bar_where_none_is_wanted(folder: Path) -> None:
+def test_progress_never_shows_no_bar(folder: Path) -> None:
     outcome = run_on_terminal("--no-clone", "--progress", "never", "disk.vhdx", "out.img")
     [summary] = outcome.err_lines
     assert SUMMARY_LINE.match(summary)
@@ -180,7 +180,7 @@ def test_quiet_silences_a_terminal(folder: Path) -> None:
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
 
 
-def test_an_error_on_a_terminal_stands_on_a_line_of_its_own(folder: Path) -> None:
+def test_error_on_a_terminal_has_its_own_line(folder: Path) -> None:
     """The bar has to be off the line before the words come."""
     outcome = run_on_terminal("disk.vhdx", "missing/out.img")
     assert outcome.exit_code == 7
@@ -199,7 +199,7 @@ def test_a_disk_is_not_sent_to_a_terminal(folder: Path) -> None:
 # -- streams that are closed or full ------------------------------------------------------------
 
 
-def test_a_reader_that_ends_early_is_an_output_that_cannot_be_made(folder: Path) -> None:
+def test_broken_pipe_is_an_output_error(folder: Path) -> None:
     with subprocess.Popen(
         [*MODULE, "disk.vhdx", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -215,7 +215,7 @@ def test_a_reader_that_ends_early_is_an_output_that_cannot_be_made(folder: Path)
     ]
 
 
-def test_a_full_standard_output_is_an_output_that_cannot_be_made(folder: Path) -> None:
+def test_full_stdout_is_an_output_error(folder: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         outcome = run_program("disk.vhdx", "-", stdout=full)
     assert outcome.exit_code == 7
@@ -242,9 +242,7 @@ READ_IN_PART = {"map"}
 
 @pytest.mark.parametrize("kind", ["full", "broken pipe"])
 @pytest.mark.parametrize("words", RESULTS, ids=" ".join)
-def test_result_that_cannot_be_written_is_an_output_error(
-    folder: Path, words: list[str], kind: str
-) -> None:
+def test_unwritable_result_is_an_output_error(folder: Path, words: list[str], kind: str) -> None:
     """Not exit code 1, which means that contents differ."""
     if kind == "full":
         stdout = os.open("/dev/full", os.O_WRONLY)
@@ -276,7 +274,7 @@ FULL_STDERR = [
 @pytest.mark.parametrize(
     ("words", "code"), FULL_STDERR, ids=[" ".join(words) for words, _ in FULL_STDERR]
 )
-def test_words_that_cannot_be_said_do_not_change_the_result(
+def test_full_or_closed_stderr_changes_nothing(
     folder: Path, words: list[str], code: int, redirection: str
 ) -> None:
     shell = ("sh", "-c", f'exec "$@" {redirection}', "sh", *MODULE)

@@ -97,18 +97,14 @@ def test_the_schema_allows_nothing_else(folder: Path, capfd: Capture) -> None:
 # -- digests ------------------------------------------------------------------------------------
 
 
-def test_the_digest_of_the_disk_stands_before_the_name_of_the_output(
-    folder: Path, capfd: Capture
-) -> None:
+def test_line_has_digest_and_output(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "--hash", "sha256", "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, f"{SHA256}  out.img\n", "")
     assert has_expected_bytes(folder / "out.img", small_disk())
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_algorithm_gives_what_the_output_hashes_to(
-    folder: Path, capfd: Capture, algorithm: str
-) -> None:
+def test_every_algorithm_digests_the_output(folder: Path, capfd: Capture, algorithm: str) -> None:
     facts = facts_of(capfd, "--hash", algorithm)
     expected = hashlib.new(algorithm.replace("-", "_"), raw_of(small_disk())).hexdigest()
     assert facts["hash"] == {"algorithm": algorithm, "digest": expected}
@@ -127,7 +123,7 @@ def test_the_line_is_what_sha256sum_checks(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["-S", "0"], ["-S", "1M"], ["--workers", "4"], ["--verify"]])
-def test_the_digest_is_that_of_the_disk_however_it_is_written(
+def test_digest_does_not_depend_on_how_it_is_written(
     folder: Path, capfd: Capture, words: list[str]
 ) -> None:
     assert facts_of(capfd, "--hash", "sha256", *words)["hash"]["digest"] == SHA256
@@ -152,7 +148,7 @@ def test_the_source_is_not_read_twice_for_a_digest(
     assert all(sum(one) <= other[0] for one, other in itertools.pairwise(payload))
 
 
-def test_the_digest_of_a_stream_is_said_beside_it(folder: Path) -> None:
+def test_digest_of_a_stream_goes_to_stderr(folder: Path) -> None:
     with (folder / "stream").open("wb") as stream:
         outcome = run_program("--hash", "sha256", "disk.vhdx", "-", stdout=stream)
     assert (outcome.exit_code, outcome.err) == (0, f"{SHA256}  -\n")
@@ -165,9 +161,7 @@ def test_a_digest_needs_no_output(folder: Path, capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_ends_the_digest_of_a_large_empty_disk(
-    folder: Path, number: signal.Signals
-) -> None:
+def test_signal_ends_the_digest_of_an_empty_disk(folder: Path, number: signal.Signals) -> None:
     """Which takes a minute, though there is nothing to read."""
     ImageSpec(100 * GIB).write(folder / "disk.vhdx")
     process = start_program("--hash", "sha256", "disk.vhdx", "out.img")
@@ -186,7 +180,7 @@ def test_a_signal_ends_the_digest_of_a_large_empty_disk(
 # -- reading back -------------------------------------------------------------------------------
 
 
-def test_the_answer_tells_whether_the_output_was_read_back(folder: Path, capfd: Capture) -> None:
+def test_json_has_whether_the_output_was_verified(folder: Path, capfd: Capture) -> None:
     assert facts_of(capfd)["verified"] is False
     assert facts_of(capfd, "--force", "--verify")["verified"] is True
     assert has_expected_bytes(folder / "out.img", small_disk())
@@ -226,7 +220,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_storage_has_changed_is_noticed_and_never_gets_the_name(
+def test_verify_refuses_changed_output(
     folder: Path, capfd: Capture, monkeypatch: Patch, what: str
 ) -> None:
     change, words = CHANGES[what]
@@ -296,7 +290,7 @@ MAPFILE = """\
 
 
 @pytest.mark.parametrize("words", [[], ["-q"]], ids=["", "-q"])
-def test_salvage_gives_what_is_left_and_says_how_much_is_lost(
+def test_salvage_keeps_the_rest_and_lists_the_loss(
     folder: Path, capfd: Capture, words: list[str]
 ) -> None:
     left = truncated_disk(folder)
@@ -312,7 +306,7 @@ def test_salvage_gives_what_is_left_and_says_how_much_is_lost(
     assert (folder / "map").read_text() == MAPFILE
 
 
-def test_the_answer_lists_damage_and_losses(folder: Path, capfd: Capture) -> None:
+def test_json_lists_damage_and_losses(folder: Path, capfd: Capture) -> None:
     truncated_disk(folder)
     outcome = run(capfd, "--json", "--salvage", "--hash", "sha256", "cut.vhdx", "out.img")
     assert outcome.exit_code == 3
@@ -323,13 +317,13 @@ def test_the_answer_lists_damage_and_losses(folder: Path, capfd: Capture) -> Non
     assert facts["hash"]["digest"] == hashlib.sha256((folder / "out.img").read_bytes()).hexdigest()
 
 
-def test_without_the_option_nothing_is_ever_invented(folder: Path, capfd: Capture) -> None:
+def test_damage_without_salvage_is_refused(folder: Path, capfd: Capture) -> None:
     truncated_disk(folder)
     assert_refused(run(capfd, "cut.vhdx", "out.img"), 5, "vhdx2raw: cut.vhdx: ")
     assert names_in(folder) == ["cut.vhdx", "disk.vhdx"]
 
 
-def test_salvage_of_a_sound_disk_says_nothing(folder: Path, capfd: Capture) -> None:
+def test_salvage_of_a_sound_disk_is_silent(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "--salvage", "--mapfile", "map", "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
     assert has_expected_bytes(folder / "out.img", small_disk())
@@ -339,7 +333,7 @@ def test_salvage_of_a_sound_disk_says_nothing(folder: Path, capfd: Capture) -> N
 
 
 @pytest.mark.parametrize("bad", [0, 600, MIB - 1])
-def test_what_the_host_cannot_read_is_lost_by_the_sector(
+def test_bad_sectors_are_lost_by_the_sector(
     folder: Path, capfd: Capture, monkeypatch: Patch, bad: int
 ) -> None:
     """Also in the first sectors, where a look is taken at what the disk begins with."""
@@ -373,7 +367,7 @@ def test_salvage_replaces_no_file_either(folder: Path, capfd: Capture) -> None:
         (".", ".: is a directory, not a file to write"),
     ],
 )
-def test_a_map_file_that_cannot_be_made_is_refused_before_the_work(
+def test_bad_map_file_is_refused_before_the_work(
     folder: Path, capfd: Capture, name: str, words: str
 ) -> None:
     truncated_disk(folder)
@@ -424,7 +418,7 @@ SOURCE_CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("what", SOURCE_CHANGES)
-def test_a_source_that_changes_is_refused_by_what_has_changed(
+def test_changed_source_is_refused(
     folder: Path, capfd: Capture, monkeypatch: Patch, what: str
 ) -> None:
     change, words = SOURCE_CHANGES[what]
@@ -435,7 +429,7 @@ def test_a_source_that_changes_is_refused_by_what_has_changed(
 
 
 @pytest.mark.parametrize("what", SOURCE_CHANGES)
-def test_a_source_may_change_if_that_is_allowed_and_that_is_told(
+def test_allowed_change_of_the_source_is_a_warning(
     folder: Path, capfd: Capture, monkeypatch: Patch, what: str
 ) -> None:
     change, words = SOURCE_CHANGES[what]
@@ -468,9 +462,7 @@ def test_strict_refuses_what_else_is_a_warning(folder: Path, capfd: Capture) -> 
     assert [warning["rule"] for warning in facts_of(capfd)["warnings"]] == ["R7"]
 
 
-def test_strict_accepts_a_sound_disk_and_one_with_a_log_to_replay(
-    folder: Path, capfd: Capture
-) -> None:
+def test_strict_accepts_a_log_to_replay(folder: Path, capfd: Capture) -> None:
     assert facts_of(capfd, "--strict")["warnings"] == []
     dirty = make_dirty(ImageSpec(SIZE, MIB), small_disk())
     dirty.write(folder / "disk.vhdx")
@@ -511,7 +503,7 @@ def devices(tmp_path: Path) -> Iterator[Devices]:
     devices.detach()
 
 
-def test_a_device_is_overwritten_only_by_force_and_can_be_verified(
+def test_device_is_overwritten_only_by_force(
     folder: Path, capfd: Capture, devices: Devices
 ) -> None:
     device = str(devices.make())
@@ -529,9 +521,7 @@ def test_a_device_is_overwritten_only_by_force_and_can_be_verified(
     assert devices.contents()[SIZE:].strip(OLD_BYTE) == b""
 
 
-def test_what_is_zero_is_left_out_on_a_target_that_is_zero(
-    folder: Path, capfd: Capture, devices: Devices
-) -> None:
+def test_target_is_zero_writes_no_zeros(folder: Path, capfd: Capture, devices: Devices) -> None:
     """Which is seen on one that is not."""
     device = str(devices.make())
     outcome = run(capfd, "--force", "--target-is-zero", "disk.vhdx", device)
@@ -546,12 +536,12 @@ def test_what_is_zero_is_left_out_on_a_target_that_is_zero(
     assert is_right
 
 
-def test_a_new_file_is_zero_whatever_is_said(folder: Path, capfd: Capture) -> None:
+def test_target_is_zero_does_not_matter_for_a_file(folder: Path, capfd: Capture) -> None:
     assert run(capfd, "--target-is-zero", "disk.vhdx", "out.img").exit_code == 0
     assert has_expected_bytes(folder / "out.img", small_disk())
 
 
-def test_a_device_that_does_not_keep_what_was_written_is_told_to_be_unusable(
+def test_failed_verify_of_a_device_marks_it_incomplete(
     folder: Path, capfd: Capture, devices: Devices, monkeypatch: Patch
 ) -> None:
     device = str(devices.make())

@@ -78,7 +78,7 @@ NOT_A_VHDX = [
 @pytest.mark.parametrize(
     ("make", "line", "hint"), [row[1:] for row in NOT_A_VHDX], ids=[row[0] for row in NOT_A_VHDX]
 )
-def test_what_is_no_vhdx_is_named_as_what_it_is(
+def test_foreign_format_is_named(
     folder: Path, capfd: Capture, make: Callable[[Path], object], line: str, hint: str | None
 ) -> None:
     make(folder / "disk.vhdx")
@@ -128,7 +128,7 @@ CORRUPT = [
 @pytest.mark.parametrize(
     ("make", "line", "hint"), [row[1:] for row in CORRUPT], ids=[row[0] for row in CORRUPT]
 )
-def test_what_is_corrupt_is_said_with_place_and_values(
+def test_corruption_is_reported_with_place_and_values(
     folder: Path, capfd: Capture, make: Callable[[Path], object], line: str, hint: str | None
 ) -> None:
     make(folder / "disk.vhdx")
@@ -139,14 +139,14 @@ def test_what_is_corrupt_is_said_with_place_and_values(
     assert sha256_of(folder / "disk.vhdx") == before
 
 
-def test_a_corrupt_image_never_costs_the_old_output(folder: Path, capfd: Capture) -> None:
+def test_corrupt_image_keeps_the_old_output(folder: Path, capfd: Capture) -> None:
     write_truncated(folder / "disk.vhdx")
     (folder / "out.img").write_bytes(b"precious")
     assert run(capfd, "--force", "disk.vhdx", "out.img").exit_code == 5
     assert (folder / "out.img").read_bytes() == b"precious"
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_truncated(
+def test_source_that_shrinks_is_truncated(
     folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_ftruncate = os.ftruncate
@@ -226,7 +226,7 @@ def test_a_missing_source_is_a_failure_of_the_host(folder: Path, capfd: Capture)
     assert names_in(folder) == []
 
 
-def test_a_source_without_permission_is_a_failure_of_the_host(
+def test_source_without_permission_is_a_host_failure(
     folder: Path, disk: str, capfd: Capture
 ) -> None:
     folder.chmod(0o777)
@@ -237,7 +237,7 @@ def test_a_source_without_permission_is_a_failure_of_the_host(
     assert names_in(folder) == ["disk.vhdx"]
 
 
-def test_a_folder_without_permission_is_a_failure_of_the_host(
+def test_folder_without_permission_is_a_host_failure(
     folder: Path, disk: str, capfd: Capture
 ) -> None:
     folder.chmod(0o555)
@@ -292,9 +292,7 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fault")
-def test_a_fault_of_the_program_is_said_without_a_traceback(
-    folder: Path, disk: str, capfd: Capture
-) -> None:
+def test_internal_fault_has_no_traceback(folder: Path, disk: str, capfd: Capture) -> None:
     line = "fault of the program itself: ZeroDivisionError: division by zero"
     hint = "please report this, with what is printed when VHDX2RAW_DEBUG=1 is set"
     assert_prints(run(capfd, disk, "out.img"), 70, line, hint=hint)
@@ -302,7 +300,7 @@ def test_a_fault_of_the_program_is_said_without_a_traceback(
 
 
 @pytest.mark.usefixtures("fault")
-def test_the_whole_story_of_a_fault_can_be_asked_for(
+def test_debug_variable_prints_the_traceback(
     disk: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VHDX2RAW_DEBUG", "1")
@@ -325,9 +323,7 @@ EVIL_NAMES = [
 
 
 @pytest.mark.parametrize("name", EVIL_NAMES, ids=ascii)
-def test_a_terminal_does_not_obey_a_file_name(
-    folder: Path, disk: str, capfd: Capture, name: str
-) -> None:
+def test_file_name_is_escaped(folder: Path, disk: str, capfd: Capture, name: str) -> None:
     (folder / name).write_bytes(b"hello")
     escaped = ascii(name)[1:-1]
     for outcome, exit_code in ((run(capfd, name, "out"), 4), (run(capfd, disk, name), 7)):
@@ -345,9 +341,7 @@ EVIL_ARGUMENTS = [["-S", "\x1b[31m"], ["--progress", "\x1b[31m"], ["--\x1b[31m"]
 
 
 @pytest.mark.parametrize("words", EVIL_ARGUMENTS, ids=ascii)
-def test_a_terminal_does_not_obey_an_argument_either(
-    disk: str, capfd: Capture, words: list[str]
-) -> None:
+def test_argument_is_escaped(disk: str, capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, disk, "out.img", *words)
     assert outcome.exit_code == 2
     assert "Error: " in outcome.err
@@ -359,7 +353,7 @@ def test_a_name_that_is_no_text_is_shown_escaped(folder: Path, capfd: Capture) -
     assert_prints(outcome, 8, r"d\\udcffsk\.vhdx: No such file or directory")
 
 
-def test_a_name_that_the_encoding_of_the_terminal_lacks_is_escaped(folder: Path) -> None:
+def test_name_outside_the_terminal_encoding_is_escaped(folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     outcome = run_program("dïsk.vhdx", "out.img", env=environment)
     assert_prints(outcome, 8, r"d.+sk\.vhdx: No such file or directory")

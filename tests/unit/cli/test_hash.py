@@ -76,9 +76,7 @@ def output_of(command: Sequence[str], folder: Path, environment: dict[str, str])
 # -- lines --------------------------------------------------------------------------------------
 
 
-def test_the_digest_of_the_disk_stands_before_the_name_of_the_image(
-    folder: Path, capfd: Capture
-) -> None:
+def test_line_has_digest_and_image(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "hash", "disk.vhdx")
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, f"{SHA256}  disk.vhdx\n", "")
     assert names_in(folder) == ["disk.vhdx"]
@@ -104,7 +102,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
-def test_a_line_is_just_what_sha256sum_says_of_the_raw_image(folder: Path, name: bytes) -> None:
+def test_line_equals_that_of_sha256sum(folder: Path, name: bytes) -> None:
     """Whatever the name; and the raw image can be checked with it."""
     Path("disk.vhdx").rename(os.fsdecode(name))
     raw = folder.with_name("raw")
@@ -140,7 +138,7 @@ def test_several_images_give_several_lines(folder: Path, capfd: Capture) -> None
     ]
 
 
-def test_verbose_says_what_was_found_and_done(folder: Path, capfd: Capture) -> None:
+def test_verbose_prints_warnings_and_a_summary(folder: Path, capfd: Capture) -> None:
     spec = unusual_disk()
     spec.write("unusual.vhdx")
     outcome = run(capfd, "hash", "-v", "unusual.vhdx")
@@ -152,7 +150,7 @@ def test_verbose_says_what_was_found_and_done(folder: Path, capfd: Capture) -> N
     assert run(capfd, "hash", "unusual.vhdx").err == ""
 
 
-def test_a_bar_can_be_asked_for(folder: Path, capfd: Capture) -> None:
+def test_progress_option_shows_a_bar(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "hash", "-p", "disk.vhdx")
     assert (outcome.exit_code, outcome.out) == (0, f"{SHA256}  disk.vhdx\n")
     last = re.split(r"[\r\n]+", outcome.err.strip())[-1]
@@ -239,9 +237,7 @@ def test_the_schema_refuses_what_is_wrong(
 # -- failures -----------------------------------------------------------------------------------
 
 
-def test_after_a_failure_the_others_are_hashed_and_the_first_one_gives_the_exit_code(
-    folder: Path, capfd: Capture
-) -> None:
+def test_failure_does_not_stop_the_other_hashes(folder: Path, capfd: Capture) -> None:
     Path("text").write_text("hello")
     outcome = run(capfd, "hash", "disk.vhdx", "text", "missing.vhdx", "disk.vhdx")
     assert outcome.exit_code == 4
@@ -290,7 +286,7 @@ def test_a_signal_ends_the_work(tmp_path: Path, number: signal.Signals) -> None:
     assert last.decode() == f"vhdx2raw: {words}"
 
 
-def test_a_name_that_the_encoding_lacks_is_told_by_its_numbers(tmp_path: Path) -> None:
+def test_name_outside_the_encoding_is_escaped(tmp_path: Path) -> None:
     small_disk().write(tmp_path / "\u00e9.vhdx")
     outcome = run_program(
         "hash", "\u00e9.vhdx", cwd=tmp_path, env=os.environ | {"PYTHONIOENCODING": "ascii"}

@@ -40,7 +40,7 @@ EXAMPLES = [(name, words) for name in ("", *COMMANDS) for words, _ in examples_o
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_examples_of_its_own_in_its_help(capfd: Capture, name: str) -> None:
+def test_help_of_every_command_has_examples(capfd: Capture, name: str) -> None:
     examples = examples_of(name)
     assert len(examples) >= 3
     help_text = run(capfd, name, "--help").out
@@ -98,7 +98,7 @@ COLOURLESS = [
 
 
 @pytest.mark.parametrize("words", COLOURLESS, ids=" ".join)
-def test_no_color_is_honoured_by_everything_on_a_terminal(words: list[str], tmp_path: Path) -> None:
+def test_no_color_is_honoured_by_every_command(words: list[str], tmp_path: Path) -> None:
     prepare(tmp_path, "disk.vhdx copy.vhdx")
     shown = shown_on_terminal(tmp_path, *words, NO_COLOR="1")
     assert shown
@@ -135,7 +135,7 @@ def result_of(capfd: Capture, *words: str) -> Any:  # noqa: ANN401 - any JSON
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_output_json_is_the_same_as_json_for_every_command(
+def test_output_json_is_json_for_every_command(
     capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -158,7 +158,7 @@ FORMATTERS = {
 
 
 @pytest.mark.parametrize("program", FORMATTERS)
-def test_the_manual_page_is_formatted_without_a_warning(program: str, tmp_path: Path) -> None:
+def test_manual_page_has_no_warnings(program: str, tmp_path: Path) -> None:
     needs_program(program)
     done = subprocess.run(
         [*FORMATTERS[program], MANUAL_PAGE],
@@ -173,7 +173,7 @@ def test_the_manual_page_is_formatted_without_a_warning(program: str, tmp_path: 
         assert done.stdout == ""
 
 
-def test_the_manual_page_has_every_section_and_every_option(capfd: Capture) -> None:
+def test_manual_page_has_every_section_and_option(capfd: Capture) -> None:
     text = MANUAL_PAGE.read_text(encoding="utf-8")
     assert re.findall(r"^\.SH (.*)$", text, re.MULTILINE) == [
         *("NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "EXIT STATUS", "ENVIRONMENT"),

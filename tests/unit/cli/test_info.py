@@ -145,9 +145,7 @@ def test_the_json_of_every_kind_fits_the_schema(kind: str, capfd: Capture) -> No
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - WITHOUT_PARENT))
-def test_the_chain_in_json_fits_the_schema_and_begins_with_the_child(
-    kind: str, capfd: Capture
-) -> None:
+def test_chain_in_json_begins_with_the_child(kind: str, capfd: Capture) -> None:
     facts = facts_of(capfd, "--chain", write(kind))
     assert [item["filename"] for item in facts["chain"]] == list(KINDS[kind])
     assert facts["chain"][0].items() <= facts.items()
@@ -156,7 +154,7 @@ def test_the_chain_in_json_fits_the_schema_and_begins_with_the_child(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_worded_in_printable_lines(kind: str, capfd: Capture) -> None:
+def test_every_kind_gives_printable_lines(kind: str, capfd: Capture) -> None:
     outcome = run(capfd, "info", write(kind))
     assert (outcome.exit_code, outcome.err) == (0, "")
     assert all(line.isprintable() for line in outcome.out.splitlines())
@@ -173,7 +171,7 @@ def test_no_image_is_changed(kind: str, capfd: Capture) -> None:
 # -- words --------------------------------------------------------------------------------------
 
 
-def test_the_words_are_these(capfd: Capture) -> None:
+def test_lines_of_a_dynamic_disk(capfd: Capture) -> None:
     path = write("dynamic")
     actual = path.stat().st_blocks * 512
     outcome = run(capfd, "info", path)
@@ -201,7 +199,7 @@ def test_the_words_are_these(capfd: Capture) -> None:
     ]
 
 
-def test_oddities_are_part_of_the_answer(capfd: Capture) -> None:
+def test_warnings_are_listed(capfd: Capture) -> None:
     header, state = named_lines(capfd, write("unusual"))["oddities"]
     assert header.startswith("header 1 at file offset 0x10000: the checksum is wrong")
     assert state.startswith("BAT: blocks in state 5")
@@ -211,7 +209,7 @@ def test_oddities_are_part_of_the_answer(capfd: Capture) -> None:
     ]
 
 
-def test_what_is_not_there_is_said(capfd: Capture) -> None:
+def test_missing_facts_are_named(capfd: Capture) -> None:
     spec = KINDS["no disk ID"]["disk.vhdx"]
     spec.creator = ""
     spec.write("disk.vhdx")
@@ -249,7 +247,7 @@ def test_partitions_are_listed_with_what_they_hold(capfd: Capture) -> None:
     assert contents["mount-commands"] == words["mount"]
 
 
-def test_a_disk_with_large_sectors_is_attached_with_them(capfd: Capture) -> None:
+def test_large_sectors_are_part_of_the_mount_command(capfd: Capture) -> None:
     words = named_lines(capfd, write("large sectors"))
     assert words["sector size"] == ["4096 bytes logical, 4096 bytes physical"]
     assert words["contents"][0].startswith("GPT with 1 partition, sectors of 4096 bytes, ")
@@ -259,7 +257,7 @@ def test_a_disk_with_large_sectors_is_attached_with_them(capfd: Capture) -> None
     ]
 
 
-def test_an_mbr_with_an_unknown_type_and_a_partition_too_long_is_told(capfd: Capture) -> None:
+def test_mbr_with_a_partition_too_long_is_listed(capfd: Capture) -> None:
     words = named_lines(capfd, write("mbr"))
     assert words["contents"] == [
         "MBR with 2 partitions, sectors of 512 bytes, disk ID 12345678",
@@ -272,7 +270,7 @@ def test_an_mbr_with_an_unknown_type_and_a_partition_too_long_is_told(capfd: Cap
     ]
 
 
-def test_an_image_inside_of_the_disk_is_an_oddity(capfd: Capture) -> None:
+def test_image_inside_of_the_disk_is_listed(capfd: Capture) -> None:
     words = named_lines(capfd, write("image in an image"))
     assert words["contents"] == ["begins like a qcow2 image"]
     assert words["oddities"][0].startswith("the disk begins like a qcow2 image: ")
@@ -301,7 +299,7 @@ def test_an_image_inside_of_the_disk_is_an_oddity(capfd: Capture) -> None:
     ],
     ids=["swap", "hybrid disc", "no partition", "unknown type"],
 )
-def test_the_way_to_the_contents_follows_from_them(
+def test_mount_commands_follow_from_the_contents(
     pieces: dict[int, bytes], words: str, commands: list[str], capfd: Capture
 ) -> None:
     ImageSpec(MIB, MIB, {0: Block(content=pieces)}).write("disk.vhdx")
@@ -342,7 +340,7 @@ def test_a_dirty_log_can_be_refused(capfd: Capture) -> None:
 # -- parents ------------------------------------------------------------------------------------
 
 
-def test_a_child_is_told_with_its_parent_and_the_contents_of_both(capfd: Capture) -> None:
+def test_child_is_listed_with_its_parent(capfd: Capture) -> None:
     path = write("chain")
     words = named_lines(capfd, path)
     linkage = linkage_text(same_bytes_guid(0x66))
@@ -362,7 +360,7 @@ def test_a_child_is_told_with_its_parent_and_the_contents_of_both(capfd: Capture
     }
 
 
-def test_the_chain_is_told_child_first(capfd: Capture) -> None:
+def test_chain_is_listed_child_first(capfd: Capture) -> None:
     outcome = run(capfd, "info", "--chain", write("chain"))
     sections = [section.splitlines() for section in outcome.out.split("\n\n")]
     assert [lines[0] for lines in sections] == [
@@ -380,7 +378,7 @@ def test_the_chain_is_told_child_first(capfd: Capture) -> None:
     assert r"                relative_path = .\base.vhdx" in sections[1]
 
 
-def test_oddities_of_a_chain_name_their_file(capfd: Capture) -> None:
+def test_warnings_of_a_chain_name_the_file(capfd: Capture) -> None:
     files = family()
     files["base.vhdx"].headers[0] = HeaderSpec(sequence_number=1, checksum=1)
     for name, spec in files.items():
@@ -389,7 +387,7 @@ def test_oddities_of_a_chain_name_their_file(capfd: Capture) -> None:
     assert note.startswith("base.vhdx: header 1 at file offset 0x10000: the checksum is wrong")
 
 
-def test_a_child_without_its_parent_is_told_as_far_as_it_goes(capfd: Capture) -> None:
+def test_child_without_its_parent_is_described(capfd: Capture) -> None:
     words = named_lines(capfd, write("parent missing"))
     assert words["type"] == ["differencing VHDX"]
     assert words["contents"] == ["unknown, the parent is missing"]
@@ -406,15 +404,13 @@ def test_a_child_without_its_parent_is_told_as_far_as_it_goes(capfd: Capture) ->
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["words", "json"])
-def test_a_whole_chain_that_is_asked_for_has_to_be_there(
-    as_json: list[str], capfd: Capture
-) -> None:
+def test_missing_grandparent_with_chain_is_refused(as_json: list[str], capfd: Capture) -> None:
     outcome = run(capfd, "info", "--chain", *as_json, write("grandparent missing"))
     assert (outcome.exit_code, outcome.out) == (6, "")
     assert "middle.vhdx: its parent cannot be used: expected .\\base.vhdx" in outcome.err
 
 
-def test_a_wrong_parent_is_told_and_can_be_allowed(capfd: Capture) -> None:
+def test_wrong_parent_is_listed_unless_allowed(capfd: Capture) -> None:
     small_disk(data_write_guid=same_bytes_guid(0x99)).write("base.vhdx")
     child_with({"relative_path": RELATIVE}).write("child.vhdx")
     words = named_lines(capfd, "child.vhdx")
@@ -440,7 +436,7 @@ def test_a_parent_that_lies_elsewhere_can_be_named(
     assert facts["contents"]["volume"]["kind"] == "ext2"
 
 
-def test_a_broken_locator_or_parent_is_an_oddity_of_the_child(capfd: Capture) -> None:
+def test_broken_locator_or_parent_is_listed(capfd: Capture) -> None:
     words = named_lines(capfd, write("broken locator"))
     assert "the key parent_linkage is missing" in words["oddities"][0]
     assert words["contents"] == ["unknown, the parent cannot be used"]
@@ -453,7 +449,7 @@ def test_a_broken_locator_or_parent_is_an_oddity_of_the_child(capfd: Capture) ->
     assert named_lines(capfd, "child.vhdx")["oddities"][0].startswith("base.vhdx: headers: none is")
 
 
-def test_oddities_of_a_locator_are_told_without_its_parent_too(capfd: Capture) -> None:
+def test_locator_warnings_need_no_parent(capfd: Capture) -> None:
     child_with({"relative_path": ".\\gone.vhdx\0"}).write("child.vhdx")
     facts = facts_of(capfd, "child.vhdx")
     assert [warning["rule"] for warning in facts["warnings"]] == ["R97"]
@@ -500,7 +496,7 @@ def test_what_cannot_be_read_is_refused(capfd: Capture) -> None:
     assert (outcome.exit_code, outcome.out) == (5, "")
 
 
-def test_strings_of_an_image_cannot_speak_to_the_terminal(capfd: Capture) -> None:
+def test_strings_of_an_image_are_escaped(capfd: Capture) -> None:
     escape = "\x1b]0;title\x07\x1b[31m\nlog: fine\u202e"
     spec = child_with({"relative_path": f".\\{escape}\ud800.vhdx", f"key{escape}": escape})
     spec.creator = f"name{escape}"
@@ -519,7 +515,7 @@ def test_strings_of_an_image_cannot_speak_to_the_terminal(capfd: Capture) -> Non
 
 
 @pytest.mark.parametrize("place", ["top", "data", "chain", "contents"])
-def test_the_schema_refuses_a_key_that_it_does_not_know(place: str, capfd: Capture) -> None:
+def test_schema_refuses_an_unknown_key(place: str, capfd: Capture) -> None:
     outcome = run(capfd, "info", "--json", "--chain", write("dynamic"))
     facts = json.loads(outcome.out)
     data = facts["format-specific"]["data"]
@@ -530,7 +526,7 @@ def test_the_schema_refuses_a_key_that_it_does_not_know(place: str, capfd: Captu
         VALIDATOR.validate(facts)
 
 
-def test_nothing_is_loaded_that_draws_bars_or_colours(folder: Path) -> None:
+def test_info_loads_no_bars_or_colours(folder: Path) -> None:
     path = write("dynamic")
     code = (
         "import sys; from vhdx2raw.cli import main; main(sys.argv[1:]);"

@@ -72,7 +72,7 @@ def test_the_table_names_the_file_of_each_depth(disks: Path, capfd: Capture) -> 
     ]
 
 
-def test_the_table_says_what_is_in_the_log(disks: Path, capfd: Capture) -> None:
+def test_table_marks_what_is_in_the_log(disks: Path, capfd: Capture) -> None:
     disk_with(entry(0, 1, mark(3, 9))).write("dirty.vhdx")
     lines = run(capfd, "map", "dirty.vhdx").out.splitlines()
     assert lines[2].split() == ["0x003000", "0x001000", "4KiB", "data", "0", "log", "dirty.vhdx"]
@@ -83,7 +83,7 @@ def test_the_table_says_what_is_in_the_log(disks: Path, capfd: Capture) -> None:
     ]
 
 
-def test_a_terminal_does_not_obey_the_name_of_a_file(disks: Path, capfd: Capture) -> None:
+def test_file_name_is_escaped_in_a_map(disks: Path, capfd: Capture) -> None:
     name = "d\x1b[2J\nsk.vhdx"
     (disks / "disk.vhdx").rename(name)
     for option in ((), ("--picture",), ("--svg", "-")):
@@ -140,7 +140,7 @@ def test_the_schema_refuses_what_contradicts_itself(change: Facts) -> None:
 
 
 @pytest.mark.parametrize("name", ["disk.vhdx", "top.vhdx"])
-def test_what_json_says_reads_as_the_disk(disks: Path, capfd: Capture, name: str) -> None:
+def test_json_map_reads_as_the_disk(disks: Path, capfd: Capture, name: str) -> None:
     spec = small_disk() if name == "disk.vhdx" else family()[name]
     facts = map_of(capfd, name)
     assert_tiles(facts, 0, spec.virtual_disk_size)
@@ -228,7 +228,9 @@ def test_a_picture_of_nothing_has_no_cells(disks: Path, capfd: Capture, option: 
 @pytest.mark.parametrize(
     "options", [["--json", "--picture"], ["--picture", "--svg=a"], ["--output=json", "--svg=a"]]
 )
-def test_one_answer_at_a_time(disks: Path, capfd: Capture, options: list[str]) -> None:
+def test_two_forms_of_output_are_wrong_usage(
+    disks: Path, capfd: Capture, options: list[str]
+) -> None:
     before = names_in(disks)
     outcome = run(capfd, "map", *options, "disk.vhdx")
     assert outcome.exit_code == 2
@@ -237,9 +239,7 @@ def test_one_answer_at_a_time(disks: Path, capfd: Capture, options: list[str]) -
 
 
 @pytest.mark.parametrize("option", [[], ["--json"], ["--picture"], ["--svg=a.svg"]], ids=str)
-def test_an_image_that_cannot_be_read_gives_an_error_and_no_answer(
-    disks: Path, capfd: Capture, option: list[str]
-) -> None:
+def test_unreadable_image_has_no_map(disks: Path, capfd: Capture, option: list[str]) -> None:
     (disks / "text.vhdx").write_text("no disk")
     (disks / "short.vhdx").write_bytes((disks / "disk.vhdx").read_bytes()[: 6 * MIB])
     (disks / "layer0.vhdx").unlink()
@@ -252,7 +252,7 @@ def test_an_image_that_cannot_be_read_gives_an_error_and_no_answer(
     assert names_in(disks) == before
 
 
-def test_verbose_alone_says_warnings(disks: Path, capfd: Capture) -> None:
+def test_only_verbose_prints_warnings(disks: Path, capfd: Capture) -> None:
     unusual_disk().write("unusual.vhdx")
     assert run(capfd, "map", "unusual.vhdx").err == ""
     outcome = run(capfd, "map", "-v", "--json", "unusual.vhdx")
@@ -263,9 +263,7 @@ def test_verbose_alone_says_warnings(disks: Path, capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("option", [[], ["--json"]], ids=["table", "json"])
-def test_a_reader_who_has_seen_enough_ends_the_program_without_words(
-    tmp_path: Path, option: list[str]
-) -> None:
+def test_closed_pipe_ends_the_map_silently(tmp_path: Path, option: list[str]) -> None:
     fragmented(20_000).write(tmp_path / "disk.vhdx")
     with subprocess.Popen(
         [*MODULE, "map", *option, tmp_path / "disk.vhdx"],
@@ -283,7 +281,7 @@ def test_a_reader_who_has_seen_enough_ends_the_program_without_words(
 # -- large disks --------------------------------------------------------------------------------
 
 
-def test_a_map_of_many_extents_does_not_sit_in_memory(tmp_path: Path) -> None:
+def test_map_of_many_extents_needs_little_memory(tmp_path: Path) -> None:
     """Its JSON alone, in each line of which stands a long name, is more than may be taken."""
     path = tmp_path / ("x" * 250)
     fragmented(110_000).write(path)
@@ -326,9 +324,7 @@ def qemu(*command: str | Path) -> str:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_qemu_img_maps_the_same_writes_to_the_same_ranges(
-    tmp_path: Path, capfd: Capture, seed: int
-) -> None:
+def test_qemu_img_map_agrees(tmp_path: Path, capfd: Capture, seed: int) -> None:
     """In a qcow2 whose clusters are as large as our blocks: of a VHDX qemu-img maps nothing."""
     demand_qemu()
     choose = random.Random(seed)
@@ -360,9 +356,7 @@ def test_some_real_images_are_read() -> None:
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_real_image_read_by_its_map_is_the_known_disk(
-    tmp_path: Path, capfd: Capture, name: str
-) -> None:
+def test_real_image_read_by_its_map_is_right(tmp_path: Path, capfd: Capture, name: str) -> None:
     size, expected = REAL_IMAGES[name]
     facts = map_of(capfd, unpack_real_image(name, tmp_path))
     assert_tiles(facts, 0, size)

@@ -52,7 +52,7 @@ def test_the_picture_shows_what_lies_where(
     )
 
 
-def test_the_picture_of_a_range_says_so_and_marks_what_is_mixed(
+def test_picture_of_a_range_marks_mixed_cells(
     disks: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
@@ -112,7 +112,7 @@ PLAIN = [("NO_COLOR", "1"), ("NO_COLOR", "0"), ("TERM", "dumb")]
 
 
 @pytest.mark.parametrize(("variable", "value"), PLAIN)
-def test_no_colours_where_none_are_wanted(
+def test_no_color_variable_disables_colours(
     disks: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -122,7 +122,7 @@ def test_no_colours_where_none_are_wanted(
     assert "3333" in outcome.err
 
 
-def test_an_empty_no_color_says_nothing(disks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_no_color_variable_is_ignored(disks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "")
     assert "\x1b" in run_on_terminal("map", "--picture", "top.vhdx", streams=["stdout"]).err
 
@@ -151,9 +151,7 @@ def runs_of(root: ET.Element) -> list[tuple[ET.Element, str]]:
 
 
 @pytest.mark.parametrize("name", ["disk.vhdx", "top.vhdx"])
-def test_the_tooltips_of_an_svg_tile_the_disk_and_say_what_is_there(
-    disks: Path, capfd: Capture, name: str
-) -> None:
+def test_svg_tooltips_tile_the_disk(disks: Path, capfd: Capture, name: str) -> None:
     facts = map_of(capfd, name)
     size = facts[-1]["start"] + facts[-1]["length"]
     words = [
@@ -198,9 +196,7 @@ def test_the_areas_of_an_svg_are_those_of_its_cells(disks: Path, capfd: Capture)
     assert all(x + w <= width and y < height for y, x, w in boxes)
 
 
-def test_an_svg_has_a_title_and_a_legend_and_colours_for_light_and_dark(
-    disks: Path, capfd: Capture
-) -> None:
+def test_svg_has_title_legend_and_two_themes(disks: Path, capfd: Capture) -> None:
     root = svg_of(capfd, "top.vhdx")
     assert root.findtext(f"{SVG}title") == "top.vhdx: 8 MiB; one cell is 2 KiB"
     texts = [element.text for element in root.iter(f"{SVG}text")]
@@ -262,7 +258,7 @@ def test_no_file_of_the_chain_becomes_its_picture(disks: Path, capfd: Capture, n
     assert sha256_of(disks / name) == before
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing(
+def test_svg_that_cannot_be_written_leaves_nothing(
     disks: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_descriptor: int) -> None:
@@ -276,7 +272,7 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(
     assert names_in(disks) == before
 
 
-def test_a_signal_while_a_picture_is_written_leaves_nothing(
+def test_signal_during_an_svg_leaves_nothing(
     disks: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = names_in(disks)
