@@ -1,8 +1,6 @@
 """Families of images on disk, what their chains hold, and what must become of them."""
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,18 +59,6 @@ def child_with(locator: Mapping[str, str], **fields: Any) -> ImageSpec:  # noqa:
     return child_of(small_disk(), RELATIVE, **({"locator": parent_locator(keys)} | fields))
 
 
-def write_files(folder: Path, files: Mapping[str, ImageSpec | bytes]) -> Path:
-    """Write images, or other bytes, by their names, and give the path of the first file."""
-    for name, file in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(file, ImageSpec):
-            file.write(path)
-        else:
-            path.write_bytes(file)
-    return folder / next(iter(files))
-
-
 def chain_bytes(chain: Chain, offset: int = 0, length: int | None = None) -> bytes:
     """Assemble a range of the disk from its extents, which must tile it."""
     data = bytearray()
@@ -99,15 +85,6 @@ def read_chain(path: Path, **options: Any) -> bytes:  # noqa: ANN401 - those of 
 def names_of(chain: Chain) -> list[str]:
     """Give the base names of the files, child first."""
     return [Path(image.source.name).name for image in chain.images]
-
-
-def open_files() -> set[str]:
-    """Give what this process has open, by path."""
-    opened = set()
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
-        with suppress(FileNotFoundError):  # the descriptor of the listing itself
-            opened.add(os.readlink(f"/proc/self/fd/{number}"))  # noqa: PTH115
-    return opened
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,9 @@ from tests.support.builder import (
     golden_g3,
     same_bytes_guid,
 )
-from tests.support.chains import (
-    OTHER_GUID,
-    PARTIAL,
-    RELATIVE,
-    base_disk,
-    child_with,
-    small_disk,
-    write_files,
-)
+from tests.support.chains import OTHER_GUID, PARTIAL, RELATIVE, base_disk, child_with, small_disk
 from tests.support.cli import run, run_program
-from tests.support.files import has_expected_bytes, names_in, sha256_of
+from tests.support.files import has_expected_bytes, names_in, sha256_of, write_files
 
 Capture = pytest.CaptureFixture[str]
 HINT = "vhdx2raw: hint: name the parent with --parent FILE, or its folder with --parent-dir DIR"
@@ -175,7 +167,6 @@ def test_output_that_is_a_file_of_the_chain_is_refused(
     tmp_path: Path,
     capfd: Capture,
 ) -> None:
-    """Under any name."""
     source = write_files(tmp_path, family())
     before = {name: sha256_of(tmp_path / name) for name in family()}
     target = spell(tmp_path / member, tmp_path)

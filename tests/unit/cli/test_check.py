@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.support.builder import GIB, MIB, Block, BlockState, ImageSpec, golden_g2
-from tests.support.chains import BASE_NAME, OTHER_GUID, write_files
+from tests.support.chains import BASE_NAME, OTHER_GUID
 from tests.support.cli import SCRIPT, Outcome, run, run_program, small_disk
-from tests.support.files import names_in, sha256_of
+from tests.support.files import names_in, sha256_of, write_files
 from tests.support.schemas import validator_of
 from tests.support.seeded_faults import FAULTS
 from tests.support.seeded_faults.disks import BAT, child, disk, locator
@@ -96,7 +96,7 @@ def test_quiet_check_leaves_only_the_exit_code(folder: Path, capfd: Capture, opt
 
 
 def test_strings_of_a_file_are_escaped(folder: Path, capfd: Capture) -> None:
-    """Neither in a name, nor in a text of the file."""
+    """In its name as in the texts that it holds."""
     spec = child(locator=locator(relative_path=".\\\x1b[31mred\x07.vhdx"))
     spec.write("\x1b[2Jchild.vhdx")
     outcome = run(capfd, "check", "\x1b[2Jchild.vhdx")

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from tests.support.builder import GIB, MIB, Block, ImageSpec, child_of
-from tests.support.chains import RELATIVE, base_disk, write_files
+from tests.support.chains import RELATIVE, base_disk
 from tests.support.cli import (
     TIMEOUT,
     run,
@@ -22,7 +22,7 @@ from tests.support.cli import (
     stored_zeros,
     unusual_disk,
 )
-from tests.support.files import names_in
+from tests.support.files import names_in, write_files
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of, write_sparse
 from tests.support.real_images import CLEAN, REAL_IMAGES, needs_real_images, unpack_real_image
@@ -329,7 +329,7 @@ def test_a_signal_ends_a_comparison(tmp_path: Path, number: signal.Signals) -> N
 def test_qemu_img_compare_agrees(
     folder: Path, capfd: Capture, file: str, longer: int, *, strict: bool
 ) -> None:
-    """Not where sizes are equal and strict: there it also looks at what is allocated."""
+    """Except for equal sizes with -s: there qemu-img also looks at what is allocated."""
     os.truncate(file, SIZE + longer)
     needs_program("qemu-img")
     command = ["qemu-img", "compare", "-q", "-f", "vhdx", "-F", "raw", "disk.vhdx", file]

@@ -21,7 +21,7 @@ from tests.support.builder import (
     child_of,
     make_dirty,
 )
-from tests.support.chains import RELATIVE, base_disk, write_files
+from tests.support.chains import RELATIVE, base_disk
 from tests.support.cli import (
     MODULE,
     TIMEOUT,
@@ -32,7 +32,7 @@ from tests.support.cli import (
     start_program,
     unusual_disk,
 )
-from tests.support.files import names_in
+from tests.support.files import names_in, write_files
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of
 from tests.support.real_images import REAL_IMAGES, needs_real_images, unpack_real_image
@@ -103,7 +103,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 def test_line_equals_that_of_sha256sum(folder: Path, name: bytes) -> None:
-    """Whatever the name; and the raw image can be checked with it."""
+    """For every name; and the raw image can be checked with it."""
     Path("disk.vhdx").rename(os.fsdecode(name))
     raw = folder.with_name("raw")
     raw.mkdir()
@@ -119,7 +119,7 @@ def test_line_equals_that_of_sha256sum(folder: Path, name: bytes) -> None:
 
 
 def test_a_name_cannot_command_a_terminal(folder: Path) -> None:
-    """But a program gets the name as it is, so that it finds the file."""
+    """A program gets the name as it is, so that it finds the file."""
     Path("disk.vhdx").rename("a\x1b[2Jb")
     outcome = run_on_terminal("hash", "a\x1b[2Jb", streams=["stdout"])
     assert (outcome.exit_code, outcome.err) == (0, f"{SHA256}  a\\x1b[2Jb\n")

@@ -31,13 +31,11 @@ from tests.support.chains import (
     chain_bytes,
     child_with,
     names_of,
-    open_files,
     read_chain,
     small_disk,
     table_7_4,
-    write_files,
 )
-from tests.support.files import sha256_of
+from tests.support.files import open_files, sha256_of, write_files
 from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import (
     CorruptImageError,

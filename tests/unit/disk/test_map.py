@@ -25,9 +25,8 @@ from tests.support.builder import (
     ZeroDescriptorSpec,
     child_of,
 )
-from tests.support.chains import write_files
-from tests.support.random_chains import PAGE, RandomChain, chains
-from tests.unit.disk.test_chain_property import write_chain
+from tests.support.files import write_files
+from tests.support.random_chains import PAGE, RandomChain, chains, write_chain
 from vhdx2raw.cli.commands.map.grid import Grid, Holding, make_grid
 from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
 from vhdx2raw.disk.extents import ExtentKind

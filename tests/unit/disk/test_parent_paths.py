@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import Block, ImageSpec
-from tests.support.chains import (
-    RELATIVE,
-    child_with,
-    open_files,
-    read_chain,
-    small_disk,
-    write_files,
-)
+from tests.support.chains import RELATIVE, child_with, read_chain, small_disk
+from tests.support.files import open_files, write_files
 from tests.support.parents import OUTSIDE, parents_of, refusal_of
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search

@@ -23,11 +23,10 @@ from tests.support.chains import (
     chain_bytes,
     child_with,
     names_of,
-    open_files,
     read_chain,
     small_disk,
-    write_files,
 )
+from tests.support.files import open_files, write_files
 from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import (
     CorruptImageError,

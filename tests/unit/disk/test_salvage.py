@@ -31,13 +31,8 @@ from tests.support.builder import (
     RegionEntrySpec,
     make_dirty,
 )
-from tests.support.chains import (
-    BASE_NAME,
-    LARGEST_WHOLE_COMPARISON,
-    chain_bytes,
-    open_files,
-    write_files,
-)
+from tests.support.chains import BASE_NAME, LARGEST_WHOLE_COMPARISON, chain_bytes
+from tests.support.files import open_files, write_files
 from tests.support.logs import DISK_SIZE, blank_disk, disk_with, entry, mark
 from tests.support.peers import needs_program
 from tests.support.random_chains import RandomChain, chains, numbers

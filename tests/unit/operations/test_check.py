@@ -30,15 +30,9 @@ from tests.support.builder import (
     golden_g4,
     make_dirty,
 )
-from tests.support.chains import (
-    BASE_NAME,
-    LARGEST_WHOLE_COMPARISON,
-    OTHER_GUID,
-    open_files,
-    table_7_4,
-    write_files,
-)
+from tests.support.chains import BASE_NAME, LARGEST_WHOLE_COMPARISON, OTHER_GUID, table_7_4
 from tests.support.cli import small_disk
+from tests.support.files import open_files, write_files
 from tests.support.logs import disk_with, entry, mark, table_7_3
 from tests.support.peers import needs_program
 from tests.support.real_images import REAL_IMAGES, unpack_real_image

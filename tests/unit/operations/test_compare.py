@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.support.builder import MIB, TIB, Block, BlockState, ImageSpec, child_of
-from tests.support.chains import PARTIAL, RELATIVE, base_disk, write_files
+from tests.support.chains import PARTIAL, RELATIVE, base_disk
 from tests.support.cli import small_disk
+from tests.support.files import write_files
 from tests.support.peers import needs_shared_memory, run_as_superuser
-from tests.support.random_chains import RandomChain, chains, numbers
+from tests.support.random_chains import RandomChain, chains, numbers, write_chain
 from tests.support.raw import break_file, raw_of, write_sparse
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError, UnsupportedImageError
@@ -163,11 +164,10 @@ def test_any_change_to_any_chain_is_found_and_counted(
     size = data.draw(st.sampled_from([len(raw), len(raw), len(raw) // 2 + 1, len(raw) + 70_000]))
     raw = raw[:size].ljust(size, b"\0")
     with TemporaryDirectory() as name:
-        for spec, file in zip(chain.specs, chain.files, strict=True):
-            file.write(Path(name) / f"{spec.tag}.vhdx")
+        paths = write_chain(chain, Path(name))
         write_sparse(Path(name) / "disk.img", raw)
         with (
-            open_disk(Path(name) / f"{top.tag}.vhdx") as disk,
+            open_disk(paths[0]) as disk,
             RawFile(Path(name) / "disk.img") as other,
         ):
             result = compare(disk, other)

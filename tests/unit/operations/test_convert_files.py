@@ -11,10 +11,10 @@ import pytest
 
 import vhdx2raw
 from tests.support.builder import MIB, Block, ImageSpec, child_of, make_dirty
-from tests.support.chains import RELATIVE, base_disk, open_files
+from tests.support.chains import RELATIVE, base_disk
 from tests.support.cli import small_disk
 from tests.support.devices import loop_devices
-from tests.support.files import has_expected_bytes, names_in
+from tests.support.files import has_expected_bytes, names_in, open_files
 from tests.support.raw import raw_of
 from tests.support.sinks import RecordingSink
 

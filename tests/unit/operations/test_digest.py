@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import MIB, Block, ImageSpec, child_of, make_dirty
-from tests.support.chains import PARTIAL, RELATIVE, base_disk, write_files
+from tests.support.chains import PARTIAL, RELATIVE, base_disk
 from tests.support.cli import small_disk
-from tests.support.files import has_expected_bytes
+from tests.support.files import has_expected_bytes, write_files
 from tests.support.peers import needs_program
 from tests.support.raw import break_file
 from tests.support.sinks import FailingSink, RecordingSink, fail_at

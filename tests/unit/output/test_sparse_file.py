@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.builder import GIB, MIB
 from tests.support.files import names_in
+from tests.support.host import raiser
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.sparse_file import SparseFileSink
 
@@ -22,15 +23,6 @@ HOST_FAILURES = [errno.EIO, errno.EACCES]
 def identity_of(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def raiser(number: int) -> Callable[..., int]:
-    """Give a function that fails like a call of the operating system."""
-
-    def fail(*_arguments: object, **_options: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return fail
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import MIB, ImageSpec, golden_g2
-from tests.support.chains import BASE_NAME, write_files
-from tests.support.files import names_in
+from tests.support.chains import BASE_NAME
+from tests.support.files import names_in, write_files
 from tests.support.seeded_faults.disks import HEADER_1, HEADER_2, child, disk, family
 from tests.support.sinks import FailingSink, RecordingSink
 from vhdx2raw import convert
