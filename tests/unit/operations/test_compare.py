@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.support.files import write_files
 from tests.support.peers import needs_shared_memory, run_as_superuser
 from tests.support.random_chains import RandomChain, chains, numbers, write_chain
 from tests.support.raw import break_file, raw_of, write_sparse
+from tests.support.sinks import StopEverything
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError, UnsupportedImageError
 from vhdx2raw.operations.compare import Comparison, compare, verify
@@ -28,17 +28,6 @@ from vhdx2raw.source.raw_file import RawFile
 
 SIZE = small_disk().virtual_disk_size
 HINT = "the storage or the memory of this machine may be failing; do not use this output"
-
-
-class StopEverythingError(BaseException):
-    """Something like KeyboardInterrupt."""
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
 
 
 @contextmanager
@@ -331,10 +320,10 @@ def test_progress_counts_what_has_to_be_read(tmp_path: Path) -> None:
 
 def test_failing_progress_ends_the_comparison(tmp_path: Path) -> None:
     def stop(_done: int, _total: int) -> None:
-        raise StopEverythingError
+        raise StopEverything
 
     spec = ImageSpec(64 * MIB, 32 * MIB, {0: Block(content=0), 1: Block(content=0)})
-    with opened(tmp_path, spec, bytes(64 * MIB)) as disks, pytest.raises(StopEverythingError):
+    with opened(tmp_path, spec, bytes(64 * MIB)) as disks, pytest.raises(StopEverything):
         compare(*disks, progress=stop)
 
 

@@ -3,8 +3,6 @@
 import errno
 import hashlib
 import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from tests.support.cli import small_disk
 from tests.support.files import has_expected_bytes, write_files
 from tests.support.peers import needs_program
 from tests.support.raw import break_file
-from tests.support.sinks import FailingSink, RecordingSink, fail_at
+from tests.support.sinks import FailingSink, RecordingSink, StopEverything, fail_at
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import OutputError
@@ -25,17 +23,6 @@ from vhdx2raw.output.hashing import HashingSink
 from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = small_disk().virtual_disk_size
-
-
-class StopEverythingError(BaseException):
-    """Something like KeyboardInterrupt."""
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) == before
 
 
 @pytest.fixture
@@ -112,9 +99,9 @@ def test_progress_counts_the_bytes_of_the_disk(path: Path) -> None:
 
 def test_failing_progress_ends_the_digest(path: Path) -> None:
     def stop(_done: int, _total: int) -> None:
-        raise StopEverythingError
+        raise StopEverything
 
-    with open_disk(path) as disk, pytest.raises(StopEverythingError):
+    with open_disk(path) as disk, pytest.raises(StopEverything):
         digest(disk, progress=stop)
 
 
@@ -145,7 +132,7 @@ def test_hashing_conversion_gives_disk_and_digest(
 
 
 def test_holes_stay_holes_though_zeros_are_hashed(path: Path) -> None:
-    """The inner sink is told just what it would have been told without a hash."""
+    """The calls of the inner sink are those that it gets without a hash."""
     plain, inner = RecordingSink(), RecordingSink()
     with open_disk(path) as disk:
         result = convert(disk, plain, workers=1)
