@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.bench import Bench
+from tests.support.builder import GIB
+from tests.support.cli import stored_zeros
+from tests.support.devices import Devices, loop_devices
 
 # What a shell starts in the background ignores SIGINT, and so would every program that a test
 # starts in order to interrupt it.
@@ -31,3 +34,18 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[Devices]:
+    """Give what makes loop devices, which takes the superuser."""
+    with loop_devices(tmp_path) as devices:
+        yield devices
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give an image that takes half a minute or more to convert, but hardly any space."""
+    path = tmp_path_factory.mktemp("endless") / "disk.vhdx"
+    stored_zeros(256 * GIB, b"data").write(path)
+    return path

@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,7 +27,7 @@ import vhdx2raw
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, make_dirty
 from tests.support.chains import base_disk
 from tests.support.cli import Outcome, run, small_disk
-from tests.support.files import names_in, sha256_of
+from tests.support.files import names_in, open_files, sha256_of
 
 PACKAGE = str(Path(vhdx2raw.__file__).parent) + os.sep
 LIBRARY = (sysconfig.get_path("stdlib") + os.sep, "<frozen ", __file__)
@@ -396,7 +396,7 @@ class Stage:
     def assert_clean(self, outcome: Outcome) -> None:
         """Check what holds however a run ends: same sources, no open file, at most two lines."""
         assert self._times_of_sources() == self._times
-        assert open_files(self.inputs.parent) == []
+        assert open_files_in(self.inputs.parent) == []
         if outcome.exit_code == 0:
             assert outcome.err == ""
             assert self.is_perfect
@@ -415,10 +415,6 @@ class Stage:
         assert self.leftovers == []
 
 
-def open_files(folder: Path) -> list[str]:
+def open_files_in(folder: Path) -> list[str]:
     """List the files in a folder that this process has open."""
-    files = []
-    for link in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # that of the listing itself
-            files.append(REAL_READLINK(link))
-    return [file for file in files if file.startswith(str(folder))]
+    return [file for file in open_files() if file.startswith(str(folder))]

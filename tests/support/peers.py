@@ -66,6 +66,28 @@ def needs_module(name: str) -> ModuleType:
         skip_unless_ci(f"{name} cannot be imported: {error}")
 
 
+def run_peer(*command: str | Path) -> str:
+    """Run another program, which has to succeed; return its stdout."""
+    needs_program(str(command[0]))
+    done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def convert_repaired_copy(image: Path, folder: Path) -> Path | None:
+    """Let qemu-img replay the log of a copy, and convert that; None if it fails."""
+    needs_program("qemu-img")
+    copy, raw = folder / "copy.vhdx", folder / "copy.raw"
+    shutil.copyfile(image, copy)
+    for command in (
+        ["qemu-img", "check", "-q", "-f", "vhdx", "-r", "all", str(copy)],
+        ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(copy), str(raw)],
+    ):
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            return None
+    return raw
+
+
 # -- abilities ----------------------------------------------------------------------------------
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import KIB, MIB, Block, BlockState, ImageSpec
-from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices, loop_devices
+from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices
 from tests.support.files import has_expected_bytes
+from tests.support.host import raiser
 from tests.support.peers import run_as_superuser, skip_unless_ci
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
@@ -53,12 +54,6 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    with loop_devices(tmp_path) as devices:
-        yield devices
-
-
-@pytest.fixture
 def device(devices: Devices) -> Path:
     return devices.make()
 
@@ -81,15 +76,6 @@ def convert_to(
         result = convert(disk, sink, sparse_size=sparse_size)
         assert not sink.left_incomplete
     return result
-
-
-def raiser(number: int) -> Callable[..., int]:
-    """Give a function that fails like a call of the operating system."""
-
-    def fail(*_arguments: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return fail
 
 
 def refuse_zeroing(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple[int, int]]:
