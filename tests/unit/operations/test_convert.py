@@ -4,7 +4,6 @@ import errno
 import os
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec
 from tests.support.cli import TIMEOUT, small_disk, stored_zeros
+from tests.support.memory import peak_memory
 from tests.support.sinks import Call, FailingSink, RecordingSink, StopEverything, fail_at
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
@@ -362,12 +362,7 @@ def test_missing_thread_aborts_the_sink(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("make_sink", [NullSink, lambda: RecordingSink(sequential=True)])
 def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[[], Sink]) -> None:
     with opened(tmp_path, stored_zeros(GIB // 4, b"data")) as disk:
-        tracemalloc.start()
-        try:
-            convert(disk, make_sink(), workers=4)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+        peak = peak_memory(lambda: convert(disk, make_sink(), workers=4))
     assert peak < 4 * MIB
 
 
