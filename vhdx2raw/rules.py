@@ -184,7 +184,7 @@ class Rule(str, Enum):
     BITMAP_END = "R114", "2.5.1", "so does every needed byte of a sector bitmap", "refuse", _CUT_OFF
     MEMORY = "R115-R116", "", "no size in the file decides on memory: tables are read in pieces"
     OUTPUT_SIZE = "R117-R118", "", "the raw image has exactly the virtual disk size; what reads as zeros is a hole"
-    FILE_CHANGED = "R119", "", "no file changes while it is read: its size, its headers, the time of its last change", "refuse; with {allow_changed} warn"
+    FILE_CHANGED = "R119", "", "no file changes while it is read: its size, its headers, the times of its last changes", "refuse; with {allow_changed} warn"
     LOG_REPLAYED = "R120", "2.3.3", "a file with updates in its log may be in use", "warn", "", "", "none: the updates are applied in memory when the disk is read"
     LOOKALIKE = "R121", "", "the disk does not begin like an image of another format", "warn"
     # fmt: on
