@@ -15,7 +15,6 @@ from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source, Status
 from vhdx2raw.vhdx.layout import HEADER_OFFSETS, HEADER_SIZE
 
-
 SECOND = 10**9
 COARSEST_TIMES = 2 * SECOND
 """Nanoseconds; how far apart two writes must be to have different times on any file system."""
