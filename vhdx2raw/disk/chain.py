@@ -85,6 +85,11 @@ class Chain(Closable):
         """What distinguishes every file that is read."""
         return tuple(image.source.identity for image in self.images)
 
+    def watch(self) -> None:
+        """Have the host note every write to any file from now on, before what counts is read."""
+        for image in self.images:
+            image.source.watch()
+
     def find_changes(self) -> tuple[NamedFinding, ...]:
         """Return which files have changed since they were opened, and how (R119)."""
         changes = ((image.source.name, image.find_change()) for image in self.images)

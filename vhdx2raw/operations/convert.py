@@ -190,6 +190,7 @@ def _write(
     disk: VirtualDisk, sink: Sink, options: ConvertOptions, warnings: tuple[NamedFinding, ...]
 ) -> ConversionResult:
     _check_sink(sink, options)
+    disk.chain.watch()
     hashing: HashingSink | None = None
     if options.hash_algorithm:
         sink = hashing = HashingSink(sink, options.hash_algorithm)
