@@ -199,7 +199,9 @@ def _iter_layer(chain: Chain, depth: int, start: int, end: int) -> Iterator[Part
     """
     if depth == len(chain.images):
         kind = ExtentKind.LOST if chain.images[-1].metadata.has_parent else ExtentKind.ZERO
-        kind = ExtentKind.INHERITED if chain.base else kind
+        kind = ExtentKind.LOST if chain.images[-1].metadata.has_parent else ExtentKind.ZERO
+        if chain.base:
+            kind = ExtentKind.INHERITED
         yield Part(kind, start, end, depth - 1, present=False)
         return
     image = chain.images[depth]

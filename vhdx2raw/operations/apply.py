@@ -120,7 +120,13 @@ def apply_checkpoint(
         ranges = sum(1 for _ in _joined(extents()))
         if options.dry_run:
             return ApplyResult(disk.size, changed, ranges, 0, disk.files, state, disk.warnings)
-        written = _write(disk, name, path, replace(state, applying=target), extents, options)
+        sink = _open_sink(name, disk)
+        try:
+            write_state(path, replace(state, applying=target))
+            written = _write(disk, sink, extents, options)
+        except BaseException:
+            sink.abort()
+            raise
         if options.verify:
             _verify(disk, name, extents())
         state = observe(name, disk)
@@ -194,27 +200,19 @@ def _changed_extents(disk: VirtualDisk, old_size: int) -> Callable[[], Iterator[
 
 def _write(
     disk: VirtualDisk,
-    name: str,
-    path: str,
-    applying: ImageState,
+    sink: InPlaceSink | BlockDeviceSink,
     extents: Callable[[], Iterator[Extent]],
     options: ApplyOptions,
 ) -> int:
     """Change the image; return how many bytes were written. All of it is on stable storage."""
-    sink = _open_sink(name, disk)
-    try:
-        write_state(path, applying)
-        if isinstance(sink, InPlaceSink):
-            sink.lengthen()
-        copy = Copy(disk, sink, sparse_size=SPARSE_SIZE, clone=False, extents=extents)
-        copy.run(options.workers or default_workers(), options.progress)
-        sink.flush()
-        disk.chain.require_unchanged(remedy=AGAIN_REMEDY)
-        options.progress(copy.done_bytes, copy.total_bytes)
-        sink.commit()
-    except BaseException:
-        sink.abort()
-        raise
+    if isinstance(sink, InPlaceSink):
+        sink.lengthen()
+    copy = Copy(disk, sink, sparse_size=SPARSE_SIZE, clone=False, extents=extents)
+    copy.run(options.workers or default_workers(), options.progress)
+    sink.flush()
+    disk.chain.require_unchanged(remedy=AGAIN_REMEDY)
+    options.progress(copy.done_bytes, copy.total_bytes)
+    sink.commit()
     return copy.written_bytes
 
 
