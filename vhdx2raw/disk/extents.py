@@ -194,11 +194,10 @@ def _iter_layer(chain: Chain, depth: int, start: int, end: int) -> Iterator[Part
     """Yield what the image at `depth` says, and what it leaves to its parent.
 
     Past the root lie zeros, so that no caller asks whether there is a parent; what a missing
-    parent had is lost (R110), unless the chain ends at a known version on purpose. What an image does not reach is hidden past its end, even where a
-    deeper one has it (R107).
+    parent had is lost (R110), unless the chain ends at a known version on purpose. What an image
+    does not reach is hidden past its end, even where a deeper one has it (R107).
     """
     if depth == len(chain.images):
-        kind = ExtentKind.LOST if chain.images[-1].metadata.has_parent else ExtentKind.ZERO
         kind = ExtentKind.LOST if chain.images[-1].metadata.has_parent else ExtentKind.ZERO
         if chain.base:
             kind = ExtentKind.INHERITED
