@@ -125,9 +125,7 @@ if ALL:
 
 
 @pytest.mark.parametrize(("name", "count"), READS)
-def test_a_read_that_the_kernel_refuses_is_a_clear_failure(
-    place: Place, name: str, count: int
-) -> None:
+def test_refused_read_fails_clearly(place: Place, name: str, count: int) -> None:
     if count > TABLE_READS:
         place.write(ImageSpec(BLOCKS * MIB, MIB, {index: Block() for index in range(BLOCKS)}))
     outcome = place.convert(trace=READ, inject=f"error={name}:when={count}", on_source=True)
@@ -138,7 +136,7 @@ def test_a_read_that_the_kernel_refuses_is_a_clear_failure(
 
 
 @pytest.mark.parametrize("name", some_of("EMFILE", "EACCES", "EIO"))
-def test_a_source_that_the_kernel_does_not_open_is_a_clear_failure(place: Place, name: str) -> None:
+def test_refused_open_of_source_fails_clearly(place: Place, name: str) -> None:
     outcome = place.convert(trace="openat", inject=f"error={name}:when=1", on_source=True)
     assert len(place.injected) == 1
     place.assert_failed(outcome, getattr(errno, name), place.source)
@@ -156,9 +154,7 @@ if ALL:
 
 
 @pytest.mark.parametrize(("call", "name", "count"), WRITES)
-def test_a_write_that_the_kernel_refuses_is_a_clear_failure(
-    place: Place, call: str, name: str, count: int
-) -> None:
+def test_refused_write_fails_clearly(place: Place, call: str, name: str, count: int) -> None:
     outcome = place.convert(trace=call, inject=f"error={name}:when={count}")
     assert len(place.injected) == 1
     place.assert_failed(outcome, getattr(errno, name), place.target)
@@ -187,9 +183,7 @@ CLOSINGS = some_of("EIO", "EDQUOT", "ENOSPC", "EINTR")
     ("call", "name"),
     [("openat", name) for name in OPENINGS] + [("close", name) for name in CLOSINGS],
 )
-def test_a_temporary_file_that_the_kernel_does_not_open_or_close_is_a_clear_failure(
-    place: Place, call: str, name: str
-) -> None:
+def test_refused_temporary_file_fails_clearly(place: Place, call: str, name: str) -> None:
     count = number_of(place, call)
     outcome = place.convert(trace=call, inject=f"error={name}:when={count}")
     [line] = place.injected
@@ -208,13 +202,13 @@ def test_without_a_link_the_file_is_renamed(place: Place, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", some_of("ENOSPC", "EIO", "EROFS"))
-def test_a_name_that_the_kernel_does_not_give_is_a_clear_failure(place: Place, name: str) -> None:
+def test_refused_final_name_fails_clearly(place: Place, name: str) -> None:
     outcome = place.convert(trace=f"{LINK},{RENAME}", inject=f"error={name}")
     assert len(place.injected) == 2
     place.assert_failed(outcome, getattr(errno, name), place.target)
 
 
-def test_a_replacement_that_the_kernel_refuses_keeps_the_old_file(place: Place) -> None:
+def test_refused_replacement_keeps_old_file(place: Place) -> None:
     place.target.write_bytes(OLD)
     outcome = place.convert("--force", trace=RENAME, inject="error=EIO")
     assert len(place.injected) == 1
@@ -224,7 +218,7 @@ def test_a_replacement_that_the_kernel_refuses_keeps_the_old_file(place: Place) 
     assert place.target.read_bytes() == OLD
 
 
-def test_a_temporary_file_that_the_kernel_does_not_remove_harms_nothing(place: Place) -> None:
+def test_refused_removal_of_temporary_is_harmless(place: Place) -> None:
     outcome = place.convert(trace=UNLINK, inject="error=EIO")
     assert place.injected
     assert outcome.exit_code in (0, 8)
@@ -235,7 +229,7 @@ def test_a_temporary_file_that_the_kernel_does_not_remove_harms_nothing(place: P
     assert has_expected_bytes(place.target, small_disk())
 
 
-def test_a_folder_that_the_kernel_does_not_sync_does_not_matter(place: Place) -> None:
+def test_refused_sync_of_folder_does_not_matter(place: Place) -> None:
     outcome = place.convert(trace=SYNC, inject="error=EIO:when=2")
     assert len(place.injected) == 1
     place.assert_perfect(outcome)
@@ -251,7 +245,7 @@ def test_an_interrupted_call_is_repeated(place: Place, call: str) -> None:
     place.assert_perfect(outcome)
 
 
-def test_threads_that_the_kernel_does_not_start_leave_nothing(place: Place) -> None:
+def test_refused_threads_leave_nothing(place: Place) -> None:
     outcome = place.convert(trace=THREAD, inject="error=EAGAIN")
     assert place.injected
     assert outcome.exit_code in (8, 70)
@@ -263,7 +257,7 @@ def test_threads_that_the_kernel_does_not_start_leave_nothing(place: Place) -> N
 
 
 @pytest.mark.parametrize("name", ["EINTR", *some_of("EIO", "EPIPE", "ENOSPC")])
-def test_a_stream_that_the_kernel_refuses_is_a_clear_failure(
+def test_refused_write_to_stream_fails_clearly(
     place: Place, strace: tuple[str, ...], name: str
 ) -> None:
     inject = ("-e", "trace=write", "-e", f"inject=write:error={name}:when=2")
@@ -279,7 +273,7 @@ def test_a_stream_that_the_kernel_refuses_is_a_clear_failure(
     assert outcome.err.startswith("vhdx2raw: standard output: ")
 
 
-def test_a_pipe_that_does_not_wait_is_a_clear_failure(tmp_path: Path) -> None:
+def test_nonblocking_pipe_fails_clearly(tmp_path: Path) -> None:
     """Another program may have made the pipe so; what did not fit is not left out in silence."""
     small_disk().write(tmp_path / "disk.vhdx")
     reader, writer = os.pipe()
@@ -295,7 +289,7 @@ def test_a_pipe_that_does_not_wait_is_a_clear_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1], ids=["source", "output"])
-def test_too_many_open_files_are_a_clear_failure(
+def test_too_many_open_files_fail_clearly(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], more: int
 ) -> None:
     """The limit of `ulimit -n` is met when the source is opened, or when the output is made."""
