@@ -1,5 +1,6 @@
 """The definition of apply: converting a chain in steps gives what converting it at once gives."""
 
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,7 +36,7 @@ def test_any_split_into_convert_and_applies_equals_the_disk(
             spec.write(path)
         image = folder / "disk.img"
         convert(paths[steps[0]], image, state=default_state_path(image))
-        for before, step in zip(steps, steps[1:], strict=False):
+        for before, step in pairwise(steps):
             paths[before].rename(folder / "away")  # what the image holds need not be there
             apply_checkpoint(paths[step], image, ApplyOptions(verify=True))
             (folder / "away").rename(paths[before])
