@@ -95,7 +95,8 @@ def run(
             f"vhdx2raw: {child}: {_sentence(result, destination, dry_run)} in {seconds:.1f} s"
         )
     if as_json:
-        facts = _facts(result, child, destination) | {"duration-seconds": round(seconds, 3)}
+        facts = _facts(result, child, destination)
+        facts |= {"dry-run": dry_run, "verified": verify, "duration-seconds": round(seconds, 3)}
         print_result(json.dumps(facts, indent=2))
 
 
@@ -104,7 +105,8 @@ def _sentence(result: ApplyResult, destination: str, dry_run: bool) -> str:  # n
         return f"{destination} holds it already"
     verb = "would change" if dry_run else "changed"
     size = format_size(result.changed_bytes)
-    return f"{verb} {size} of {destination} in {result.changed_ranges} ranges"
+    plural = "range" if result.changed_ranges == 1 else "ranges"
+    return f"{verb} {size} of {destination} in {result.changed_ranges} {plural}"
 
 
 def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, object]:
