@@ -16,7 +16,7 @@ from tests.support.chains import BASE_NAME
 from tests.support.devices import Devices, loop_devices
 from tests.support.files import write_files
 from tests.support.peers import needs_program, run_as_superuser, skip_unless_ci
-from tests.support.seeded_faults import child, disk, family
+from tests.support.seeded_faults.disks import child, disk, family
 from vhdx2raw import StreamSink, convert
 from vhdx2raw.cli import main
 from vhdx2raw.cli.exit_codes import OUTPUT
