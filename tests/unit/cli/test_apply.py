@@ -3,15 +3,14 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, same_bytes_guid
 from tests.support.cli import run
 from tests.support.files import names_in
-from tests.support.paths import read_schema
+from tests.support.schemas import validator_of
 
-VALIDATOR = jsonschema.Draft202012Validator(read_schema("apply"))
+VALIDATOR = validator_of("apply")
 BASE = ImageSpec(
     4 * MIB, MIB, {0: Block(), 1: Block()}, tag="base", data_write_guid=same_bytes_guid(1)
 )
