@@ -1,6 +1,7 @@
 """What `apply` does to an image, and what it refuses without having written anything."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def _begin_another(place: Place) -> None:
     _edit_state(place, applying=version)
 
 
-REFUSALS = {
+REFUSALS: dict[str, tuple[Callable[[Place], object], str, type[Exception], str]] = {
     "no state": (lambda place: place.state.unlink(), "snap1", OutputError, "no state file"),
     "cut off": (
         lambda place: place.state.write_text(place.state.read_text()[:50]),
