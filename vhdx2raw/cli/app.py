@@ -19,7 +19,7 @@ from vhdx2raw.cli.console import (
 )
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
 from vhdx2raw.cli.options import expand_groups
-from vhdx2raw.cli.signals import Interrupted, catch_signals
+from vhdx2raw.cli.signals import Interrupted, defer, deferring, end_deferring
 from vhdx2raw.errors import Vhdx2rawError
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
+        with deferring():  # an exception within an import can be lost
+            module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name, cls=_Command, epilog=module.EXAMPLES, no_args_is_help=True)(
             expand_groups(module.run)
@@ -124,13 +125,16 @@ def _program(
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on `arguments` (by default those of the process); return its exit code."""
+def run_program(arguments: Sequence[str] | None = None) -> int:
+    """Do what `main` does, which has begun to catch signals, and has them wait."""
     try:
-        with catch_signals():
+        try:
+            end_deferring()
             words = list(sys.argv[1:] if arguments is None else arguments)
             warn_of_slow_checksums(words)
             app(words, prog_name="vhdx2raw")
+        finally:
+            defer()  # what is left to do takes no time, and a second signal must not end it
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except Interrupted as interruption:
