@@ -123,7 +123,8 @@ def test_no_color_is_honoured_by_everything_on_a_terminal(words: list[str], tmp_
 
 def test_only_the_picture_has_colours(tmp_path: Path) -> None:
     prepare(tmp_path, "disk.vhdx copy.vhdx")
-    coloured = [words for words in COLOURLESS if ESCAPE in run_on_terminal(tmp_path, *words)]
+    colour = re.compile(rf"{ESCAPE}\[[\d;]*m")
+    coloured = [words for words in COLOURLESS if colour.search(run_on_terminal(tmp_path, *words))]
     assert coloured == [["map", "--picture", "disk.vhdx"]]
 
 

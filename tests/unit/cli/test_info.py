@@ -221,7 +221,7 @@ def test_the_words_are_these(capfd: Capture) -> None:
 
 
 def test_oddities_are_part_of_the_answer(capfd: Capture) -> None:
-    header, state = words_of(capfd, write("odd"))["oddities"]
+    header, state = words_of(capfd, write("odd"))["notes"]
     assert header.startswith("header 1 at file offset 0x10000: the checksum is wrong")
     assert state.startswith("BAT: blocks in state 5")
     assert [warning["rule"] for warning in facts_of(capfd, "disk.vhdx")["warnings"]] == [
@@ -252,7 +252,10 @@ def test_partitions_are_listed_with_what_they_hold(capfd: Capture) -> None:
         r'  1  1 MiB from byte 1048576, Linux filesystem "the \x1b[31mroot":'
         f' ext2 "root", UUID {UUID_TEXT}'
     )
-    assert words["mount"] == ["losetup --read-only --partscan --find --show disk.img"]
+    assert words["mount"] == [
+        "losetup --read-only --partscan --find --show disk.img",
+        "mount -o ro /dev/loop0p1 /mnt",
+    ]
     contents = facts_of(capfd, "disk.vhdx")["contents"]
     [partition] = contents["partition-table"]["partitions"]
     assert partition == {
@@ -274,6 +277,7 @@ def test_a_disk_with_large_sectors_is_attached_with_them(capfd: Capture) -> None
     assert words["contents"][0].startswith("GPT with 1 partition, sectors of 4096 bytes, ")
     assert words["mount"] == [
         "losetup --sector-size 4096 --read-only --partscan --find --show disk.img",
+        "mount -o ro /dev/loop0p1 /mnt",
         "these partitions cannot be found on a device with sectors of 512 bytes",
     ]
 
@@ -285,7 +289,7 @@ def test_an_mbr_with_an_unknown_type_and_a_partition_too_long_is_told(capfd: Cap
         "  1  4.5 KiB from byte 4096, Extended",
         "  2  2 TiB from byte 51200, SFS",
     ]
-    assert words["oddities"] == [
+    assert words["notes"] == [
         "the record of a logical partition is missing in sector 8",
         "partition 2 ends past the end of the disk",
     ]
@@ -294,7 +298,7 @@ def test_an_mbr_with_an_unknown_type_and_a_partition_too_long_is_told(capfd: Cap
 def test_an_image_inside_of_the_disk_is_an_oddity(capfd: Capture) -> None:
     words = words_of(capfd, write("image in an image"))
     assert words["contents"] == ["begins like a qcow2 image"]
-    assert words["oddities"][0].startswith("the disk begins like a qcow2 image: ")
+    assert words["notes"][0].startswith("the disk begins like a qcow2 image: ")
     assert "mount" not in words
 
 
@@ -309,7 +313,11 @@ def test_an_image_inside_of_the_disk_is_an_oddity(capfd: Capture) -> None:
         (
             {32769: b"CD001", 0: record((0x17, 0, 100))},
             "ISO 9660, as the whole disk",
-            [MOUNT, "losetup --read-only --partscan --find --show disk.img"],
+            [
+                MOUNT,
+                "losetup --read-only --partscan --find --show disk.img",
+                "mount -o ro /dev/loop0p1 /mnt",
+            ],
         ),
         ({0: record()}, "MBR with 0 partitions, sectors of 512 bytes, disk ID 12345678", []),
         (
@@ -404,7 +412,7 @@ def test_oddities_of_a_chain_name_their_file(capfd: Capture) -> None:
     files["base.vhdx"].headers[0] = HeaderSpec(sequence_number=1, checksum=1)
     for name, spec in files.items():
         spec.write(name)
-    [oddity] = words_of(capfd, "top.avhdx")["oddities"]
+    [oddity] = words_of(capfd, "top.avhdx")["notes"]
     assert oddity.startswith("base.vhdx: header 1 at file offset 0x10000: the checksum is wrong")
 
 
@@ -412,12 +420,14 @@ def test_a_child_without_its_parent_is_told_as_far_as_it_goes(capfd: Capture) ->
     words = words_of(capfd, write("parent missing"))
     assert words["type"] == ["differencing VHDX"]
     assert words["contents"] == ["unknown, the parent is missing"]
-    error, hint = words["oddities"]
-    assert error.startswith("top.avhdx: its parent cannot be used: expected .\\middle.vhdx with the")
-    assert error.endswith("tried middle.vhdx: does not exist")
+    error, place, hint = words["notes"]
+    assert error == "top.avhdx: the parent is missing"
+    assert place == "  tried middle.vhdx: does not exist"
     assert hint.startswith("hint: name the parent with --parent FILE")
     facts = facts_of(capfd, "top.avhdx")
-    assert facts["parent-error"] == error
+    assert facts["parent-error"].startswith(
+        "top.avhdx: its parent cannot be used: expected .\\middle.vhdx with the"
+    )
     assert facts["backing-filename"] == ".\\middle.vhdx"
     assert "full-backing-filename" not in facts
 
@@ -436,10 +446,10 @@ def test_a_wrong_parent_is_told_and_can_be_allowed(capfd: Capture) -> None:
     child_with({"relative_path": RELATIVE}).write("child.vhdx")
     words = words_of(capfd, "child.vhdx")
     assert words["contents"] == ["unknown, the parent cannot be used"]
-    assert "base.vhdx: has the DataWriteGuid 99999999-" in words["oddities"][0]
+    assert words["notes"][1].startswith("  tried base.vhdx: has the DataWriteGuid 99999999-")
     allowed = words_of(capfd, "--allow-parent-mismatch", "child.vhdx")
     assert allowed["contents"] == ["nothing that is known"]
-    assert "is not the version that the child was made from" in allowed["oddities"][0]
+    assert "is not the version that the child was made from" in allowed["notes"][0]
 
 
 @pytest.mark.parametrize("option", ["--parent", "--parent-dir"])
@@ -459,7 +469,7 @@ def test_a_parent_that_lies_elsewhere_can_be_named(
 
 def test_a_broken_locator_or_parent_is_an_oddity_of_the_child(capfd: Capture) -> None:
     words = words_of(capfd, write("broken locator"))
-    assert "the key parent_linkage is missing" in words["oddities"][0]
+    assert "the key parent_linkage is missing" in words["notes"][0]
     assert words["contents"] == ["unknown, the parent cannot be used"]
     assert "parent" not in words
     broken = small_disk()
@@ -467,7 +477,7 @@ def test_a_broken_locator_or_parent_is_an_oddity_of_the_child(capfd: Capture) ->
         header.checksum = 1
     broken.write("base.vhdx")
     child_with({"relative_path": RELATIVE}).write("child.vhdx")
-    assert words_of(capfd, "child.vhdx")["oddities"][0].startswith("base.vhdx: headers: none is")
+    assert words_of(capfd, "child.vhdx")["notes"][0].startswith("base.vhdx: headers: none is")
 
 
 def test_oddities_of_a_locator_are_told_without_its_parent_too(capfd: Capture) -> None:
