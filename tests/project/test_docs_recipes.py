@@ -1,4 +1,4 @@
-"""The commands of docs/batch.md do what is said beside them."""
+"""The commands of docs/batch.md do what the text beside them says."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def disk_of(name: str) -> ImageSpec:
-    """Describe a disk that tells its name."""
+    """Describe a disk that begins with its name."""
     return ImageSpec(2 * MIB, MIB, {1: Block(content={0: name.encode()})})
 
 
@@ -87,7 +87,7 @@ def test_the_list_shows_names_that_collide(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["xargs", "parallel", "machines"])
-def test_a_list_is_converted_and_goes_on_after_a_failure(folder: Path, recipe: str) -> None:
+def test_list_is_converted_despite_a_failure(folder: Path, recipe: str) -> None:
     command = {"xargs": XARGS, "parallel": PARALLEL, "machines": MACHINES}[recipe]
     tool = "xargs" if recipe == "xargs" else "parallel"
     make_list(folder)

@@ -162,7 +162,7 @@ def prepare(folder: Path, text: str) -> None:
 
 CLOUD_PROGRAMS = ("aws", "gcloud", "openstack")
 STUB = """#!/bin/sh
-# Stands in for the program of a cloud: every file that it is told to send must be there.
+# Stands in for the program of a cloud: every file that it is to send must be there.
 for word; do
     case $word in
         -) cat >/dev/null ;;
@@ -236,7 +236,7 @@ VOLATILE = (
 
 
 def is_shown(shown: str, output: str) -> bool:
-    """Tell whether `output` is what is shown, where `...` stands for anything."""
+    """Return whether `output` is what is shown, where `...` stands for anything."""
     for pattern, words in VOLATILE:
         shown = re.sub(pattern, words, shown, flags=re.MULTILINE)
         output = re.sub(pattern, words, output, flags=re.MULTILINE)

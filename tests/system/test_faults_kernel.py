@@ -31,7 +31,7 @@ def some_of(*names: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def strace() -> tuple[str, ...]:
-    """Give the words that begin every command with strace."""
+    """Give the beginning of every command with strace."""
     needs_program("strace")
     probe = ["strace", "--seccomp-bpf", "-f", "-qq", "-o", os.devnull, "true"]
     tried = subprocess.run(probe, check=False, capture_output=True, text=True)
@@ -61,7 +61,7 @@ class Place:
     def convert(
         self, *words: str, trace: str, inject: str = "", on_source: bool = False
     ) -> Outcome:
-        """Convert, while the calls of `trace` are watched and may fail as `inject` says."""
+        """Convert, while the calls of `trace` are watched and may fail as `inject` asks."""
         command = [*self._strace, "-o", str(self.log), "-e", f"trace={trace}"]
         command += ["-e", f"inject={trace}:{inject}"] if inject else []
         command += ["-P", str(self.source)] if on_source else []
@@ -88,7 +88,7 @@ class Place:
         return [line for line in self.seen if line.endswith("(INJECTED)")]
 
     def assert_failed(self, outcome: Outcome, number: int, path: Path) -> None:
-        """Check the exit code, the words, and that nothing is left."""
+        """Check the exit code, the message, and that nothing is left."""
         is_output = path == self.target
         assert outcome.exit_code == (7 if is_output and number in NO_OUTPUT else 8)
         assert outcome.out == ""

@@ -31,19 +31,17 @@ from tests.support.builder import (
     RegionEntrySpec,
     make_dirty,
 )
-from tests.support.chains import BASE_NAME, chain_bytes, open_files
+from tests.support.chains import BASE_NAME, LARGEST_WHOLE_COMPARISON, chain_bytes
+from tests.support.files import open_files, write_files
 from tests.support.logs import DISK_SIZE, blank_disk, disk_with, entry, mark
 from tests.support.peers import needs_program
 from tests.support.random_chains import RandomChain, chains, numbers
-from tests.support.seeded_faults import (
+from tests.support.seeded_faults import FAULTS
+from tests.support.seeded_faults.disks import (
     BAT,
-    FAULTS,
     METADATA,
-    NO_SIZES,
-    NO_TABLES,
     PARTIAL,
     UNKNOWN,
-    Fault,
     child,
     disk,
     entry_of,
@@ -58,8 +56,8 @@ from tests.support.seeded_faults import (
     with_log_place,
     without,
 )
+from tests.support.seeded_faults.fault import NO_SIZES, NO_TABLES, Fault
 from tests.support.sinks import RecordingSink
-from tests.unit.operations.test_check import LARGEST_WHOLE_COMPARISON, name_of, write
 from vhdx2raw import convert
 from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
@@ -319,16 +317,16 @@ def merged(ranges: Ranges) -> list[tuple[int, int]]:
 @pytest.mark.parametrize(
     "case", [*HEADERS_AND_TABLES, *BLOCKS, *BITMAPS, *PARENTS], ids=lambda case: case.what
 )
-def test_what_a_damaged_file_holds_is_saved(tmp_path: Path, case: Damage) -> None:
-    path = write(tmp_path, case.files)
+def test_damaged_file_is_salvaged(tmp_path: Path, case: Damage) -> None:
+    path = write_files(tmp_path, case.files)
     spec = case.files[path.name]
     assert isinstance(spec, ImageSpec)
     assert_saved(path, whole(spec), merged(case.lost), case.rules)
 
 
-def test_entries_in_a_bat_that_is_none_are_lost_and_not_read(tmp_path: Path) -> None:
+def test_bat_in_the_header_section_is_lost(tmp_path: Path) -> None:
     """What stands in the header section would make blocks of zeros, and blocks that are lost."""
-    path = write(tmp_path, {"disk.vhdx": regions(bat={"file_offset": 0})})
+    path = write_files(tmp_path, {"disk.vhdx": regions(bat={"file_offset": 0})})
     saved = save(path)
     assert saved.lost == ALL
     assert not any(saved.data)
@@ -346,12 +344,12 @@ def test_a_partial_bitmap_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
         bitmaps={0: BitmapSpec(file_offset=9 * MIB)},
         file_size=9 * MIB + 512,
     )
-    path = write(tmp_path, family(spec))
+    path = write_files(tmp_path, family(spec))
     assert_saved(path, whole(spec), [(2 * MIB, 2 * MIB)], ["R114"])
 
 
 @pytest.mark.parametrize("has_parent", [True, False])
-def test_a_range_of_partial_blocks_is_saved_and_nothing_around_it(
+def test_range_of_partial_blocks_is_salvaged(
     tmp_path: Path,
     has_parent: bool,  # noqa: FBT001
 ) -> None:
@@ -359,7 +357,7 @@ def test_a_range_of_partial_blocks_is_saved_and_nothing_around_it(
     partial = {index: Block(PARTIAL, sector_bits=range(0, 2048, 2)) for index in range(3)}
     spec = child(blocks=partial)
     expected = whole(spec)
-    path = write(tmp_path, family(spec))
+    path = write_files(tmp_path, family(spec))
     if not has_parent:
         (tmp_path / BASE_NAME).unlink()
         of_parent = [(at, 512) for at in range(512, 3 * MIB, 1024)]
@@ -386,10 +384,10 @@ def test_a_range_of_partial_blocks_is_saved_and_nothing_around_it(
     ],
     ids=["no entry", "torn", "two newest", "behind the end", "no length", "version"],
 )
-def test_without_a_usable_log_the_state_before_it_is_saved(
+def test_unusable_log_leaves_the_state_before_it(
     tmp_path: Path, files: ImageSpec, rule: str
 ) -> None:
-    assert_saved(write(tmp_path, {"disk.vhdx": files}), bytes(DISK_SIZE), [], [rule])
+    assert_saved(write_files(tmp_path, {"disk.vhdx": files}), bytes(DISK_SIZE), [], [rule])
 
 
 def dirty_and_cut(file_size: int) -> ImageSpec:
@@ -411,12 +409,12 @@ def dirty_and_cut(file_size: int) -> ImageSpec:
         (4 * MIB + 4096, ["R36", "R111"], [(4096, 3 * MIB - 4096)]),
     ],
 )
-def test_a_file_that_was_cut_off_before_its_log_was_replayed_has_lost_its_end(
+def test_dirty_file_that_was_cut_off_has_lost_its_end(
     tmp_path: Path, file_size: int, rules: Sequence[str], lost: Ranges
 ) -> None:
     """It does not grow by zeros, as another one with a log does (R36, R37)."""
     spec = dirty_and_cut(file_size)
-    assert_saved(write(tmp_path, {"disk.vhdx": spec}), whole(spec), lost, rules)
+    assert_saved(write_files(tmp_path, {"disk.vhdx": spec}), whole(spec), lost, rules)
 
 
 # -- what the host cannot read -------------------------------------------------------------------
@@ -473,14 +471,14 @@ BLOCK = 4 * MIB
         ([(BLOCK, 6 * MIB)], [FIRST, THIRD]),
     ],
 )
-def test_sectors_that_cannot_be_read_are_lost_and_no_others(
+def test_only_unreadable_sectors_are_lost(
     tmp_path: Path,
     spoil: Callable[[Path, Bad], None],
     bad: Bad,
     lost: Ranges,
     workers: int,
 ) -> None:
-    path = write(tmp_path, {"disk.vhdx": disk()})
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
     spoil(path, bad)
     saved = save(path, workers=workers)
     assert saved.lost == list(lost)
@@ -490,11 +488,11 @@ def test_sectors_that_cannot_be_read_are_lost_and_no_others(
         convert(opened, RecordingSink())
 
 
-def test_what_cannot_be_read_of_a_parent_is_lost_where_it_shows(
+def test_unreadable_parent_is_lost_where_it_shows(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
     spec = child()
-    path = write(tmp_path, family(spec))
+    path = write_files(tmp_path, family(spec))
     spoil(tmp_path / BASE_NAME, [(BLOCK, BLOCK + 4096)])
     lost = [(0, 512), (1536, 4096 - 1536)]
     saved = save(path)
@@ -511,10 +509,10 @@ def test_what_cannot_be_read_of_a_parent_is_lost_where_it_shows(
         ("the first sector", [(0, 512)], ["R1"]),
     ],
 )
-def test_what_cannot_be_read_of_the_header_section_is_damage(
+def test_unreadable_header_section_is_damage(
     tmp_path: Path, spoil: Callable[[Path, Bad], None], what: str, bad: Bad, rules: Sequence[str]
 ) -> None:
-    path = write(tmp_path, {"disk.vhdx": disk()})
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
     spoil(path, bad)
     saved = save(path)
     assert (saved.damage, saved.lost) == (list(rules), [])
@@ -524,7 +522,7 @@ def test_what_cannot_be_read_of_the_header_section_is_damage(
 def test_blocks_whose_entries_cannot_be_read_are_lost(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
-    path = write(tmp_path, {"disk.vhdx": disk()})
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
     spoil(path, [(BAT, BAT + 4096)])
     saved = save(path)
     assert (saved.damage, saved.lost) == (["R52"], ALL)
@@ -533,12 +531,12 @@ def test_blocks_whose_entries_cannot_be_read_are_lost(
         open_chain(path).close()
 
 
-def test_an_unreadable_sector_of_the_bat_costs_no_more_than_its_entries(
+def test_unreadable_bat_sector_loses_only_its_entries(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
     """64 entries in 512 bytes."""
     spec = disk(virtual_disk_size=200 * MIB, blocks={0: Block(), 100: Block(), 199: Block()})
-    path = write(tmp_path, {"disk.vhdx": spec})
+    path = write_files(tmp_path, {"disk.vhdx": spec})
     spoil(path, [(BAT + 512, BAT + 1024)])
     saved = save(path)
     assert (saved.damage, saved.lost) == (["R52"], [(64 * MIB, 64 * MIB)])
@@ -548,7 +546,7 @@ def test_a_block_whose_bitmap_cannot_be_read_is_lost(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
     spec = child()
-    path = write(tmp_path, family(spec))
+    path = write_files(tmp_path, family(spec))
     bitmap = spec.placement().bitmaps[0]
     spoil(path, [(bitmap, bitmap + 512)])
     saved = save(path)
@@ -556,11 +554,11 @@ def test_a_block_whose_bitmap_cannot_be_read_is_lost(
     assert wrong_sectors(saved.data, with_lost(whole(spec), [FIRST])) == []
 
 
-def test_a_strict_reader_is_told_that_a_bitmap_cannot_be_read(
+def test_unreadable_bitmap_is_an_error_without_salvage(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
     spec = child()
-    path = write(tmp_path, family(spec))
+    path = write_files(tmp_path, family(spec))
     bitmap = spec.placement().bitmaps[0]
     with open_chain(path) as chain:
         spoil(path, [(bitmap, bitmap + 512)])
@@ -571,16 +569,16 @@ def test_a_strict_reader_is_told_that_a_bitmap_cannot_be_read(
 def test_a_log_that_cannot_be_read_is_left_out(
     tmp_path: Path, spoil: Callable[[Path, Bad], None]
 ) -> None:
-    path = write(tmp_path, {"disk.vhdx": disk_with(entry(0, 1, mark(0, 1)))})
+    path = write_files(tmp_path, {"disk.vhdx": disk_with(entry(0, 1, mark(0, 1)))})
     spoil(path, [(MIB, MIB + 4096)])
     saved = save(path)
     assert (saved.damage, saved.lost) == (["R31"], [])
     assert not any(saved.data)
 
 
-def test_a_file_that_shrinks_while_it_is_saved_has_lost_its_end(tmp_path: Path) -> None:
+def test_shrinking_file_has_lost_its_end(tmp_path: Path) -> None:
     """The change as such is allowed here."""
-    path = write(tmp_path, {"disk.vhdx": disk()})
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
     with open_disk(path, OpenOptions(salvage=True)) as opened:
         os.truncate(path, 5 * MIB + 1024)
         sink = RecordingSink()
@@ -594,10 +592,10 @@ def test_a_file_that_shrinks_while_it_is_saved_has_lost_its_end(tmp_path: Path) 
 # -- what cannot be saved ------------------------------------------------------------------------
 
 HOPELESS = (
-    "the file ends behind region table 1",
+    "the file ends after region table 1",
     "both tables have no signature",
     "there is no metadata region",
-    "the metadata region lies behind the end",
+    "the metadata region lies past the end",
     "the parent is another version",
     "the parent has other sectors",
     "the child is its own parent",
@@ -614,10 +612,10 @@ def is_sound(fault: Fault) -> bool:
     return not fault.refused and Severity.ERROR not in {found.severity for found in fault.found}
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
-def test_every_seeded_fault_is_saved_or_refused_in_words(tmp_path: Path, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_seeded_fault_is_salvaged_or_refused(tmp_path: Path, fault: Fault) -> None:
     """What is not listed as lost is what the disk holds, unless an error says that it may not."""
-    path = write(tmp_path, fault.files)
+    path = write_files(tmp_path, fault.files)
     spec = fault.files[path.name]
     assert isinstance(spec, ImageSpec)
     if is_hopeless(fault):
@@ -635,34 +633,34 @@ def test_every_seeded_fault_is_saved_or_refused_in_words(tmp_path: Path, fault: 
         assert wrong_sectors(saved.data, with_lost(whole(spec), saved.lost)) == []
 
 
-def test_a_wrong_parent_is_refused_even_so(tmp_path: Path) -> None:
+def test_wrong_parent_is_refused_when_salvaging(tmp_path: Path) -> None:
     """It would give bytes that nobody ever wrote to this disk."""
-    path = write(tmp_path, family(child(), disk(data_write_guid=ZERO_GUID)))
+    path = write_files(tmp_path, family(child(), disk(data_write_guid=ZERO_GUID)))
     with pytest.raises(ParentMismatchError, match="has the DataWriteGuid 0000"):
         open_chain(path, OpenOptions(salvage=True))
     saved = save(path, allow_parent_mismatch=True)
     assert (saved.lost, saved.damage) == ([], [])
 
 
-def test_a_child_with_a_broken_locator_can_be_given_its_parent(tmp_path: Path) -> None:
+def test_broken_locator_with_named_parent_is_salvaged(tmp_path: Path) -> None:
     spec = child(locator=locator(parent_linkage="{base}"))
-    path = write(tmp_path, family(spec))
+    path = write_files(tmp_path, family(spec))
     saved = save(path, parents=[tmp_path / BASE_NAME], allow_parent_mismatch=True)
     assert (saved.lost, saved.damage) == ([], ["R99"])
     assert wrong_sectors(saved.data, whole(spec)) == []
 
 
-def test_a_sound_disk_is_read_as_ever(tmp_path: Path) -> None:
-    path = write(tmp_path, family(child()))
+def test_sound_disk_is_salvaged_whole(tmp_path: Path) -> None:
+    path = write_files(tmp_path, family(child()))
     saved = save(path)
     assert (saved.lost, saved.damage, saved.result.lost_bytes) == ([], [], 0)
     assert wrong_sectors(saved.data, whole(child())) == []
 
 
-def test_nothing_is_ever_lost_to_a_strict_reader(tmp_path: Path) -> None:
+def test_strict_reader_loses_nothing(tmp_path: Path) -> None:
     read = 0
     for fault in FAULTS:
-        path = write(tmp_path, fault.files)
+        path = write_files(tmp_path, fault.files)
         try:
             with open_chain(path) as chain:
                 kinds = {extent.kind for extent in iter_extents(chain)}
@@ -677,7 +675,7 @@ def test_nothing_is_ever_lost_to_a_strict_reader(tmp_path: Path) -> None:
 
 def test_64_tib_that_are_lost_are_one_range(tmp_path: Path) -> None:
     spec = disk(virtual_disk_size=64 * TIB, block_size=256 * MIB, blocks={}, file_size=BAT)
-    path = write(tmp_path, {"disk.vhdx": spec})
+    path = write_files(tmp_path, {"disk.vhdx": spec})
     with open_disk(path, OpenOptions(salvage=True)) as opened:
         result = convert(opened, RecordingSink())
     assert result.lost_ranges == ((0, 64 * TIB),)
@@ -704,7 +702,7 @@ def harm(draw: st.DrawFn, chain: RandomChain) -> tuple[int, str, int, bytes]:
     return number, kind, place, draw(st.binary(min_size=1, max_size=64))
 
 
-def test_random_damage_is_saved_or_refused_in_words() -> None:
+def test_random_damage_is_salvaged_or_refused() -> None:
     outcomes: Counter[str] = Counter()
 
     @seed(20261122)
@@ -756,7 +754,7 @@ def assert_rightly_saved(saved: Saved, chain: RandomChain, kind: str) -> str:
 # -- lists of what is lost -----------------------------------------------------------------------
 
 
-def test_lost_ranges_are_told_in_order_and_as_few(tmp_path: Path) -> None:
+def test_lost_ranges_are_merged_in_order(tmp_path: Path) -> None:
     lost = LostRanges()
     for start, length in ((4096, 512), (4608, 512), (0, 512), (512, 1), (9000, 100), (9050, 20)):
         lost.add(start, length)
@@ -798,7 +796,7 @@ MAPS: Sequence[tuple[Ranges, int, list[tuple[int, int, str]]]] = [
 
 
 @pytest.mark.parametrize(("lost", "size", "blocks"), MAPS)
-def test_a_map_file_tells_what_is_there_and_what_is_lost(
+def test_map_file_lists_all_ranges(
     lost: Ranges, size: int, blocks: list[tuple[int, int, str]]
 ) -> None:
     assert parse_mapfile(list(iter_mapfile(lost, size)), size) == blocks
@@ -827,8 +825,8 @@ def test_ddrescue_understands_a_map_file(
 # -- words ---------------------------------------------------------------------------------------
 
 
-def test_the_damage_names_the_file_that_it_is_about(tmp_path: Path) -> None:
-    path = write(tmp_path, family(child(), disk(file_size=5 * MIB)))
+def test_damage_names_its_file(tmp_path: Path) -> None:
+    path = write_files(tmp_path, family(child(), disk(file_size=5 * MIB)))
     with open_chain(path, OpenOptions(salvage=True)) as chain:
         ((name, finding),) = chain.damage
         assert name == str(tmp_path / BASE_NAME)

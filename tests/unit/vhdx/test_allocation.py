@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import MIB, TIB, Block, BlockState, ImageSpec, RegionEntrySpec, golden_g1
 from tests.support.sources import BadSource
 from vhdx2raw import check

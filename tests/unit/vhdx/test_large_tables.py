@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, child_of, golden_g1
+from tests.support.chains import disk_bytes
 from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     DEFAULT_LOG_GUID,
     GIB,
@@ -20,6 +20,7 @@ from tests.support.builder import (
     golden_g2,
     same_bytes_guid,
 )
+from tests.support.chains import disk_bytes
 from tests.support.files import sha256_of
 from tests.support.logs import (
     BAT,

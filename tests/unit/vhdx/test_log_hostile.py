@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     GIB,
     KIB,
@@ -18,6 +18,7 @@ from tests.support.builder import (
     checksum_of,
     crc32c,
 )
+from tests.support.chains import disk_bytes
 from tests.support.logs import BAT, BLOCK, FILE_SIZE, PAGE, bat_page, disk_with, entry, mark
 from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     KIB,
     METADATA_REGION,
@@ -25,7 +25,7 @@ from tests.support.builder import (
     make_dirty,
     table_sectors,
 )
-from tests.support.chains import chain_bytes
+from tests.support.chains import chain_bytes, disk_bytes
 from tests.support.cli import run
 from tests.support.files import sha256_of
 from tests.support.logs import (
