@@ -94,6 +94,7 @@ class ParentError(Vhdx2rawError):
 
     Attributes:
         rule: The rule that keeps the file from being the parent.
+        tried: Each path where it was looked for, and what was wrong there.
     """
 
     def __init__(
@@ -103,9 +104,11 @@ class ParentError(Vhdx2rawError):
         rule: Rule = Rule.PARENT_MISSING,
         path: str | None = None,
         remedy: str = "",
+        tried: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, path=path, remedy=remedy)
         self.rule = rule
+        self.tried = tried
 
 
 class ParentNotFoundError(ParentError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -42,10 +43,10 @@ class Screen:
     """The terminal, where a bar may stand in the line in which a message would begin.
 
     Attributes:
-        make_room: Clears that line; set while there is a bar.
+        clear_line: Clears that line; set while there is a bar.
     """
 
-    make_room: ClassVar[Callable[[], object]] = staticmethod(lambda: None)
+    clear_line: ClassVar[Callable[[], object]] = staticmethod(lambda: None)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -72,12 +73,12 @@ def print_result(text: str) -> None:
         OSError: The host could not write.
     """
     stream = standard_output()
-    if stream.encoding and stream.errors == "strict":
+    if not _fits(text, stream):
         # What it cannot encode is escaped, as Python does on stderr.
         text = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
     try:
         if is_terminal(stream):
-            Screen.make_room()
+            Screen.clear_line()
         stream.write(f"{text}\n")
         stream.flush()
     except OSError as error:
@@ -97,13 +98,13 @@ def print_digest(hexdigest: str, name: str) -> None:
     elif isinstance(stream, io.TextIOWrapper):
         # A program gets the bytes of the name, also those that are no text; but a name may have
         # letters that the encoding lacks.
-        stream.reconfigure(errors="surrogateescape" if _fits(line, stream) else "strict")
+        stream.reconfigure(errors="surrogateescape")
     print_result(line)
 
 
-def _fits(text: str, stream: io.TextIOWrapper) -> bool:
+def _fits(text: str, stream: TextIO) -> bool:
     try:
-        text.encode(stream.encoding, "surrogateescape")
+        text.encode(stream.encoding or "utf-8", stream.errors or "strict")
     except UnicodeEncodeError:
         return False
     return True
@@ -112,7 +113,7 @@ def _fits(text: str, stream: io.TextIOWrapper) -> bool:
 def print_message(text: str) -> None:
     """Write one line to stderr; one that is full or closed does not change what was done."""
     with suppress(OSError, ValueError, AttributeError):
-        Screen.make_room()
+        Screen.clear_line()
         sys.stderr.write(f"{printable(text)}\n")
         sys.stderr.flush()
 
@@ -183,17 +184,20 @@ def log_facts(log: LogReport) -> dict[str, object]:
 
 
 def parse_size(text: str) -> int:
-    """Read a size in bytes such as ``4096``, ``4k`` or ``1M``, in powers of 1024.
+    """Read a size in bytes such as ``4096``, ``4k``, ``1M`` or ``10MiB``, in powers of 1024.
 
     Raises:
         ValueError: The text is no such size.
     """
-    digits, unit = text, 0
-    if text[-1:].upper() in UNITS.upper() and text:
-        digits, unit = text[:-1], UNITS.upper().index(text[-1].upper()) + 1
-    if not (digits.isascii() and digits.isdigit()):
+    match = re.fullmatch(rf"([0-9]+)(?:([{UNITS}])(iB?|B)?)?", text, re.IGNORECASE)
+    if not match:
         raise ValueError(f"{text!r} is not a size such as 4096, 4k or 1M")
-    return int(digits) << 10 * unit
+    digits, unit, ending = match.groups("")
+    if ending.upper() == "B":
+        size = f"{digits}{unit.upper()}"
+        problem = f"{text!r} may mean powers of 1000 or of 1024"
+        raise ValueError(f"{problem}; write {size}iB, or {size} for short, for powers of 1024")
+    return int(digits) << 10 * (UNITS.upper().index(unit.upper()) + 1 if unit else 0)
 
 
 def format_size(size: int) -> str:

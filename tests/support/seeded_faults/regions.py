@@ -112,13 +112,10 @@ REGION_FAULTS = (
         "R50",
         "the known regions are not marked as required",
         regions(bat={"required": 0}, metadata={"required": 0xDEADBEEF}),
-        *(
-            note("R50", f"{name} is not marked as required: found {found}", at + place)
-            for at in (TABLE_1, TABLE_2)
-            for name, found, place in (
-                ("BAT region", "0x0", FIRST_REGION),
-                ("metadata region", "0xdeadbeef", SECOND_REGION),
-            )
+        note(
+            "R50",
+            r"BAT region is not marked as required \(entries of both tables like this: 4\): found",
+            TABLE_1 + FIRST_REGION,
         ),
     ),
     fault(

@@ -40,8 +40,8 @@ EXAMPLES = """\b
 Examples:
   vhdx2raw hash disk.vhdx             the SHA-256 that the raw image has
   vhdx2raw hash -a md5 disk.vhdx      another digest
-  vhdx2raw hash *.vhdx > SHA256SUMS   one line for each, as sha256sum writes them
-  vhdx2raw hash --json disk.vhdx      tell a script
+  vhdx2raw hash *.vhdx > SHA256SUMS   one line for each, like sha256sum
+  vhdx2raw hash --json disk.vhdx      for a script
 """
 
 
@@ -63,10 +63,10 @@ def run(
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
-    """Print the digest of the whole virtual disk in each IMAGE, holes as zeros.
+    """Print the digest of the disk in each IMAGE.
 
-    It is the digest of the raw image that `convert` makes. After a failure the other images are
-    hashed nevertheless; the exit code is that of the first failure.
+    It is the digest of the raw image that `convert` makes; holes count as zeros. After a failure
+    the other images are hashed nevertheless; the exit code is that of the first failure.
     """
     if STANDARD_STREAM in images:
         raise typer.BadParameter(STANDARD_INPUT)

@@ -113,9 +113,12 @@ class Outcome(NamedTuple):
     def _print_losses(self) -> None:
         for name, finding in self.chain.damage:
             print_error(f"{name}: damaged: {finding}")
-        result = self.result
+        result, name = self.result, self.chain.child.source.name
+        if not result.lost_ranges:
+            print_error(f"{name}: salvaged; no range of the disk was lost")
+            return
         print_error(
-            f"{self.chain.child.source.name}: salvaged; lost {format_size(result.lost_bytes)}"
+            f"{name}: salvaged; lost {format_size(result.lost_bytes)}"
             f" ({result.lost_bytes} bytes; ranges: {len(result.lost_ranges)}), which are zeros"
             f" in {self.destination}"
         )

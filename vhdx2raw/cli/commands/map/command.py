@@ -82,7 +82,7 @@ def run(
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
-    """Show which ranges of the virtual disk in IMAGE are stored, and where.
+    """Show which ranges of the disk are stored, and where.
 
     "data" is stored in the file at that offset; with the word "log" there, it is in the log of
     the file. "zero" is what the file says to be zeros; "absent" is in no file, and reads as zeros.
