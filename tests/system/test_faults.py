@@ -248,7 +248,7 @@ def test_unremovable_temporary_is_all_that_is_left(stage: Stage) -> None:
 def test_failed_clean_up_does_not_hide_first_failure(stage: Stage) -> None:
     host, outcome = stage.play(STUCK, Fault("pwrite temporary", 1, fails(errno.ENOSPC)))
     assert host.injected >= 2
-    assert outcome.exit_code == 7
+    assert outcome.exit_code == 8
     assert os.strerror(errno.ENOSPC) in outcome.err_lines[0]
 
 

@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vhdx2raw.cli.console import (
-    print_error,
-    print_failure,
+    Answer,
     print_internal_fault,
-    print_notes,
+    print_interruption,
+    print_last_failure,
     warn_of_slow_checksums,
 )
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
@@ -126,6 +126,7 @@ def _program(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program on `arguments` (by default those of the process); return its exit code."""
+    Answer.reset()
     try:
         with catch_signals():
             words = list(sys.argv[1:] if arguments is None else arguments)
@@ -134,11 +135,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except Interrupted as interruption:
-        print_notes(interruption)
-        print_error(str(interruption))
+        print_interruption(interruption, interruption.exit_code)
         return interruption.exit_code
     except (Vhdx2rawError, OSError) as error:
-        return print_failure(error)
+        return print_last_failure(error)
     except Exception:  # noqa: BLE001 - the last door: no traceback unless it is asked for
         print_internal_fault()
         return INTERNAL_FAULT

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from vhdx2raw.cli.console import is_terminal, parse_size
+from vhdx2raw.cli.console import Answer, is_terminal, parse_size
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
@@ -293,6 +293,10 @@ class JsonFlags:
         OutputFormat,
         typer.Option("--output", help="json is --json, as users of qemu-img type it.", hidden=True),
     ] = OutputFormat.HUMAN
+
+    def __post_init__(self) -> None:
+        """Let a failure be told in the same form."""
+        Answer.as_json = bool(self)
 
     def __bool__(self) -> bool:
         return self.as_json or self.output is OutputFormat.JSON

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vhdx2raw.cli.console import (
-    format_error,
+    error_facts,
     format_size,
     print_digest,
     print_failure,
@@ -79,7 +79,7 @@ def run(
         try:
             results.append(_hash(name, algorithm, options, mode, verbosity))
         except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
-            results.append({"filename": name, "error": format_error(error)})
+            results.append({"filename": name, "error": error_facts(error)})
             exit_code = print_failure(error)
             first_failure = first_failure or exit_code
         else:

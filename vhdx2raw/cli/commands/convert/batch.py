@@ -11,7 +11,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
-from vhdx2raw.cli.console import format_error, print_failure, print_message, print_result
+from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.signals import defer, raise_if_interrupted
@@ -169,7 +169,7 @@ class Batch:
             outcome.print(in_full=self.reports)
         elif error:
             status, exit_code = "failed", print_failure(error)
-            facts["error"] = format_error(error)
+            facts["error"] = error_facts(error)
         else:
             status, exit_code = "skipped", 0
         if self.as_json:
