@@ -134,7 +134,7 @@ def test_quiet_does_not_silence_errors(folder: Path, capfd: Capture) -> None:
 
 @pytest.mark.parametrize("words", [["--bogus"], ["missing.vhdx", "out.img"]], ids=["usage", "file"])
 def test_errors_go_to_standard_error_alone(capfd: Capture, words: list[str]) -> None:
-    outcome = run(capfd, "--json", *words)
+    outcome = run(capfd, *words)
     assert outcome.exit_code in (2, 8)
     assert outcome.out == ""
     assert outcome.err
