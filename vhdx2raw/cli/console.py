@@ -18,6 +18,7 @@ from vhdx2raw.cli.exit_codes import INTERNAL_FAULT, exit_code_of, reason_of
 from vhdx2raw.errors import ImageError, OutputError, ParentError, Vhdx2rawError
 from vhdx2raw.findings import Finding, printable
 from vhdx2raw.output.base import STANDARD_OUTPUT, output_error
+from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx import crc
 from vhdx2raw.vhdx.log import LogReport
 
@@ -140,10 +141,15 @@ def print_message(text: str) -> None:
         sys.stderr.flush()
 
 
-def print_warnings(warnings: Iterable[tuple[str, Finding]]) -> None:
-    """Report what is unusual about the files that were read, though the bytes are right."""
+def print_warnings(warnings: Iterable[tuple[str, Finding]], *, in_full: bool) -> None:
+    """Report what is unusual about the files that were read, one line for each.
+
+    Some pipelines take any word on stderr for a failure. A log that was replayed is work done, and
+    nothing to look after, so it is reported only in full.
+    """
     for name, warning in warnings:
-        print_message(f"vhdx2raw: {name}: warning: {warning}")
+        if in_full or warning.rule is not Rule.LOG_REPLAYED:
+            print_message(f"vhdx2raw: {name}: warning: {warning}")
 
 
 def print_error(text: str, *, hint: str = "") -> None:
@@ -188,7 +194,6 @@ def hint_of(error: Vhdx2rawError | OSError) -> str:
 
 def error_facts(error: Vhdx2rawError | OSError) -> dict[str, object]:
     """Return a failure as every command writes it in JSON (docs/schemas/error.json)."""
-    is_host = isinstance(error, OSError)
     finding = error.finding if isinstance(error, ImageError) else None
     rule = error.rule if isinstance(error, ParentError) else None
     return {
@@ -196,7 +201,7 @@ def error_facts(error: Vhdx2rawError | OSError) -> dict[str, object]:
         "exit-code": exit_code_of(error),
         "message": format_error(error),
         "hint": hint_of(error) or None,
-        "filename": error.filename if is_host else error.path,
+        "filename": error.filename if isinstance(error, OSError) else error.path,
         "rule": finding.rule if finding else rule,
         "file-offset": finding.file_offset if finding else None,
     }

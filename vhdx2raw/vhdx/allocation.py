@@ -75,7 +75,7 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
         if lacks_blocks:
             findings.refuse(finding, CorruptImageError)
         else:
-            findings.keep(Severity.WARNING, finding)
+            findings.keep(Severity.NOTE, finding)
     if region.file_offset + min(needed, region.length) > size:
         problem = "the table goes on past the end of the file"
         findings.error(

@@ -15,7 +15,6 @@ from vhdx2raw.cli.console import (
     print_failure,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.options import (
@@ -97,8 +96,7 @@ def _hash(
     started = time.monotonic()
     with open_disk(path, options) as disk, show_progress(mode) as show:
         found = digest(disk, algorithm, progress=show)
-    if verbosity.reports:
-        print_warnings(disk.warnings)
+    verbosity.print_warnings(disk.warnings)
     if verbosity.verbose:
         size, kind = format_size(disk.size), disk.metadata.disk_type
         seconds = time.monotonic() - started

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
 from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import SALVAGED
+from vhdx2raw.cli.options import VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.signals import defer, raise_if_interrupted
 from vhdx2raw.disk.chain import open_chain
@@ -87,7 +88,7 @@ class Batch:
     skip_existing: bool
     progress: ProgressMode
     as_json: bool
-    reports: bool
+    verbosity: VerbosityFlags
     _printing: Lock = field(default_factory=Lock)
 
     def run(self, tasks: list[Task]) -> int:
@@ -98,6 +99,7 @@ class Batch:
         jobs = min(self.jobs, len(tasks))
         with show_progress(self.progress) as show:
             total = _Total(tasks, show)
+<<<<<<< HEAD
 
             def run(numbered: tuple[int, Task]) -> None:
                 index, task = numbered
@@ -106,6 +108,20 @@ class Batch:
             share_work(enumerate(tasks), lambda: run, jobs, raise_if_interrupted)
         counts = Counter(result.status for result in results.values())
         if self.reports or counts["failed"]:
+=======
+            futures = [
+                pool.submit(self._run_task, task, total, index) for index, task in enumerate(tasks)
+            ]
+            try:
+                _wait_for(futures)
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+        results = [future.result() for future in futures]
+        counts = Counter(result.status for result in results)
+        if self.verbosity.reports or counts["failed"]:
+>>>>>>> 647a7aa (Warnings always go to stderr, and what is harmless is a note)
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
             print_message(f"vhdx2raw: {', '.join(words)}")
         codes = [results[index].exit_code for index in sorted(results) if results[index].exit_code]
@@ -166,7 +182,7 @@ class Batch:
             exit_code = outcome.exit_code
             status = "salvaged" if exit_code else "converted"
             facts = outcome.facts()
-            outcome.print(in_full=self.reports)
+            outcome.print(self.verbosity)
         elif error:
             status, exit_code = "failed", print_failure(error)
             facts["error"] = error_facts(error)
