@@ -125,17 +125,10 @@ class Rule(str, Enum):
     EMPTY_ITEM = "R56", "2.6.1.2", "an empty item that is needed has the wrong length (R62)", "refuse"
     ITEM_TWICE = "R57", "2.6.1.2", "no item is listed twice, no two share bytes", "refuse for a known item, else warn", "refused without {salvage}, which uses the first of the two items"
     REQUIRED_ITEM = "R58", "2.6.1.2", "no unknown item is required; the file is not marked as unfinished", "refuse", _NOT_UNDERSTOOD
-<<<<<<< HEAD
     OPTIONAL_ITEM = "R59", "2.6.1.2", "unknown optional items and items of users are left alone, and so are CHS Parameters and the PMEM Label Storage Area, required or not", "accept"
-    ITEM_FLAGS = "R60", "2.6.1.2", "flags of known items do not matter; reserved bits are zero", "warn"
-    NEEDED_ITEM = "R61", "", "File Parameters, Virtual Disk Size and Logical Sector Size are there; the other two should be", "refuse; warn for the other two", _NO_ITEM, "none for the contents; the item is only shown"
-    ITEM_LENGTH = "R62", "", "items have their length", "shorter: refuse; longer: warn", _NO_ITEM
-=======
-    OPTIONAL_ITEM = "R59", "2.6.1.2", "unknown optional items and items of users are left alone", "accept"
     ITEM_FLAGS = "R60", "2.6.1.2", "flags of known items do not matter; reserved bits are zero", "note"
     NEEDED_ITEM = "R61", "", "File Parameters, Virtual Disk Size and Logical Sector Size are there; the other two should be", "refuse; note for the other two", _NO_ITEM
     ITEM_LENGTH = "R62", "", "items have their length", "shorter: refuse; longer: note", _NO_ITEM
->>>>>>> 647a7aa (Warnings always go to stderr, and what is harmless is a note)
     BLOCK_SIZE = "R63", "2.6.2.1", "the block size is a power of two from 1 MiB to 256 MiB", "refuse", _NO_DISK
     LEAVE_BLOCK_ALLOCATED = "R64", "2.6.2.1", "LeaveBlockAllocated means nothing to a reader: the BAT of a fixed disk rules as well"
     FILE_PARAMETERS_RESERVED = "R65", "2.6.2.1", "reserved flags of File Parameters are zero", "warn"

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from tests.support.builder import MIB, child_of
-from tests.support.chains import RELATIVE, base_disk
+from tests.support.chains import base_disk
 from tests.support.cli import Outcome, run, small_disk
 from tests.support.schemas import validator_of
 from vhdx2raw.cli.exit_codes import exit_code_of, reason_of

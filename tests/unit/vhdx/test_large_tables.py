@@ -11,6 +11,7 @@ from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
+from vhdx2raw.findings import Severity
 from vhdx2raw.vhdx.image import VhdxImage, open_image
 from vhdx2raw.vhdx.layout import PayloadBlockState
 

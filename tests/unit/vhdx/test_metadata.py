@@ -134,9 +134,7 @@ def test_a_needed_item_that_is_too_short_is_corrupt(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), NEEDED + DISPLAYED)
-def test_item_that_is_too_long_is_a_note(
-    bench: Bench, guid: UUID, name: str, length: int
-) -> None:
+def test_item_that_is_too_long_is_a_note(bench: Bench, guid: UUID, name: str, length: int) -> None:
     spec = golden_g1()
     item = spec.metadata.item(guid)
     item.data = spec.metadata_values()[guid] + b"\xee" * 8
@@ -195,9 +193,7 @@ def test_missing_item_for_display_is_a_note(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_short_item_for_display_is_a_note(
-    bench: Bench, guid: UUID, name: str, length: int
-) -> None:
+def test_short_item_for_display_is_a_note(bench: Bench, guid: UUID, name: str, length: int) -> None:
     for short in (0, length - 1):
         spec = with_field(guid, length=short)
         pattern = f"metadata item {name} .*: is {short} bytes long instead of {length}"

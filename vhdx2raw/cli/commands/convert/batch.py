@@ -99,7 +99,6 @@ class Batch:
         jobs = min(self.jobs, len(tasks))
         with show_progress(self.progress) as show:
             total = _Total(tasks, show)
-<<<<<<< HEAD
 
             def run(numbered: tuple[int, Task]) -> None:
                 index, task = numbered
@@ -107,21 +106,7 @@ class Batch:
 
             share_work(enumerate(tasks), lambda: run, jobs, raise_if_interrupted)
         counts = Counter(result.status for result in results.values())
-        if self.reports or counts["failed"]:
-=======
-            futures = [
-                pool.submit(self._run_task, task, total, index) for index, task in enumerate(tasks)
-            ]
-            try:
-                _wait_for(futures)
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
-        results = [future.result() for future in futures]
-        counts = Counter(result.status for result in results)
         if self.verbosity.reports or counts["failed"]:
->>>>>>> 647a7aa (Warnings always go to stderr, and what is harmless is a note)
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
             print_message(f"vhdx2raw: {', '.join(words)}")
         codes = [results[index].exit_code for index in sorted(results) if results[index].exit_code]
