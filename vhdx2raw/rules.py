@@ -187,4 +187,5 @@ class Rule(str, Enum):
     FILE_CHANGED = "R119", "", "no file changes while it is read: its size, its headers, the times of its last changes", "refuse; with {allow_changed} warn"
     LOG_REPLAYED = "R120", "2.3.3", "a file with updates in its log may be in use", "warn", "", "", "none: the updates are applied in memory when the disk is read"
     LOOKALIKE = "R121", "", "the disk does not begin like an image of another format", "warn"
+    UNCLAIMED_SPACE = "R122", "", "no data lies where no structure and no block is", "warn", "", "the block allocation table may have been damaged: then the disk lacks what lies there"
     # fmt: on
