@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vhdx2raw.cli.console import (
-    print_error,
-    print_failure,
+    Answer,
     print_internal_fault,
-    print_notes,
+    print_interruption,
+    print_last_failure,
     warn_of_slow_checksums,
 )
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
@@ -142,6 +142,7 @@ def _program(
 
 def run_program(arguments: Sequence[str] | None = None) -> int:
     """Do what `main` does, which has begun to catch signals, and has them wait."""
+    Answer.reset()
     try:
         try:
             end_deferring()
@@ -155,11 +156,10 @@ def run_program(arguments: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         return print_usage_error(error)
     except Interrupted as interruption:
-        print_notes(interruption)
-        print_error(str(interruption))
+        print_interruption(interruption, interruption.exit_code)
         return interruption.exit_code
     except (Vhdx2rawError, OSError) as error:
-        return print_failure(error)
+        return print_last_failure(error)
     except Exception:  # noqa: BLE001 - the last door: no traceback unless it is asked for
         print_internal_fault()
         return INTERNAL_FAULT

@@ -424,7 +424,7 @@ def test_changed_source_is_refused(
     change, words = SOURCE_CHANGES[what]
     after_flush(monkeypatch, lambda _path: change(folder / "disk.vhdx"))
     outcome = run(capfd, "disk.vhdx", "out.img")
-    assert_refused(outcome, 5, f"vhdx2raw: disk.vhdx: {words}", "--allow-changed")
+    assert_refused(outcome, 9, f"vhdx2raw: disk.vhdx: {words}", "--allow-changed")
     assert names_in(folder) == ["disk.vhdx"]
 
 

@@ -13,7 +13,6 @@ from vhdx2raw.cli.console import (
     format_size,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
@@ -89,8 +88,8 @@ def run(
         )
         result = apply_checkpoint(child, destination, options)
     seconds = time.monotonic() - started
+    verbosity.print_warnings(result.warnings)
     if verbosity.reports:
-        print_warnings(result.warnings)
         print_message(
             f"vhdx2raw: {child}: {_sentence(result, destination, dry_run)} in {seconds:.1f} s"
         )
