@@ -16,8 +16,8 @@ from vhdx2raw.cli.console import (
     warning_facts,
 )
 from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
-from vhdx2raw.cli.progress import show_progress
-from vhdx2raw.cli.signals import defer, raise_if_interrupted
+from vhdx2raw.cli.progress import interruptible, show_progress
+from vhdx2raw.cli.signals import defer
 from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
 
 EXAMPLES = """\b
@@ -31,8 +31,7 @@ Examples:
 
 def run(
     child: Annotated[
-        str,
-        typer.Argument(metavar="CHILD", help="The checkpoint; it is never written to."),
+        str, typer.Argument(metavar="CHILD", help="The checkpoint; it is never written to.")
     ],
     destination: Annotated[
         str,
@@ -69,37 +68,30 @@ def run(
     DST holds the base, or an earlier checkpoint, by its state file, which `convert --save-state`
     made. After a failure run the same command again.
     """
-    opened = opening.options()
-    started = time.monotonic()
+    opened, started = opening.options(), time.monotonic()
     defer()
     with show_progress(progress.mode(quiet=verbosity.quiet)) as show:
-
-        def show_unless_interrupted(done: int, total: int) -> None:
-            raise_if_interrupted()
-            show(done, total)
-
         options = ApplyOptions(
             **{field.name: getattr(opened, field.name) for field in fields(opened)},
             state=state,
             force=force,
             dry_run=dry_run,
             verify=verify,
-            progress=show_unless_interrupted,
+            progress=interruptible(show),
         )
         result = apply_checkpoint(child, destination, options)
     seconds = time.monotonic() - started
     verbosity.print_warnings(result.warnings)
     if verbosity.reports:
-        print_message(
-            f"vhdx2raw: {child}: {_sentence(result, destination, dry_run)} in {seconds:.1f} s"
-        )
+        sentence = _sentence(result, destination, dry_run=dry_run)
+        print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
     if as_json:
         facts = _facts(result, child, destination)
         facts |= {"dry-run": dry_run, "verified": verify, "duration-seconds": round(seconds, 3)}
         print_result(json.dumps(facts, indent=2))
 
 
-def _sentence(result: ApplyResult, destination: str, dry_run: bool) -> str:  # noqa: FBT001
+def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
     if not result.files:
         return f"{destination} holds it already"
     verb = "would change" if dry_run else "changed"
