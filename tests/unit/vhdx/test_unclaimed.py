@@ -109,7 +109,7 @@ ENDS = {
 @pytest.mark.parametrize("name", ENDS)
 def test_space_after_the_end_counts_if_it_holds_data(tmp_path: Path, name: str) -> None:
     pieces, count = ENDS[name]
-    assert len(warnings_of(extended(tmp_path / "disk.vhdx", *pieces))) == count
+    assert len(warnings_of(extended(tmp_path / "disk.vhdx", *pieces))) == count  # type: ignore[misc]
 
 
 def test_a_hole_is_not_counted(tmp_path: Path) -> None:
