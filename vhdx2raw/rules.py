@@ -125,7 +125,7 @@ class Rule(str, Enum):
     EMPTY_ITEM = "R56", "2.6.1.2", "an empty item that is needed has the wrong length (R62)", "refuse"
     ITEM_TWICE = "R57", "2.6.1.2", "no item is listed twice, no two share bytes", "refuse for a known item, else warn", "refused without {salvage}, which uses the first of the two items"
     REQUIRED_ITEM = "R58", "2.6.1.2", "no unknown item is required; the file is not marked as unfinished", "refuse", _NOT_UNDERSTOOD
-    OPTIONAL_ITEM = "R59", "2.6.1.2", "unknown optional items and items of users are left alone", "accept"
+    OPTIONAL_ITEM = "R59", "2.6.1.2", "unknown optional items and items of users are left alone, and so are CHS Parameters and the PMEM Label Storage Area, required or not", "accept"
     ITEM_FLAGS = "R60", "2.6.1.2", "flags of known items do not matter; reserved bits are zero", "warn"
     NEEDED_ITEM = "R61", "", "File Parameters, Virtual Disk Size and Logical Sector Size are there; the other two should be", "refuse; warn for the other two", _NO_ITEM, "none for the contents; the item is only shown"
     ITEM_LENGTH = "R62", "", "items have their length", "shorter: refuse; longer: warn", _NO_ITEM
@@ -184,7 +184,7 @@ class Rule(str, Enum):
     BITMAP_END = "R114", "2.5.1", "so does every needed byte of a sector bitmap", "refuse", _CUT_OFF
     MEMORY = "R115-R116", "", "no size in the file decides on memory: tables are read in pieces"
     OUTPUT_SIZE = "R117-R118", "", "the raw image has exactly the virtual disk size; what reads as zeros is a hole"
-    FILE_CHANGED = "R119", "", "no file changes while it is read: its size, its headers, the time of its last change", "refuse; with {allow_changed} warn"
+    FILE_CHANGED = "R119", "", "no file changes while it is read: its size, its headers, the times of its last changes", "refuse; with {allow_changed} warn"
     LOG_REPLAYED = "R120", "2.3.3", "a file with updates in its log may be in use", "warn", "", "", "none: the updates are applied in memory when the disk is read"
     LOOKALIKE = "R121", "", "the disk does not begin like an image of another format", "warn"
     # fmt: on

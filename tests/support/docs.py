@@ -92,6 +92,8 @@ def commands_of(text: str) -> list[Command]:
 
 BASE = ImageSpec(8 * MIB, MIB, {0: Block(), 3: Block()}, data_write_guid=same_bytes_guid(0x55))
 CHILD = child_of(BASE, "base.vhdx", blocks={1: Block(), 3: Block()})
+SNAP1 = child_of(BASE, "base.vhdx", blocks={1: Block()}, data_write_guid=same_bytes_guid(0x66))
+SNAP2 = child_of(SNAP1, "snap1.avhdx", blocks={2: Block()}, data_write_guid=same_bytes_guid(0x77))
 DISK = ImageSpec(8 * MIB, MIB, {0: Block(), 2: Block()})
 DIRTY = make_dirty(ImageSpec(8 * MIB, MIB, {0: Block()}), DISK)
 
@@ -132,6 +134,8 @@ MAKERS: dict[str, Callable[[Path], object]] = {
     "child.avhdx": CHILD.write,
     "alone.avhdx": CHILD.write,
     "vm_8A3F.avhdx": CHILD.write,
+    "snap1.avhdx": SNAP1.write,
+    "snap2.avhdx": SNAP2.write,
     "dirty.vhdx": DIRTY.write,
     "damaged.vhdx": _write_truncated,
     "broken.vhdx": _write_damaged_header,
@@ -143,10 +147,12 @@ NOT_BEFORE = r"(?<![\w./-])"
 
 
 def prepare(folder: Path, text: str) -> None:
-    """Make each file that `text` names and, for a checkpoint, its parent beside it.
+    """Make each file that `text` names and, for a checkpoint, its parents beside it.
 
     Beside one that is called `alone` there is none.
     """
+    if "snap2.avhdx" in text:
+        text += " snap1.avhdx"
     for name, make in MAKERS.items():
         if re.search(NOT_BEFORE + re.escape(name), text):
             (folder / name).parent.mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.convert import ConversionResult
-from vhdx2raw.output import block_device
+from vhdx2raw.output import block_device, inputs
 from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.opening import open_sink
 from vhdx2raw.output.sparse_file import SparseFileSink
@@ -383,7 +383,7 @@ def test_input_device_is_refused_without_sysfs(
     device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container may have no /sys."""
-    monkeypatch.setattr(block_device, "SYSTEM_DEVICES", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(inputs, "SYSTEM_DEVICES", str(tmp_path / "nowhere"))
     assert refusal(device, inputs=identities_of(device)).message == IS_INPUT
     BlockDeviceSink(device, SIZE, replace=True).abort()
 

@@ -20,6 +20,7 @@ from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.cli.usage import INPUT, OUTPUT, REPORTING, SPEED, TRUST
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
+from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
 
@@ -225,6 +226,24 @@ class ConvertFlags:
             help="Read DST back from storage, and compare, before it is done.",
         ),
     ] = False
+    save_state: Annotated[
+        bool,
+        typer.Option(
+            "--save-state",
+            rich_help_panel=OUTPUT,
+            help="Record in DST.state.json what DST holds, for `apply`.",
+        ),
+    ] = False
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+            help="The same in FILE.",
+            show_default=False,
+        ),
+    ] = None
     workers: Annotated[
         int | None,
         typer.Option(
@@ -252,8 +271,13 @@ class ConvertFlags:
         ),
     ] = False
 
-    def options(self) -> ConvertOptions:
+    def options(self, destination: str | None = None) -> ConvertOptions:
+        """Return what the library takes, for one output if its state is to be saved."""
+        state = self.state
+        if self.save_state and state is None and destination is not None:
+            state = default_state_path(destination)
         return ConvertOptions(
+            state=state,
             force=self.force,
             target_is_zero=self.target_is_zero,
             sparse_size=self.sparse_size,

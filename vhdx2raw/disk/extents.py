@@ -23,6 +23,8 @@ class ExtentKind(Enum):
 
     DATA = auto()
     ZERO = auto()
+    INHERITED = auto()
+    """What the version has that the chain rests on, if it was opened down to that version only."""
     LOST = auto()
     """Unknown. Only what was opened to be salvaged has such ranges; they read as zeros."""
 
@@ -192,12 +194,13 @@ def _iter_layer(chain: Chain, depth: int, start: int, end: int) -> Iterator[Part
     """Yield what the image at `depth` says, and what it leaves to its parent.
 
     Past the root lie zeros, so that no caller asks whether there is a parent; what a missing
-    parent had is lost (R110). What an image does not reach is hidden past its end, even where a
-    deeper one has it (R107).
+    parent had is lost (R110), unless the chain ends at a known version on purpose. What an image
+    does not reach is hidden past its end, even where a deeper one has it (R107).
     """
     if depth == len(chain.images):
-        missing = chain.images[-1].metadata.has_parent
-        kind = ExtentKind.LOST if missing else ExtentKind.ZERO
+        kind = ExtentKind.LOST if chain.images[-1].metadata.has_parent else ExtentKind.ZERO
+        if chain.base:
+            kind = ExtentKind.INHERITED
         yield Part(kind, start, end, depth - 1, present=False)
         return
     image = chain.images[depth]
@@ -221,7 +224,7 @@ def _iter_blocks(image: VhdxImage, depth: int, start: int, end: int) -> Iterator
             case (
                 layout.PayloadBlockState.FULLY_PRESENT | layout.PayloadBlockState.PARTIALLY_PRESENT
             ):
-                yield from _iter_stored(image, depth, begin, stop, run.file_offset - run_start)
+                yield from _iter_stored(image, depth, run, begin, stop)
             case layout.PayloadBlockState.NOT_PRESENT:
                 yield _Inherited(begin, stop)
             case layout.PayloadBlockState.RESERVED:
@@ -232,15 +235,17 @@ def _iter_blocks(image: VhdxImage, depth: int, start: int, end: int) -> Iterator
 
 
 def _iter_stored(
-    image: VhdxImage, depth: int, start: int, end: int, distance: int
+    image: VhdxImage, depth: int, blocks: BlockRun, start: int, end: int
 ) -> Iterator[Part]:
-    """Yield a range as data that lies `distance` bytes further on in the file.
+    """Yield a range of some blocks as data that lies at its natural place in them.
 
     What a log only promises past the end of the file reads as zeros: there can be any number.
-    What a damaged table places in the header section or past the end of the file is lost.
+    What a damaged table places past the end of the file is lost, and so is all of a block that it
+    places in the header section, also what would lie behind that (R78).
     """
-    stop = end if start + distance >= layout.HEADER_SECTION_SIZE else start
-    stop = max(start, min(stop, image.source.size - distance))
+    distance = blocks.file_offset - blocks.first_block * image.geometry.block_size
+    has_place = blocks.file_offset >= layout.HEADER_SECTION_SIZE
+    stop = max(start, min(end, image.source.size - distance)) if has_place else start
     done = start
     for file_offset, length in image.source.iter_stored(start + distance, stop - start):
         begin = file_offset - distance
@@ -280,13 +285,12 @@ def _iter_partial(
         # Nothing says which of its sectors are the parent's (R83).
         yield Part(ExtentKind.LOST, start, end, depth, present=False)
         return
-    distance = blocks.file_offset - blocks.first_block * geometry.block_size
     position = chunk_start + first_sector * sector_size
     for present, count in iter_runs(bitmap, first_sector % 8, end_sector - first_sector):
         begin, position = max(start, position), position + count * sector_size
         stop = min(end, position)
         if present:
-            yield from _iter_stored(image, depth, begin, stop, distance)
+            yield from _iter_stored(image, depth, blocks, begin, stop)
         else:
             yield _Inherited(begin, stop)
 

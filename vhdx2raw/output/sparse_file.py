@@ -22,6 +22,7 @@ from vhdx2raw.output.base import (
     write_fully,
 )
 from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, MIN_SIZE, DirectWriter
+from vhdx2raw.output.inputs import is_input
 from vhdx2raw.source.base import Identity
 
 FICLONERANGE = 0x4020940D
@@ -92,14 +93,15 @@ class SparseFileSink(Sink):
 
     def _check_target(self, inputs: Collection[Identity]) -> os.stat_result | None:
         """Refuse early what `commit` would refuse; return what will be replaced, if anything."""
-        if not self._path.name or self.name.endswith((os.sep, os.altsep or os.sep)):
+        # A path forgets the dot of `name/.`, which no file can be called by.
+        if os.path.basename(self.name) in ("", os.curdir, os.pardir):  # noqa: PTH119
             raise OutputError(IS_FOLDER, path=self.name, remedy=IS_FOLDER_REMEDY)
         try:
             exists = os.path.lexists(self._path)
             status = self._path.stat() if self._path.exists() else None
         except OSError as error:
             raise output_error(error, self.name) from error
-        if status and (status.st_dev, status.st_ino) in inputs:
+        if status and is_input(status, inputs, self._path):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
         if status and stat.S_ISDIR(status.st_mode):
             raise OutputError(IS_FOLDER, path=self.name, remedy=IS_FOLDER_REMEDY)

@@ -14,7 +14,7 @@ from vhdx2raw import host
 from vhdx2raw.errors import UnsupportedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
-from vhdx2raw.source.base import Identity, Source
+from vhdx2raw.source.base import Identity, Source, Status
 
 COPY_FIRST = "a VHDX is not read from its beginning to its end; write it to a file first"
 KINDS = (
@@ -44,6 +44,7 @@ class FileSource(Source):
             OSError: The host cannot open it.
         """
         self.name = os.fspath(path)
+        self._path = os.path.abspath(path)  # noqa: PTH100 - what it names must stay the same
         # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
         flags = host.flags("O_RDONLY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")
         try:
@@ -92,12 +93,15 @@ class FileSource(Source):
             raise self._named(error) from error
         return done
 
-    def status(self) -> tuple[int, int | None]:
+    def status(self) -> Status:
         try:
             size = host.length_of(self._descriptor)
-            return size, os.fstat(self._descriptor).st_mtime_ns
+            return status_of(self._descriptor, self._path)._replace(size=size)
         except OSError as error:
             raise self._named(error) from error
+
+    def watch(self) -> None:
+        note_writes(self._descriptor, self.identity)
 
     def _named(self, error: OSError) -> OSError:
         """Return a failure of the host with the name of the file, which it lacks."""
@@ -108,6 +112,30 @@ class FileSource(Source):
         if descriptor >= 0:
             with suppress(OSError):  # nothing was written, so nothing can be lost
                 os.close(descriptor)
+
+
+def status_of(descriptor: int, path: str | None = None) -> Status:
+    """Return what the host says of an open file, which may have a path.
+
+    Raises:
+        OSError: The host does not know.
+    """
+    status = os.fstat(descriptor)
+    is_there = False
+    with suppress(OSError, ValueError):  # moved or removed meanwhile
+        is_there = path is not None and identity_of(Path(path).stat()) == identity_of(status)
+    names = status.st_nlink, is_there
+    return Status(status.st_size, status.st_mtime_ns, status.st_ctime_ns, names)
+
+
+def note_writes(descriptor: int, identity: Identity) -> None:
+    """Have the next write to a regular file set its time, also one to a mapping of it.
+
+    What is written to a mapped page only sets the time if the page was on the storage before.
+    """
+    if identity[0] != BLOCK_DEVICE:
+        with suppress(OSError):  # there is no other way to know
+            os.fsync(descriptor)
 
 
 def identity_of(status: os.stat_result) -> Identity:

@@ -10,7 +10,12 @@ from vhdx2raw.source.base import Closable, Source
 from vhdx2raw.source.file_object import AnyFile, open_source
 from vhdx2raw.vhdx.allocation import Allocation, check_allocation
 from vhdx2raw.vhdx.bat import Bat
-from vhdx2raw.vhdx.file_state import FileState, find_change, read_state
+from vhdx2raw.vhdx.file_state import (
+    FileState,
+    find_change,
+    read_state,
+    wait_for_distinct_times,
+)
 from vhdx2raw.vhdx.geometry import Geometry
 from vhdx2raw.vhdx.header import HeaderSection, read_header_section
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, replay_log
@@ -95,6 +100,7 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
 
     The errors are those of `open_image`; to a lenient reader, those that nothing can replace.
     """
+    wait_for_distinct_times(source)
     state = read_state(source, lenient=findings.lenient)
     # 1. What the log cannot change: the identifier and the current header.
     header_section = read_header_section(source, findings)

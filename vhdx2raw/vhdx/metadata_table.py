@@ -46,13 +46,20 @@ KNOWN_ITEMS = {
     layout.PHYSICAL_SECTOR_SIZE: KnownItem("Physical Sector Size", "2.6.2.5", 4),
     layout.PARENT_LOCATOR: KnownItem("Parent Locator", "2.6.2.6", None, IS_REQUIRED),
 }
+HARMLESS_ITEMS = {
+    layout.CHS_PARAMETERS: "CHS Parameters",
+    layout.PMEM_LABEL_AREA: "PMEM Label Storage Area",
+}
+"""Items that Microsoft's own reader knows, and that change no byte of the disk: never read."""
 NO_ENTRY = layout.MetadataTableEntry.unpack(bytes(layout.MetadataTableEntry.LAYOUT.size))
 
 
 def item_name(item: UUID, *, is_user: bool = False) -> str:
     """Return what an item is called in messages."""
-    known = None if is_user else KNOWN_ITEMS.get(item)
-    return f"metadata item {known.name if known else item}"
+    if is_user:
+        return f"metadata item {item}"
+    known = KNOWN_ITEMS.get(item)
+    return f"metadata item {known.name if known else HARMLESS_ITEMS.get(item, item)}"
 
 
 class MetadataItems:
@@ -124,7 +131,7 @@ class MetadataItems:
             self._findings.error(
                 CorruptImageError, Rule.REQUIRED_ITEM, name, problem, file_offset=where, spec=""
             )
-        elif entry.is_required and not _is_known(entry):
+        elif entry.is_required and not (_is_known(entry) or _is_harmless(entry)):
             problem = "the file requires this item, which this program does not know"
             self._findings.error(
                 UnsupportedImageError, Rule.REQUIRED_ITEM, name, problem, file_offset=where
@@ -211,6 +218,10 @@ class MetadataItems:
 
 def _is_known(entry: layout.MetadataTableEntry) -> bool:
     return entry.item_id in KNOWN_ITEMS and not entry.is_user
+
+
+def _is_harmless(entry: layout.MetadataTableEntry) -> bool:
+    return entry.item_id in HARMLESS_ITEMS and not entry.is_user
 
 
 def _name(entry: layout.MetadataTableEntry) -> str:

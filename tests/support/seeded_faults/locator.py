@@ -42,7 +42,7 @@ WRONG_LOCATORS = (
     ),
     (
         "R95",
-        "has a value of an odd length",
+        "has a value of 3 bytes",
         locator(LocatorEntrySpec("x", "yy", value_length=3)),
         "has an impossible place: found offset 210, length 3",
     ),

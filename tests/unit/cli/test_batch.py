@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.builder import GIB, MIB, Block, ImageSpec, child_of
+from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.chains import RELATIVE, base_disk
 from tests.support.cli import (
     MODULE,
@@ -267,7 +267,7 @@ def test_colliding_names_are_refused_before_any_work(
 
 @pytest.mark.parametrize("way", ["itself", "symbolic link", "hard link", "another of them"])
 def test_output_that_is_an_input_is_refused(folder: Path, capfd: Capture, way: str) -> None:
-    """Even if an earlier file of the batch could be converted, and even by force."""
+    """By force too, and before an earlier file of the batch is converted."""
     (folder / "raw").mkdir()
     names = ["b.vhdx", "raw/a.img"]
     if way == "symbolic link":
@@ -333,7 +333,7 @@ def test_what_fits_no_batch_is_wrong_usage(
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_jobs_is_the_number_of_files_at_a_time(folder: Path, monkeypatch: Patch, jobs: int) -> None:
-    """Each waits for the others to have begun, and there are never more."""
+    """Each file waits until the others have begun; there are never more of them."""
     real_convert = Converter.convert
     together = threading.Barrier(jobs)
     running_now: list[str] = []
@@ -371,7 +371,7 @@ def peak_of(*arguments: str) -> int:
 
 
 def test_memory_does_not_grow_with_the_files(folder: Path) -> None:
-    """Each of which has 32 MiB of data to be read."""
+    """Nor does the number of open files, of which only 40 are allowed."""
     stored_zeros(256 * MIB).write(folder / "zeros.vhdx")
     names = [f"{number}.vhdx" for number in range(64)]
     for name in names:
@@ -437,14 +437,6 @@ def test_a_terminal_sees_one_bar(folder: Path) -> None:
 # -- signals ------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give an image that takes half a minute or more to convert, but hardly any space."""
-    path = tmp_path_factory.mktemp("endless") / "disk.vhdx"
-    stored_zeros(256 * GIB, b"data").write(path)
-    return path
-
-
 def wait_for_parts(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:
     """Wait until so many outputs are being made, and a.img is complete."""
     deadline = time.monotonic() + TIMEOUT
@@ -479,7 +471,7 @@ def test_a_signal_leaves_only_complete_outputs(
 def test_a_signal_ends_a_batch_that_writes_nothing(
     folder: Path, monkeypatch: Patch, words: list[str]
 ) -> None:
-    """There is no progress then, in which it is usually noticed."""
+    """Usually a signal is noticed where progress is reported; here there is no progress."""
     names = [f"{number}.vhdx" for number in range(30)]
     (folder / "raw").mkdir()
     for name in names:

@@ -26,7 +26,7 @@ from tests.support.cli import (
     small_disk,
     start_program,
 )
-from tests.support.devices import OLD_BYTE, Devices
+from tests.support.devices import OLD_BYTE, Devices, loop_devices
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of
@@ -162,7 +162,7 @@ def test_a_digest_needs_no_output(folder: Path, capfd: Capture) -> None:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_signal_ends_the_digest_of_an_empty_disk(folder: Path, number: signal.Signals) -> None:
-    """Which takes a minute, though there is nothing to read."""
+    """It takes a minute, though there is nothing to read."""
     ImageSpec(100 * GIB).write(folder / "disk.vhdx")
     process = start_program("--hash", "sha256", "disk.vhdx", "out.img")
     with process:
@@ -497,10 +497,8 @@ def test_a_limit_stops_before_any_output_is_replaced(folder: Path, capfd: Captur
 
 @pytest.fixture
 def devices(tmp_path: Path) -> Iterator[Devices]:
-    """Give what makes loop devices, for the superuser."""
-    devices = Devices(tmp_path)
-    yield devices
-    devices.detach()
+    with loop_devices(tmp_path) as devices:
+        yield devices
 
 
 def test_device_is_overwritten_only_by_force(
@@ -522,7 +520,7 @@ def test_device_is_overwritten_only_by_force(
 
 
 def test_target_is_zero_writes_no_zeros(folder: Path, capfd: Capture, devices: Devices) -> None:
-    """Which is seen on one that is not."""
+    """As is seen on a target that is not zero."""
     device = str(devices.make())
     outcome = run(capfd, "--force", "--target-is-zero", "disk.vhdx", device)
     assert outcome.exit_code == 0

@@ -46,7 +46,8 @@ def test_help_of_every_command_has_examples(capfd: Capture, name: str) -> None:
     help_text = run(capfd, name, "--help").out
     for words, comment in examples:
         # `vhdx2raw SRC DST` is short for the first command.
-        assert name == "convert" or f"vhdx2raw {name} " in words
+        first = words.split()[1]
+        assert first == name or first not in COMMANDS
         assert words in help_text
         assert comment in help_text
 
@@ -65,7 +66,10 @@ def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> 
 
 
 def prepare_outputs(folder: Path, words: str) -> None:
-    """Make the raw images that a command compares with or replaces."""
+    """Make the raw images that a command compares with, changes or replaces."""
+    if words.startswith("vhdx2raw apply"):
+        done = run_shell(folder, ["vhdx2raw --save-state base.vhdx disk.img"])
+        assert done[0].exit_code == 0
     if words.startswith("vhdx2raw compare") or "--force" in words:
         for name in re.findall(r"\S+\.img\b", words):
             done = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
@@ -116,6 +120,7 @@ def test_only_the_picture_has_colours(tmp_path: Path) -> None:
 # -- JSON ---------------------------------------------------------------------------------------
 
 WORDS = {
+    "apply": ["--dry-run", "snap1.avhdx", "disk.img"],
     "convert": ["disk.vhdx", "null:"],
     "info": ["disk.vhdx"],
     "map": ["disk.vhdx"],
@@ -140,7 +145,8 @@ def test_output_json_is_json_for_every_command(
     capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    prepare(tmp_path, "disk.vhdx copy.vhdx")
+    prepare(tmp_path, "disk.vhdx copy.vhdx snap1.avhdx")
+    prepare_outputs(tmp_path, f"vhdx2raw {name}")
     expected = result_of(capfd, name, "--json", *WORDS[name])
     for words in (["--output=json"], ["--output", "json"]):
         assert result_of(capfd, name, *words, *WORDS[name]) == expected

@@ -282,7 +282,7 @@ def test_closed_pipe_ends_the_map_silently(tmp_path: Path, option: list[str]) ->
 
 
 def test_map_of_many_extents_needs_little_memory(tmp_path: Path) -> None:
-    """Its JSON alone, in each line of which stands a long name, is more than may be taken."""
+    """Its JSON alone, with a long name on each line, is more than may be taken."""
     path = tmp_path / ("x" * 250)
     fragmented(110_000).write(path)
     code, peak, text = run_and_measure("map", "--json", path)

@@ -25,6 +25,7 @@ from vhdx2raw.operations.convert import CHANGED_REMEDY
 from vhdx2raw.operations.digest import digest
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.base import Status
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.file_state import FileState, find_change, read_state
 
@@ -212,7 +213,6 @@ def test_reading_and_renaming_a_file_do_not_change_it(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     with open_disk(path) as opened:
         path.read_bytes()
-        os.utime(path, ns=(1, path.stat().st_mtime_ns))
         path.rename(tmp_path / "renamed.vhdx")
         (tmp_path / "disk.vhdx").write_bytes(b"another file")
         assert opened.chain.find_changes() == ()
@@ -247,8 +247,9 @@ def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
     source = FileSource(path)
     try:
         state = read_state(source)
-        assert state.size == SIZE
-        assert state.modified_ns == path.stat().st_mtime_ns
+        status = path.stat()
+        times = status.st_mtime_ns, status.st_ctime_ns
+        assert state.status == (SIZE, *times, (1, True))
         content = path.read_bytes()
         assert state.headers == tuple(content[at : at + 4096] for at in (HEADER_1, HEADER_2))
         assert find_change(state, read_state(source)) is None
@@ -269,16 +270,19 @@ def test_headers_that_cannot_be_read_are_no_change(tmp_path: Path) -> None:
         source.close()
 
 
-STATE = FileState(SIZE, 5, (b"first", b"second"))
+STATUS = Status(SIZE, 5, 8, (1, True))
+STATE = FileState(STATUS, (b"first", b"second"))
+OTHER_TIME = STATUS._replace(modified_ns=6)
 
 
 @pytest.mark.parametrize(
     ("after", "section"),
     [
-        (STATE._replace(size=0, modified_ns=6, headers=(b"", b"")), "file"),
-        (STATE._replace(modified_ns=6, headers=(b"", b"")), "header 1"),
-        (STATE._replace(modified_ns=6, headers=(b"first", b"")), "header 2"),
-        (STATE._replace(modified_ns=4), "file"),
+        (FileState(OTHER_TIME._replace(size=0), (b"", b"")), "file"),
+        (FileState(OTHER_TIME, (b"", b"")), "header 1"),
+        (FileState(OTHER_TIME, (b"first", b"")), "header 2"),
+        (STATE._replace(status=STATUS._replace(modified_ns=4)), "file"),
+        (STATE._replace(status=STATUS._replace(changed_ns=9)), "file"),
     ],
 )
 def test_most_specific_change_is_reported(after: FileState, section: str) -> None:

@@ -25,7 +25,7 @@ from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
 from vhdx2raw.findings import Findings
-from vhdx2raw.source.base import Source
+from vhdx2raw.source.base import Source, Status
 from vhdx2raw.vhdx.header import HeaderSection
 from vhdx2raw.vhdx.layout import MAX_LOG_DESCRIPTORS, Header
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
@@ -70,8 +70,8 @@ class SyntheticLog(Source):
         buffer[:] = pages[skip : skip + len(buffer)]
         return len(buffer)
 
-    def status(self) -> tuple[int, int | None]:
-        return self.size, None
+    def status(self) -> Status:
+        return Status(self.size)
 
     def close(self) -> None:
         """Do nothing: nothing was opened."""

@@ -35,6 +35,8 @@ from vhdx2raw.vhdx.metadata import Metadata
 
 UNKNOWN = UUID("0b5e55ed-0000-4000-8000-000000000002")
 INCOMPLETE = UUID("71CC85F0-1B69-4E28-9558-C3BF83AE75D3")
+CHS = UUID("DA02D7BC-3D3A-423C-AC88-2A36AB21479B")
+PMEM = UUID("10E1AE8A-4B7E-4169-A40F-CD70DE928393")
 ITEM_AREA = 0x10000
 NEEDED = [
     (FILE_PARAMETERS, "File Parameters", 8),
@@ -238,7 +240,14 @@ def assert_default(metadata: Metadata, guid: UUID) -> None:
 @pytest.mark.parametrize("flags", [IS_REQUIRED, IS_REQUIRED | IS_VIRTUAL_DISK])
 @pytest.mark.parametrize(
     ("guid", "user"),
-    [(UNKNOWN, 0), (UNKNOWN, IS_USER), (INCOMPLETE, IS_USER), (FILE_PARAMETERS, IS_USER)],
+    [
+        (UNKNOWN, 0),
+        (UNKNOWN, IS_USER),
+        (INCOMPLETE, IS_USER),
+        (FILE_PARAMETERS, IS_USER),
+        (CHS, IS_USER),
+        (PMEM, IS_USER),
+    ],
 )
 def test_an_unknown_required_item_is_unsupported(
     bench: Bench, guid: UUID, user: int, flags: int
@@ -266,6 +275,24 @@ def test_file_of_unfinished_creation_is_refused(bench: Bench, flags: int) -> Non
 @pytest.mark.parametrize("data", [b"", b"anything"])
 def test_an_unknown_optional_item_is_accepted(bench: Bench, flags: int, data: bytes) -> None:
     bench.assert_reads(with_item(MetadataItemSpec(UNKNOWN, data, flags)))
+
+
+@pytest.mark.parametrize("flags", [0, IS_VIRTUAL_DISK, IS_REQUIRED, IS_REQUIRED | IS_VIRTUAL_DISK])
+@pytest.mark.parametrize("data", [b"", b"\x10\0\0\0\x3f\0\0\0", bytes(128 << 10)])
+@pytest.mark.parametrize("guid", [CHS, PMEM])
+def test_an_item_that_changes_no_byte_of_the_disk_is_accepted_though_it_is_required(
+    bench: Bench, guid: UUID, data: bytes, flags: int
+) -> None:
+    """Microsoft's own reader knows the geometry for a BIOS and the labels of memory (R58)."""
+    bench.assert_reads(with_item(MetadataItemSpec(guid, data, flags)))
+
+
+@pytest.mark.parametrize(("guid", "name"), [(CHS, "CHS Parameters"), (PMEM, "PMEM Label Storage")])
+def test_the_place_of_an_item_that_is_not_read_is_worth_a_warning(
+    bench: Bench, guid: UUID, name: str
+) -> None:
+    spec = with_item(MetadataItemSpec(guid, b"", IS_REQUIRED, offset=0x20000, length=2 * MIB))
+    bench.assert_reads(spec, ("R55", f"metadata item {name}.*above 1 MiB; ignored"))
 
 
 @pytest.mark.parametrize("first", [True, False])
