@@ -20,7 +20,12 @@ from vhdx2raw.cli.console import (
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
 from vhdx2raw.cli.options import expand_groups
 from vhdx2raw.cli.signals import Interrupted, defer, deferring, end_deferring
-from vhdx2raw.cli.usage import print_usage_error, require_command_or_file, write_parameters
+from vhdx2raw.cli.usage import (
+    UsageError,
+    print_usage_error,
+    require_command_or_file,
+    write_parameters,
+)
 from vhdx2raw.errors import Vhdx2rawError
 
 if TYPE_CHECKING:
@@ -153,7 +158,7 @@ def run_program(arguments: Sequence[str] | None = None) -> int:
             defer()  # what is left to do takes no time, and a second signal must not end it
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
-    except typer.TyperException as error:
+    except UsageError as error:
         return print_usage_error(error)
     except Interrupted as interruption:
         print_interruption(interruption, interruption.exit_code)

@@ -16,6 +16,7 @@ from vhdx2raw.errors import (
 
 DIFFERENT = 1
 """The answer is no."""
+WRONG_USAGE = 2
 SALVAGED = 3
 """Done, though parts could not be read."""
 UNSUPPORTED, CORRUPT, PARENT, OUTPUT = 4, 5, 6, 7

@@ -228,11 +228,21 @@ class ConvertFlags:
     ] = False
     save_state: Annotated[
         bool,
-        typer.Option("--save-state", help="Record in DST.state.json what DST holds, for `apply`."),
+        typer.Option(
+            "--save-state",
+            rich_help_panel=OUTPUT,
+            help="Record in DST.state.json what DST holds, for `apply`.",
+        ),
     ] = False
     state: Annotated[
         str | None,
-        typer.Option("--state", metavar="FILE", help="The same in FILE.", show_default=False),
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+            help="The same in FILE.",
+            show_default=False,
+        ),
     ] = None
     workers: Annotated[
         int | None,

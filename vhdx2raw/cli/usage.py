@@ -9,6 +9,10 @@ from typing import Any
 import typer
 
 from vhdx2raw.cli.console import print_error, print_message
+from vhdx2raw.cli.exit_codes import WRONG_USAGE
+
+UsageError: type[Any] = typer.BadParameter.__mro__[1]
+"""What Typer raises for every wrong use of the command line; it has no public name."""
 
 INPUT = "Input and parents"
 OUTPUT = "Output"
@@ -20,7 +24,7 @@ PANELS = (OTHER, INPUT, OUTPUT, TRUST, SPEED, REPORTING)
 """The groups of options in the order of the help. An option names its own as `rich_help_panel`.
 
 Typer draws them as boxes of Rich, which at 80 columns cuts the names of options off and breaks
-lines within words, and takes a quarter of a second; here they are sections of the plain help.
+lines within words, and takes twice the time; here they are sections of the plain help.
 """
 
 
@@ -67,15 +71,14 @@ def require_command_or_file(word: str, names: Sequence[str]) -> None:
         raise typer.BadParameter(f"{word!r} is not a file; did you mean the command {name!r}?")
 
 
-def print_usage_error(error: typer.TyperException) -> int:
+def print_usage_error(error: Any) -> int:  # noqa: ANN401 - a `UsageError`
     """Report a wrong use of the command line; return the exit code."""
-    ctx: Any = getattr(error, "ctx", None)
     # As Typer itself does, which has no public name for it.
     if type(error).__name__ == "NoArgsIsHelpError":
         for line in error.format_message().splitlines():
             print_message(line)
-        return error.exit_code
+        return WRONG_USAGE
     is_about_value = not isinstance(error, typer.BadParameter) or error.param or error.param_hint
     message = error.format_message() if is_about_value else error.message
-    print_error(message, hint=f"see {ctx.command_path} --help" if ctx else "")
-    return error.exit_code
+    print_error(message, hint=f"see {error.ctx.command_path} --help" if error.ctx else "")
+    return WRONG_USAGE

@@ -22,9 +22,9 @@ from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoin
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw --save-state base.vhdx disk.img   first, while the VM runs on snap1.avhdx
-  vhdx2raw apply snap1.avhdx disk.img        while it runs on snap2.avhdx
-  vhdx2raw apply snap2.avhdx disk.img        after it was shut down
+  vhdx2raw --save-state base.vhdx disk.img  while the VM runs on snap1.avhdx
+  vhdx2raw apply snap1.avhdx disk.img       while it runs on snap2.avhdx
+  vhdx2raw apply snap2.avhdx disk.img       after it was shut down
   vhdx2raw apply --dry-run snap2.avhdx disk.img
 """
 
