@@ -195,22 +195,6 @@ def sync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def take_over(descriptor: int, replaced: os.stat_result) -> None:
-    """Give a new file the owner, the group and the permissions of the one that it replaces.
-
-    Raises:
-        OSError: The host refuses the permissions; owner and group are taken where they can be.
-    """
-    if sys.platform == "win32":
-        return
-    with suppress(OSError):  # only the superuser can give a file away
-        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-    mode = replaced.st_mode & 0o777
-    if os.fstat(descriptor).st_gid != replaced.st_gid:
-        mode &= ~0o070 | (mode & 0o007) << 3  # another group is no more than anybody
-    os.fchmod(descriptor, mode)
-
-
 def link(path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:
     """Give a file a second name, which must be free.
 

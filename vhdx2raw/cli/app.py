@@ -11,15 +11,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vhdx2raw.cli.console import (
-    print_error,
-    print_failure,
+    Answer,
     print_internal_fault,
-    print_notes,
+    print_interruption,
+    print_last_failure,
     warn_of_slow_checksums,
 )
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
 from vhdx2raw.cli.options import expand_groups
-from vhdx2raw.cli.signals import Interrupted, catch_signals
+from vhdx2raw.cli.signals import Interrupted, defer, deferring, end_deferring
 from vhdx2raw.cli.usage import (
     UsageError,
     print_usage_error,
@@ -92,7 +92,8 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
+        with deferring():  # an exception within an import can be lost
+            module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name, cls=_Command, epilog=module.EXAMPLES, no_args_is_help=True)(
             expand_groups(module.run)
@@ -144,23 +145,26 @@ def _program(
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on `arguments` (by default those of the process); return its exit code."""
+def run_program(arguments: Sequence[str] | None = None) -> int:
+    """Do what `main` does, which has begun to catch signals, and has them wait."""
+    Answer.reset()
     try:
-        with catch_signals():
+        try:
+            end_deferring()
             words = list(sys.argv[1:] if arguments is None else arguments)
             warn_of_slow_checksums(words)
             return app(words, prog_name="vhdx2raw", standalone_mode=False) or 0
+        finally:
+            defer()  # what is left to do takes no time, and a second signal must not end it
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
     except UsageError as error:
         return print_usage_error(error)
     except Interrupted as interruption:
-        print_notes(interruption)
-        print_error(str(interruption))
+        print_interruption(interruption, interruption.exit_code)
         return interruption.exit_code
     except (Vhdx2rawError, OSError) as error:
-        return print_failure(error)
+        return print_last_failure(error)
     except Exception:  # noqa: BLE001 - the last door: no traceback unless it is asked for
         print_internal_fault()
         return INTERNAL_FAULT

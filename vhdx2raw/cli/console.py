@@ -6,6 +6,7 @@ Results go to stdout, messages to stderr.
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import sys
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import ClassVar, TextIO
 
-from vhdx2raw.cli.exit_codes import exit_code_of
-from vhdx2raw.errors import OutputError, Vhdx2rawError
+from vhdx2raw.cli.exit_codes import INTERNAL_FAULT, exit_code_of, reason_of
+from vhdx2raw.errors import ImageError, OutputError, ParentError, Vhdx2rawError
 from vhdx2raw.findings import Finding, printable
 from vhdx2raw.output.base import STANDARD_OUTPUT, output_error
+from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx import crc
 from vhdx2raw.vhdx.log import LogReport
 
@@ -26,6 +28,10 @@ QUIET = ("-q", "--quiet")
 VERBOSE = ("-v", "--verbose")
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 """How sha256sum writes what would break its lines."""
+
+
+NO_FACTS: dict[str, object] = dict.fromkeys(("hint", "filename", "rule", "file-offset"))
+"""What is not known of a failure that is not about a file."""
 
 
 class OptionNames(dict[str, str]):
@@ -47,6 +53,23 @@ class Screen:
     """
 
     clear_line: ClassVar[Callable[[], object]] = staticmethod(lambda: None)
+
+
+class Answer:
+    """What a program gets on stdout.
+
+    Attributes:
+        as_json: Whether it asked for JSON, so that a failure has to be an object as well.
+        begun: Whether something was written already.
+    """
+
+    as_json: ClassVar[bool] = False
+    begun: ClassVar[bool] = False
+
+    @classmethod
+    def reset(cls) -> None:
+        """Begin a run of the program."""
+        cls.as_json = cls.begun = False
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -79,6 +102,7 @@ def print_result(text: str) -> None:
     try:
         if is_terminal(stream):
             Screen.clear_line()
+        Answer.begun = True
         stream.write(f"{text}\n")
         stream.flush()
     except OSError as error:
@@ -118,10 +142,15 @@ def print_message(text: str) -> None:
         sys.stderr.flush()
 
 
-def print_warnings(warnings: Iterable[tuple[str, Finding]]) -> None:
-    """Report what is unusual about the files that were read, though the bytes are right."""
+def print_warnings(warnings: Iterable[tuple[str, Finding]], *, in_full: bool) -> None:
+    """Report what is unusual about the files that were read, one line for each.
+
+    Some pipelines take any word on stderr for a failure. A log that was replayed is work done, and
+    nothing to look after, so it is reported only in full.
+    """
     for name, warning in warnings:
-        print_message(f"vhdx2raw: {name}: warning: {warning}")
+        if in_full or warning.rule is not Rule.LOG_REPLAYED:
+            print_message(f"vhdx2raw: {name}: warning: {warning}")
 
 
 def print_error(text: str, *, hint: str = "") -> None:
@@ -139,11 +168,53 @@ def format_error(error: Vhdx2rawError | OSError) -> str:
 
 
 def print_failure(error: Vhdx2rawError | OSError) -> int:
-    """Report a failure; return the exit code."""
+    """Report a failure on stderr; return the exit code."""
     print_notes(error)
-    hint = error.remedy.format_map(OPTION_NAMES) if isinstance(error, Vhdx2rawError) else ""
-    print_error(format_error(error), hint=hint)
+    print_error(format_error(error), hint=hint_of(error))
     return exit_code_of(error)
+
+
+def print_last_failure(error: Vhdx2rawError | OSError) -> int:
+    """Report the failure that ends the program, to a program as JSON too; return the exit code."""
+    exit_code = print_failure(error)
+    print_json_failure(error_facts(error))
+    return exit_code
+
+
+def print_json_failure(facts: dict[str, object]) -> None:
+    """Write a failure to stdout where JSON was asked for and nothing is written yet."""
+    if Answer.as_json and not Answer.begun:
+        with suppress(OutputError, OSError):  # what failed may be stdout itself
+            print_result(json.dumps({"error": facts}, indent=2))
+
+
+def hint_of(error: Vhdx2rawError | OSError) -> str:
+    """Return what can be done about a failure, in the options of the command line."""
+    return error.remedy.format_map(OPTION_NAMES) if isinstance(error, Vhdx2rawError) else ""
+
+
+def error_facts(error: Vhdx2rawError | OSError) -> dict[str, object]:
+    """Return a failure as every command writes it in JSON (docs/schemas/error.json)."""
+    finding = error.finding if isinstance(error, ImageError) else None
+    rule = error.rule if isinstance(error, ParentError) else None
+    return {
+        "reason": reason_of(error),
+        "exit-code": exit_code_of(error),
+        "message": format_error(error),
+        "hint": hint_of(error) or None,
+        "filename": error.filename if isinstance(error, OSError) else error.path,
+        "rule": finding.rule if finding else rule,
+        "file-offset": finding.file_offset if finding else None,
+    }
+
+
+def print_interruption(interruption: BaseException, exit_code: int) -> None:
+    """Report that a signal has ended the program."""
+    print_notes(interruption)
+    print_error(str(interruption))
+    print_json_failure(
+        {"reason": "interrupted", "exit-code": exit_code, "message": str(interruption), **NO_FACTS}
+    )
 
 
 def print_notes(error: BaseException) -> None:
@@ -157,7 +228,10 @@ def print_internal_fault() -> None:
     kind, error, _ = sys.exc_info()
     name = kind.__name__ if kind else "unknown"
     hint = "please report this, with what is printed when VHDX2RAW_DEBUG=1 is set"
-    print_error(f"fault of the program itself: {name}: {error}", hint=hint)
+    message = f"fault of the program itself: {name}: {error}"
+    print_error(message, hint=hint)
+    facts = {"reason": "internal-fault", "exit-code": INTERNAL_FAULT, "message": message}
+    print_json_failure(facts | NO_FACTS | {"hint": hint})
     if os.environ.get("VHDX2RAW_DEBUG"):
         traceback.print_exc()
 

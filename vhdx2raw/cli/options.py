@@ -7,7 +7,7 @@ A group is a dataclass whose fields are options. A command names it as the type 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from inspect import Parameter, Signature, signature
@@ -15,10 +15,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from vhdx2raw.cli.console import is_terminal, parse_size
+from vhdx2raw.cli.console import Answer, is_terminal, parse_size, print_warnings
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.cli.usage import INPUT, OUTPUT, REPORTING, SPEED, TRUST
-from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.disk.chain import NamedFinding, OpenOptions
 from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
 from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
@@ -322,7 +322,12 @@ class VerbosityFlags:
 
     quiet: Annotated[
         bool,
-        typer.Option("-q", "--quiet", rich_help_panel=REPORTING, help="Print nothing but errors."),
+        typer.Option(
+            "-q",
+            "--quiet",
+            rich_help_panel=REPORTING,
+            help="Print nothing but errors, not even warnings.",
+        ),
     ] = False
     verbose: Annotated[
         bool,
@@ -340,6 +345,11 @@ class VerbosityFlags:
     def reports(self) -> bool:
         """Whether to report what is not an error: to a person, and to those who ask for it."""
         return self.verbose or (is_terminal(sys.stderr) and not self.quiet)
+
+    def print_warnings(self, warnings: Iterable[NamedFinding]) -> None:
+        """Report warnings, to everybody who has not asked for silence."""
+        if not self.quiet:
+            print_warnings(warnings, in_full=self.reports)
 
 
 class OutputFormat(str, Enum):
@@ -360,6 +370,10 @@ class JsonFlags:
         OutputFormat,
         typer.Option("--output", help="json is --json, as users of qemu-img type it.", hidden=True),
     ] = OutputFormat.HUMAN
+
+    def __post_init__(self) -> None:
+        """Let a failure be told in the same form."""
+        Answer.as_json = bool(self)
 
     def __bool__(self) -> bool:
         return self.as_json or self.output is OutputFormat.JSON

@@ -23,6 +23,7 @@ from vhdx2raw.output.base import (
 )
 from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, MIN_SIZE, DirectWriter
 from vhdx2raw.output.inputs import is_input
+from vhdx2raw.output.permissions import PRIVATE_MODE, take_over
 from vhdx2raw.source.base import Identity
 
 FICLONERANGE = 0x4020940D
@@ -77,11 +78,11 @@ class SparseFileSink(Sink):
         try:
             flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
             # What replaces a file is never open to more people than that is, not for a moment.
-            mode = replaced.st_mode if replaced else 0o666
-            self._descriptor = os.open(self._temporary, flags, mode & 0o666)
+            mode = PRIVATE_MODE if replaced else 0o666
+            self._descriptor = os.open(self._temporary, flags, mode)
             self._exists = True
             if replaced:
-                host.take_over(self._descriptor, replaced)
+                take_over(self._descriptor, replaced, self._path)
             host.set_length(self._descriptor, size)
             if direct and size >= MIN_SIZE:
                 self._direct = DirectWriter(self._descriptor)

@@ -87,7 +87,7 @@ REGION_FAULTS = (
         "R47",
         "an unknown region is not aligned",
         regions(RegionEntrySpec(UNKNOWN, 6 * MIB + 1, MIB, 0)),
-        warning("R47", "not a multiple of 1 MiB; ignored", TABLE_1 + THIRD_REGION),
+        note("R47", "not a multiple of 1 MiB; ignored", TABLE_1 + THIRD_REGION),
     ),
     fault(
         "R48",
@@ -122,7 +122,7 @@ REGION_FAULTS = (
         "R50",
         "an unknown region has reserved bits",
         regions(RegionEntrySpec(UNKNOWN, 6 * MIB, MIB, 2), file_size=7 * MIB),
-        warning("R50", "reserved bits of the Required field", TABLE_1 + THIRD_REGION),
+        note("R50", "reserved bits of the Required field", TABLE_1 + THIRD_REGION),
     ),
     fault(
         "R51",

@@ -113,7 +113,7 @@ def test_no_failure_ends_the_others(folder: Path, capfd: Capture) -> None:
     assert has_expected_bytes(folder / "raw/b.img", other_disk())
     lines = lines_of(outcome)
     for name in ("text.vhdx", "gone.vhdx", "cut.vhdx"):
-        assert f"vhdx2raw: {lines[name]['error']}" in outcome.err_lines
+        assert f"vhdx2raw: {lines[name]['error']['message']}" in outcome.err_lines
 
 
 @pytest.mark.parametrize("jobs", ["1", "4"])

@@ -142,7 +142,7 @@ def test_quiet_does_not_silence_errors(folder: Path, capfd: Capture) -> None:
 
 @pytest.mark.parametrize("words", [["--bogus"], ["missing.vhdx", "out.img"]], ids=["usage", "file"])
 def test_errors_go_to_standard_error_alone(capfd: Capture, words: list[str]) -> None:
-    outcome = run(capfd, "--json", *words)
+    outcome = run(capfd, *words)
     assert outcome.exit_code in (2, 8)
     assert outcome.out == ""
     assert outcome.err
@@ -259,7 +259,7 @@ def test_unwritable_result_is_an_output_error(folder: Path, words: list[str], ki
     with closing(os.fdopen(stdout, "wb", buffering=0)) as stream:
         outcome = run_program(*words, stdout=stream)
     reason = "No space left on device" if kind == "full" else "Broken pipe"
-    assert outcome.exit_code == 7
+    assert outcome.exit_code == (8 if kind == "full" else 7)
     if kind == "broken pipe" and words[0] in READ_IN_PART:
         assert outcome.err == ""
     else:

@@ -218,7 +218,9 @@ def test_json_lists_failures_in_their_place(folder: Path, capfd: Capture) -> Non
     facts = facts_of(capfd, "missing.vhdx", "disk.vhdx", exit_code=8)
     failed, hashed = facts["images"]
     error = "missing.vhdx: No such file or directory"
-    assert failed == {"filename": "missing.vhdx", "error": error}
+    assert failed["filename"] == failed["error"]["filename"] == "missing.vhdx"
+    assert failed["error"]["message"] == error
+    assert (failed["error"]["reason"], failed["error"]["exit-code"]) == ("host-failure", 8)
     assert hashed["digest"] == SHA256
 
 

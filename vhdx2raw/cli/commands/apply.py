@@ -13,7 +13,6 @@ from vhdx2raw.cli.console import (
     format_size,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
@@ -82,8 +81,8 @@ def run(
         )
         result = apply_checkpoint(child, destination, options)
     seconds = time.monotonic() - started
+    verbosity.print_warnings(result.warnings)
     if verbosity.reports:
-        print_warnings(result.warnings)
         sentence = _sentence(result, destination, dry_run=dry_run)
         print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
     if as_json:

@@ -14,7 +14,6 @@ from vhdx2raw.cli.console import (
     format_size,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import DIFFERENT
@@ -84,8 +83,7 @@ def run(
         result = compare(disk, other_disk, stop_at_first=first, progress=show)
     seconds = time.monotonic() - started
     report = _Report(image, disk, other, other_disk, result, strict)
-    if verbosity.reports:
-        print_warnings(report.warnings)
+    verbosity.print_warnings(report.warnings)
     if verbosity.verbose:
         print_message(f"vhdx2raw: {format_size(result.compared_bytes)} compared in {seconds:.1f} s")
     if as_json:

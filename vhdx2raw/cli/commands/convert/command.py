@@ -119,9 +119,8 @@ def run(
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
-        reports = verbosity.reports
         exit_code = _convert_many(
-            paths, converter, many, mode, as_json=bool(as_json), reports=reports
+            paths, converter, many, mode, as_json=bool(as_json), verbosity=verbosity
         )
     else:
         if many.jobs > 1 or many.skip_existing:
@@ -129,7 +128,7 @@ def run(
         source, destination = _check_pair(paths, converter, as_json=bool(as_json))
         with show_progress(mode) as show:
             outcome = converter.convert(source, destination, show)
-        outcome.print(in_full=verbosity.reports)
+        outcome.print(verbosity)
         if as_json:
             print_result(json.dumps(outcome.facts(), indent=2))
         else:
@@ -146,7 +145,7 @@ def _convert_many(
     mode: ProgressMode,
     *,
     as_json: bool,
-    reports: bool,
+    verbosity: VerbosityFlags,
 ) -> int:
     assert many.output_dir is not None, "checked by the caller"
     _check_batch(sources, converter)
@@ -155,7 +154,7 @@ def _convert_many(
 
     workers = converter.options.workers or max(1, default_workers() // many.jobs)
     converter = replace(converter, options=replace(converter.options, workers=workers))
-    batch = Batch(converter, many.jobs, many.skip_existing, mode, as_json, reports)
+    batch = Batch(converter, many.jobs, many.skip_existing, mode, as_json, verbosity)
     return batch.run(plan(sources, many.output_dir))
 
 

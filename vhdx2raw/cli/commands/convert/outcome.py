@@ -14,13 +14,12 @@ from vhdx2raw.cli.console import (
     print_digest,
     print_error,
     print_message,
-    print_warnings,
     standard_output,
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
-from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
+from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM, VerbosityFlags
 from vhdx2raw.cli.progress import interruptible
 from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import Chain, OpenOptions
@@ -88,10 +87,10 @@ class Outcome(NamedTuple):
         """0, or `SALVAGED` if what was read is not certain or not complete."""
         return SALVAGED if self.chain.damage or self.result.lost_ranges else 0
 
-    def print(self, *, in_full: bool) -> None:
-        """Report on stderr what is lost and, in full, also the warnings and what was done."""
-        if in_full:
-            print_warnings(self.result.warnings)
+    def print(self, verbosity: VerbosityFlags) -> None:
+        """Report on stderr the warnings, what was done, and what is lost."""
+        verbosity.print_warnings(self.result.warnings)
+        if verbosity.reports:
             self._print_work()
         if self.exit_code:
             self._print_losses()
