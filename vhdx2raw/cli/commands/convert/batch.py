@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
+from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome, telling
 from vhdx2raw.cli.console import format_error, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.progress import ProgressMode, show_progress
@@ -165,17 +166,21 @@ class Batch:
         if outcome:
             exit_code = outcome.exit_code
             status = "salvaged" if exit_code else "converted"
-            facts = outcome.facts()
             outcome.print(in_full=self.reports)
         elif error:
             status, exit_code = "failed", print_failure(error)
             facts["error"] = format_error(error)
         else:
             status, exit_code = "skipped", 0
-        if self.as_json:
-            print_result(json.dumps({"status": status, "exit-code": exit_code, **facts}))
-        elif outcome:
-            outcome.print_digest()
+        try:
+            with telling(task.destination) if outcome else nullcontext():
+                if self.as_json:
+                    facts = outcome.facts() if outcome else facts
+                    print_result(json.dumps({"status": status, "exit-code": exit_code, **facts}))
+                elif outcome:
+                    outcome.print_digest()
+        except (Vhdx2rawError, OSError) as failure:  # the other files can be converted nevertheless
+            exit_code = print_failure(failure)
         return _Result(status, exit_code)
 
 

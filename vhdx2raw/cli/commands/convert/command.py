@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vhdx2raw.cli.commands.convert.outcome import Converter
+from vhdx2raw.cli.commands.convert.outcome import Converter, telling
 from vhdx2raw.cli.console import is_terminal, print_result
 from vhdx2raw.cli.options import (
     NULL_OUTPUT,
@@ -115,10 +115,11 @@ def run(
         with show_progress(mode) as show:
             outcome = converter.convert(source, destination, show)
         outcome.print(in_full=verbosity.reports)
-        if as_json:
-            print_result(json.dumps(outcome.facts(), indent=2))
-        else:
-            outcome.print_digest()
+        with telling(destination):
+            if as_json:
+                print_result(json.dumps(outcome.facts(), indent=2))
+            else:
+                outcome.print_digest()
         exit_code = outcome.exit_code
     if exit_code:
         raise typer.Exit(exit_code)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from vhdx2raw import host
 from vhdx2raw.cli.console import (
+    format_error,
     format_size,
     log_facts,
     print_digest,
@@ -25,10 +28,34 @@ from vhdx2raw.cli.signals import defer, raise_if_interrupted
 from vhdx2raw.disk.chain import Chain, OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.errors import OutputError, Vhdx2rawError
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.output.null import NullSink
 from vhdx2raw.output.stream import StreamSink
+
+MAPFILE_REMEDY = "to list what is lost, convert to null: with another {mapfile}"
+
+
+class UntoldResultError(Vhdx2rawError):
+    """The raw image is complete, but what was to be told of it cannot be written."""
+
+
+@contextmanager
+def telling(destination: str, remedy: str = "") -> Iterator[None]:
+    """Make of a failure to tell the result one which says that the raw image is complete.
+
+    Raises:
+        UntoldResultError: Something cannot be written.
+    """
+    try:
+        yield
+    except (OutputError, OSError) as error:
+        if destination == NULL_OUTPUT:
+            raise
+        problem = f"{format_error(error)}; the raw image in {destination} is complete"
+        remedy = remedy or getattr(error, "remedy", "")
+        raise UntoldResultError(problem, remedy=remedy) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +80,18 @@ class Converter:
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)
             result = self._write(disk, destination, show)
+            seconds = time.monotonic() - started
+            outcome = Outcome(self.options, disk.chain, destination, result, seconds)
             if self.mapfile is not None:
-                lines = iter_mapfile(result.lost_ranges, disk.size)
-                data = "".join(f"{line}\n" for line in lines).encode("ascii")
-                write_file(self.mapfile, data, inputs, force=force)
-        seconds = time.monotonic() - started
-        return Outcome(self.options, disk.chain, destination, result, seconds)
+                try:
+                    with telling(destination, MAPFILE_REMEDY):
+                        lines = iter_mapfile(result.lost_ranges, disk.size)
+                        data = "".join(f"{line}\n" for line in lines).encode("ascii")
+                        write_file(self.mapfile, data, inputs, force=force)
+                except UntoldResultError:
+                    outcome.print(in_full=False)
+                    raise
+        return outcome
 
     def _write(
         self, disk: VirtualDisk, destination: str, show: ProgressCallback
