@@ -19,6 +19,8 @@ from threading import Lock
 
 FSCTL_SET_SPARSE = 0x000900C4
 FILE_END_OF_FILE_INFO = 6
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
 
 RETRY_SECONDS = 0.01
 
@@ -117,6 +119,24 @@ def find_data(descriptor: int, start: int, size: int) -> tuple[int, int] | None:
             if error.errno == errno.ENXIO:  # nothing but a hole up to the end
                 return None
             raise
+
+
+def punch_hole(descriptor: int, file_offset: int, length: int) -> None:
+    """Make a range of a file read as zeros and take no storage.
+
+    Raises:
+        OSError: The host or the file system cannot do that.
+    """
+    if not is_linux():
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    import ctypes  # noqa: PLC0415 - takes a while, and few runs have a need
+
+    library = ctypes.CDLL(None, use_errno=True)
+    offset, size = ctypes.c_int64(file_offset), ctypes.c_int64(length)
+    call = getattr(library, "fallocate64", library.fallocate)  # 64 bits on every processor
+    if call(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def forget_cached(descriptor: int) -> None:

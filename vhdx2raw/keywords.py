@@ -7,6 +7,7 @@ type checkers and `help` see it as an argument of the function.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -15,6 +16,8 @@ Options = TypeVar("Options")
 First = TypeVar("First")
 Second = TypeVar("Second")
 Result = TypeVar("Result")
+_OPTIONS_ENTRY = re.compile(r"\n    options: .*(?:\n        .*)*")
+"""What a docstring has about an argument that is none of the new function."""
 
 
 @overload
@@ -44,15 +47,19 @@ def with_keywords(
     own = inspect.signature(function)
     *arguments, _ = own.parameters.values()
     fields = inspect.signature(options).parameters.values()
+    known = {field.name for field in fields}
     names = [argument.name for argument in arguments]
 
     def call(*values: Any, **keywords: Any) -> Result:  # noqa: ANN401 - as in the signature
-        named = {name: keywords.pop(name) for name in names if name in keywords}
+        named = {own_name: keywords.pop(own_name) for own_name in names if own_name in keywords}
+        for unknown in keywords.keys() - known:
+            raise TypeError(f"{name}() got an unexpected keyword argument {unknown!r}")
         return function(*values, **named, options=options(**keywords))
 
     call.__name__ = call.__qualname__ = name
     call.__module__ = function.__module__
     call.__signature__ = own.replace(parameters=[*arguments, *fields])  # type: ignore[attr-defined]
     documented = inspect.cleandoc(options.__doc__ or "").partition("Attributes:")[2]
-    call.__doc__ = f"{inspect.getdoc(function)}\n\nKeyword arguments:{documented}"
+    inherited = _OPTIONS_ENTRY.sub("", inspect.getdoc(function) or "")
+    call.__doc__ = f"{inherited}\n\nKeyword arguments:{documented}"
     return call

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.docs import (
     DOCUMENTS,
-    ROOT,
     SEARCH_PATH,
     TIMEOUT,
     Code,
@@ -21,15 +20,16 @@ from tests.support.docs import (
     read_blocks,
     run_shell,
 )
+from tests.support.paths import ROOT
 from tests.support.peers import needs_module, needs_program
-from vhdx2raw.cli.exit_codes import DIFFERENT, HOST_FAILURE, INTERNAL_FAULT, SALVAGED
-from vhdx2raw.errors import CorruptImageError, OutputError, ParentError, UnsupportedImageError
+from vhdx2raw.cli import exit_codes
+from vhdx2raw.rules import Rule
 
 CONSOLE = read_blocks("console")
 PYTHON = read_blocks("python")
 EXIT_CODE = "echo $?"
-TESTED_ELSEWHERE = {"cli.md": "test_help.py", "batch.md": "test_docs_recipes_batch.py"}
-"""Documents with scripts (`sh`), and who runs these."""
+TESTED_ELSEWHERE = {"cli.md": "test_help.py", "batch.md": "test_docs_recipes.py"}
+"""Documents with scripts (`sh`), and what runs these."""
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 PRINTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
 
@@ -57,7 +57,7 @@ def assert_does_what_it_shows(folder: Path, commands: list[Command]) -> None:
 
 
 @pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.name)
-def test_a_shell_example_gives_what_it_shows(block: Code, tmp_path: Path) -> None:
+def test_shell_example_prints_what_is_shown(block: Code, tmp_path: Path) -> None:
     require_runnable(block)
     commands = commands_of(block.text)
     runs = [[command] for command in commands] if block.mark == "each alone" else [commands]
@@ -66,7 +66,7 @@ def test_a_shell_example_gives_what_it_shows(block: Code, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
-def test_a_python_example_runs_and_prints_what_it_says(block: Code, tmp_path: Path) -> None:
+def test_python_example_prints_what_is_shown(block: Code, tmp_path: Path) -> None:
     require_runnable(block)
     if "dissect" in block.text:
         needs_module("dissect.extfs")
@@ -92,7 +92,7 @@ def test_there_are_examples_to_run() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_is_of_a_kind_that_is_looked_after(path: Path) -> None:
+def test_every_block_is_of_a_tested_kind(path: Path) -> None:
     known = {"console", "python", "text", "json"} | (
         {"sh"} if path.name in TESTED_ELSEWHERE else set()
     )
@@ -111,9 +111,7 @@ def test_every_block_is_of_a_kind_that_is_looked_after(path: Path) -> None:
         ("1 MiB written to x in 0.0 s", "1 MiB written to y in 0.0 s", False),
     ],
 )
-def test_what_is_shown_is_held_against_what_comes_out(
-    *, shown: str, output: str, expected: bool
-) -> None:
+def test_shown_output_is_compared(*, shown: str, output: str, expected: bool) -> None:
     assert is_shown(shown, output) is expected
 
 
@@ -131,7 +129,7 @@ MARKS = ("", "each alone", "not run")
 
 
 @pytest.mark.parametrize("block", [*CONSOLE, *PYTHON], ids=lambda block: block.name)
-def test_a_mark_is_one_that_means_something(block: Code) -> None:
+def test_marks_of_blocks_are_known(block: Code) -> None:
     kind, _, reason = block.mark.partition(": ")
     assert kind in MARKS
     assert bool(reason) == (kind == "not run")
@@ -144,7 +142,7 @@ def anchors_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_within_the_documents_leads_somewhere(path: Path) -> None:
+def test_links_between_documents_exist(path: Path) -> None:
     for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
         if "://" in target:
             continue
@@ -157,9 +155,7 @@ def test_every_link_within_the_documents_leads_somewhere(path: Path) -> None:
 
 DEFINED = {
     *("0", "2", "129, 130, 143"),  # of every program
-    *(str(code) for code in (DIFFERENT, SALVAGED, HOST_FAILURE, INTERNAL_FAULT)),
-    *(str(kind.exit_code) for kind in (UnsupportedImageError, CorruptImageError)),
-    *(str(kind.exit_code) for kind in (ParentError, OutputError)),
+    *(str(code) for name, code in vars(exit_codes).items() if name.isupper() and name[0] != "_"),
 }
 
 
@@ -172,9 +168,16 @@ def test_every_exit_code_is_listed(name: str) -> None:
 # -- the generated documents --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cli.md", "vhdx2raw.1"])
+@pytest.mark.parametrize("name", ["cli.md", "format-rules.md", "vhdx2raw.1"])
 def test_the_generated_documents_are_up_to_date(name: str, tmp_path: Path) -> None:
     generator = ROOT / "docs" / "generate.py"
     subprocess.run([sys.executable, generator, tmp_path], check=True, timeout=TIMEOUT)
     fresh = (tmp_path / name).read_text(encoding="utf-8")
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == fresh, "run `make docs`"
+
+
+def test_every_rule_is_listed_once_in_order() -> None:
+    text = (ROOT / "docs" / "format-rules.md").read_text(encoding="utf-8")
+    rules = text.partition("## With `--salvage`")[0]
+    assert re.findall(r"^\| (R[\dR-]+) \|", rules, re.MULTILINE) == list(Rule)
+    assert "{" not in text

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.builder import MIB, Block, BlockState, ImageSpec
+from tests.support.builder import MIB, Block, BlockState, HeaderSpec, ImageSpec
 from vhdx2raw.cli import main
 
 MODULE = (sys.executable, "-m", "vhdx2raw")
@@ -26,7 +26,7 @@ TIMEOUT = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is left of a run: its exit code and what it said."""
+    """What is left of a run: its exit code and what it printed."""
 
     exit_code: int
     out: str
@@ -50,6 +50,13 @@ def small_disk() -> ImageSpec:
             3: Block(BlockState.ZERO),
         },
     )
+
+
+def unusual_disk() -> ImageSpec:
+    """Describe a disk that is right, with two warnings: R7 (a bad first header), R80 (state 5)."""
+    spec = ImageSpec(4 * MIB, MIB, {0: Block(), 1: Block(BlockState.UNMAPPED_V095)})
+    spec.headers[0] = HeaderSpec(sequence_number=1, checksum=1)
+    return spec
 
 
 def stored_zeros(size: int, first_content: bytes = b"") -> ImageSpec:

@@ -25,7 +25,7 @@ IN_CI = {"sfdisk", "fdisk", "mke2fs", "mkfs.xfs", "mkfs.btrfs", "mkswap"}
 BOOT_MARK = {510: b"\x55\xaa"}
 
 
-def demand(program: str) -> None:
+def require_program(program: str) -> None:
     """Skip a test whose program is missing; fail if CI has to have it."""
     if program in IN_CI:
         needs_program(program)
@@ -35,7 +35,7 @@ def demand(program: str) -> None:
 
 def call(*command: str | Path, text: str = "") -> str:
     """Run a program, which has to succeed."""
-    demand(str(command[0]))
+    require_program(str(command[0]))
     done = subprocess.run(
         list(map(str, command)), input=text, capture_output=True, text=True, check=False
     )
@@ -53,10 +53,10 @@ class FileDisk:
     def size(self) -> int:
         return self.path.stat().st_size
 
-    def pread(self, virtual_offset: int, length: int, /) -> bytes:
+    def pread(self, size: int, offset: int, /) -> bytes:
         with self.path.open("rb") as file:
-            file.seek(virtual_offset)
-            return file.read(length)
+            file.seek(offset)
+            return file.read(size)
 
 
 @dataclass
@@ -67,21 +67,16 @@ class MadeDisk:
     pieces: Mapping[int, bytes] = field(default_factory=dict)
     read_bytes: int = 0
 
-    def pread(self, virtual_offset: int, length: int, /) -> bytes:
-        assert virtual_offset >= 0
-        assert 0 <= length <= 16 * KIB
-        length = max(0, min(length, self.size - virtual_offset))
-        self.read_bytes += length
-        data = bytearray(length)
-        for offset, piece in self.pieces.items():
-            low, high = (
-                max(virtual_offset, offset),
-                min(virtual_offset + length, offset + len(piece)),
-            )
+    def pread(self, size: int, offset: int, /) -> bytes:
+        assert offset >= 0
+        assert 0 <= size <= 16 * KIB
+        size = max(0, min(size, self.size - offset))
+        self.read_bytes += size
+        data = bytearray(size)
+        for start, piece in self.pieces.items():
+            low, high = max(offset, start), min(offset + size, start + len(piece))
             if low < high:
-                data[low - virtual_offset : high - virtual_offset] = piece[
-                    low - offset : high - offset
-                ]
+                data[low - offset : high - offset] = piece[low - start : high - start]
         return bytes(data)
 
 

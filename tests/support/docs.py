@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.builder import MIB, Block, ImageSpec, child_of, make_dirty, same_bytes_guid
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, SAMPLE
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
@@ -90,9 +90,10 @@ def commands_of(text: str) -> list[Command]:
 
 # -- files --------------------------------------------------------------------------------------
 
-SAMPLE = ROOT / "testdata" / "sample.vhdx"
 BASE = ImageSpec(8 * MIB, MIB, {0: Block(), 3: Block()}, data_write_guid=same_bytes_guid(0x55))
 CHILD = child_of(BASE, "base.vhdx", blocks={1: Block(), 3: Block()})
+SNAP1 = child_of(BASE, "base.vhdx", blocks={1: Block()}, data_write_guid=same_bytes_guid(0x66))
+SNAP2 = child_of(SNAP1, "snap1.avhdx", blocks={2: Block()}, data_write_guid=same_bytes_guid(0x77))
 DISK = ImageSpec(8 * MIB, MIB, {0: Block(), 2: Block()})
 DIRTY = make_dirty(ImageSpec(8 * MIB, MIB, {0: Block()}), DISK)
 
@@ -133,6 +134,8 @@ MAKERS: dict[str, Callable[[Path], object]] = {
     "child.avhdx": CHILD.write,
     "alone.avhdx": CHILD.write,
     "vm_8A3F.avhdx": CHILD.write,
+    "snap1.avhdx": SNAP1.write,
+    "snap2.avhdx": SNAP2.write,
     "dirty.vhdx": DIRTY.write,
     "damaged.vhdx": _write_truncated,
     "broken.vhdx": _write_damaged_header,
@@ -144,10 +147,12 @@ NOT_BEFORE = r"(?<![\w./-])"
 
 
 def prepare(folder: Path, text: str) -> None:
-    """Make each file that `text` names and, for a checkpoint, its parent beside it.
+    """Make each file that `text` names and, for a checkpoint, its parents beside it.
 
     Beside one that is called `alone` there is none.
     """
+    if "snap2.avhdx" in text:
+        text += " snap1.avhdx"
     for name, make in MAKERS.items():
         if re.search(NOT_BEFORE + re.escape(name), text):
             (folder / name).parent.mkdir(exist_ok=True)
@@ -163,7 +168,7 @@ def prepare(folder: Path, text: str) -> None:
 
 CLOUD_PROGRAMS = ("aws", "gcloud", "openstack")
 STUB = """#!/bin/sh
-# Stands in for the program of a cloud: every file that it is told to send must be there.
+# Stands in for the program of a cloud: every file that it is to send must be there.
 for word; do
     case $word in
         -) cat >/dev/null ;;
@@ -237,7 +242,7 @@ VOLATILE = (
 
 
 def is_shown(shown: str, output: str) -> bool:
-    """Tell whether `output` is what is shown, where `...` stands for anything."""
+    """Return whether `output` is what is shown, where `...` stands for anything."""
     for pattern, words in VOLATILE:
         shown = re.sub(pattern, words, shown, flags=re.MULTILINE)
         output = re.sub(pattern, words, output, flags=re.MULTILINE)

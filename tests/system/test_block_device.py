@@ -1,7 +1,6 @@
 """Block devices: they hold the disk afterwards, or it is known that they do not.
 
-Most tests need a loop device, which takes the superuser. What a device holds is read from the file
-behind it.
+Most tests need a loop device, which takes the superuser.
 """
 
 import errno
@@ -16,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import KIB, MIB, Block, BlockState, ImageSpec
-from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices, loop_devices
+from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices
 from tests.support.files import has_expected_bytes
+from tests.support.host import raiser
 from tests.support.peers import run_as_superuser, skip_unless_ci
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
@@ -54,12 +54,6 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    with loop_devices(tmp_path) as devices:
-        yield devices
-
-
-@pytest.fixture
 def device(devices: Devices) -> Path:
     return devices.make()
 
@@ -84,15 +78,6 @@ def convert_to(
     return result
 
 
-def raiser(number: int) -> Callable[..., int]:
-    """Give a function that fails like a call of the operating system."""
-
-    def fail(*_arguments: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
-
 def refuse_zeroing(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple[int, int]]:
     """Let BLKZEROOUT fail; give the list of the (offset, length) that it will be asked for."""
     asked: list[tuple[int, int]] = []
@@ -115,13 +100,13 @@ def assert_holds_the_disk(contents: bytes) -> None:
     is_right = contents[:SIZE] == SPEC.expected_disk(0, SIZE)
     assert is_right
     assert contents[SIZE:] == OLD_BYTE * (len(contents) - SIZE), (
-        "what lies behind the disk is changed"
+        "what lies after the disk is changed"
     )
 
 
 @pytest.mark.parametrize("sparse_size", [0, 512, 4 * KIB, MIB])
 @pytest.mark.parametrize("sector_size", [512, 4096])
-def test_it_holds_the_disk_and_what_lies_behind_is_left_alone(
+def test_device_holds_the_disk_and_keeps_the_rest(
     devices: Devices, path: Path, sector_size: int, sparse_size: int
 ) -> None:
     """Every zero is a real one, though the device was full of others, and half a sector is last."""
@@ -139,7 +124,7 @@ def test_a_device_that_is_just_long_enough_is_enough(devices: Devices, path: Pat
 
 
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
-def test_zeros_are_written_where_the_device_cannot_make_them(
+def test_zeros_are_written_without_device_support(
     devices: Devices, device: Path, path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = refuse_zeroing(monkeypatch, number)
@@ -150,9 +135,7 @@ def test_zeros_are_written_where_the_device_cannot_make_them(
     assert_holds_the_disk(devices.contents())
 
 
-def test_zeros_are_left_out_if_the_target_is_said_to_be_zero(
-    devices: Devices, device: Path, path: Path
-) -> None:
+def test_target_is_zero_leaves_zeros_out(devices: Devices, device: Path, path: Path) -> None:
     convert_to(device, path, target_is_zero=True)
     contents, expected = devices.contents(), SPEC.expected_disk(0, SIZE)
     assert contents[MIB : 4 * MIB] == OLD_BYTE * (3 * MIB)
@@ -163,7 +146,7 @@ def test_zeros_are_left_out_if_the_target_is_said_to_be_zero(
         assert contents[start : start + 4 * KIB] == (piece if any(piece) else OLD_BYTE * 4 * KIB)
 
 
-def test_everything_is_written_if_that_is_asked_even_to_a_target_of_zeros(
+def test_sparse_size_0_writes_even_to_zeroed_target(
     devices: Devices, device: Path, path: Path
 ) -> None:
     convert_to(device, path, target_is_zero=True, sparse_size=0)
@@ -192,13 +175,13 @@ def test_any_range_becomes_zero_and_nothing_else(
     sink.zero(start, length)
     sink.flush()
     sink.commit()
-    behind = DEVICE_SIZE - start - length
-    is_right = devices.contents() == OLD_BYTE * start + bytes(length) + OLD_BYTE * behind
+    after = DEVICE_SIZE - start - length
+    is_right = devices.contents() == OLD_BYTE * start + bytes(length) + OLD_BYTE * after
     assert is_right
 
 
 @pytest.mark.parametrize(("sector_size", "alignment"), [(512, 4 * KIB), (64 * KIB, 64 * KIB)])
-def test_only_whole_pages_and_sectors_are_left_to_the_device(
+def test_only_whole_pages_are_zeroed_by_the_device(
     devices: Devices,
     device: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -256,7 +239,7 @@ def refusal(device: Path, **options: object) -> OutputError:
     return caught.value
 
 
-def test_a_device_is_overwritten_only_if_that_was_asked(devices: Devices, device: Path) -> None:
+def test_device_is_overwritten_only_with_replace(devices: Devices, device: Path) -> None:
     error = refusal(device, replace=False)
     assert error.message == "is a block device, whose contents would be lost"
     assert error.hint == "use force= to overwrite it"
@@ -286,7 +269,7 @@ def test_a_mounted_device_is_refused(devices: Devices, device: Path, tmp_path: P
     assert is_same
 
 
-def test_a_device_that_another_program_claims_is_refused_and_free_afterwards(device: Path) -> None:
+def test_claimed_device_is_refused_until_released(device: Path) -> None:
     first = BlockDeviceSink(device, SIZE, replace=True)
     assert refusal(device).message == IN_USE
     first.abort()
@@ -303,7 +286,7 @@ def test_a_read_only_device_is_refused(devices: Devices) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO])
-def test_what_else_the_host_refuses_is_told_as_it_is(
+def test_other_host_errors_are_passed_on(
     device: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "open", raiser(number))
@@ -354,9 +337,7 @@ def identities_of(path: Path) -> list[tuple[int, int]]:
     return [(0, 0), source.identity]
 
 
-def test_a_device_that_is_the_input_is_refused_under_every_name(
-    device: Path, tmp_path: Path
-) -> None:
+def test_input_device_is_refused_under_every_name(device: Path, tmp_path: Path) -> None:
     link, node = tmp_path / "link", tmp_path / "node"
     link.symlink_to(device)
     os.mknod(node, stat.S_IFBLK | 0o600, device.stat().st_rdev)
@@ -365,9 +346,7 @@ def test_a_device_that_is_the_input_is_refused_under_every_name(
         assert (error.message, error.hint) == (IS_INPUT, "choose another name for the output")
 
 
-def test_standard_output_may_not_be_the_device_that_is_the_input(
-    device: Path, tmp_path: Path
-) -> None:
+def test_stdout_to_the_input_device_is_refused(device: Path, tmp_path: Path) -> None:
     node = tmp_path / "node"
     os.mknod(node, stat.S_IFBLK | 0o600, device.stat().st_rdev)
     with node.open("r+b") as stream, pytest.raises(OutputError, match=IS_INPUT):
@@ -400,7 +379,7 @@ def test_a_disk_and_its_partitions_are_the_same_bytes(devices: Devices) -> None:
     assert "is too small" in refusal(first, inputs=identities_of(second)).message
 
 
-def test_a_device_without_a_description_is_still_told_from_the_input(
+def test_input_device_is_refused_without_sysfs(
     device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container may have no /sys."""
@@ -421,7 +400,7 @@ CHANGES: dict[str, Callable[[BlockDeviceSink], None]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("ends_well", [True, False])
-def test_a_device_is_incomplete_from_the_first_change_until_commit(
+def test_device_is_incomplete_from_change_to_commit(
     device: Path, change: Callable[[BlockDeviceSink], None], *, ends_well: bool
 ) -> None:
     sink = BlockDeviceSink(device, SIZE, replace=True)
@@ -435,7 +414,7 @@ def test_a_device_is_incomplete_from_the_first_change_until_commit(
     assert states == [False, True, not ends_well]
 
 
-def test_a_device_that_nothing_was_done_to_is_not_incomplete(device: Path) -> None:
+def test_untouched_device_is_not_incomplete(device: Path) -> None:
     sink = BlockDeviceSink(device, SIZE, replace=True, target_is_zero=True)
     sink.zero(0, SIZE)
     sink.abort()
@@ -459,7 +438,7 @@ def test_a_failure_of_the_host_names_the_device(
     assert sink.left_incomplete
 
 
-def test_no_room_behind_the_device_is_worded(
+def test_full_thin_volume_is_an_output_error(
     sink: BlockDeviceSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thin volume can be longer than its storage."""
@@ -471,7 +450,7 @@ def test_no_room_behind_the_device_is_worded(
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.EIO, OSError), (errno.ENOSPC, OutputError)], ids=["I/O", "no room"]
+    ("number", "kind"), [(errno.EIO, OSError), (errno.ENOSPC, OutputError)], ids=["I/O", "no space"]
 )
 def test_a_device_that_fails_to_make_zeros_fails(
     sink: BlockDeviceSink, number: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -482,7 +461,7 @@ def test_a_device_that_fails_to_make_zeros_fails(
     assert sink.left_incomplete
 
 
-def test_what_the_device_could_not_keep_is_noticed_in_the_end(
+def test_device_that_loses_writes_fails_at_the_end(
     devices: Devices, path: Path, tmp_path: Path
 ) -> None:
     """The writes themselves succeed: they only reach the cache."""
@@ -508,7 +487,7 @@ def test_what_the_device_could_not_keep_is_noticed_in_the_end(
 # -- which sink a path gets ----------------------------------------------------------------------
 
 
-def test_a_device_and_links_to_it_get_the_sink_for_devices(
+def test_device_and_links_get_the_device_sink(
     devices: Devices, device: Path, tmp_path: Path
 ) -> None:
     link = tmp_path / "by-id"
@@ -546,8 +525,8 @@ def test_every_other_name_gets_the_sink_for_files(tmp_path: Path) -> None:
 # -- long zeros ----------------------------------------------------------------------------------
 
 
-def test_zeros_that_are_work_come_in_limited_ranges_and_count_as_progress(tmp_path: Path) -> None:
-    """So that a signal is answered, and the bar moves."""
+def test_zeroing_comes_in_limited_ranges_with_progress(tmp_path: Path) -> None:
+    """So that a signal takes effect soon, and the bar moves."""
     size = 200 * MIB + 512
     spec = ImageSpec(size, 2 * MIB, {0: Block(), 70: Block(content=0)})
     spec.write(tmp_path / "disk.vhdx")

@@ -18,6 +18,7 @@ from tests.support.cli import Outcome, run_program
 from tests.support.faults import (
     NO_OUTPUT,
     OLD,
+    OUTPUTS,
     SCENES,
     Fault,
     Stage,
@@ -36,7 +37,7 @@ Capture = pytest.CaptureFixture[str]
 
 PATHS = {
     "plain": {
-        *("open source", "fstat source", "lseek source", "preadv source"),
+        *("open source", "fstat source", "lseek source", "preadv source", "fsync source"),
         *("lstat output", "stat output", "open temporary", "ftruncate temporary"),
         *("ioctl temporary", "pwrite temporary", "fsync temporary", "close temporary"),
         *("link temporary", "unlink temporary"),
@@ -50,13 +51,14 @@ PATHS = {
 }
 """What each scene calls at least; so it can be spoiled."""
 
-NO_MATTER = {
+HARMLESS = {
     *("close source", "close parent", "ioctl temporary", "link temporary"),
     *("open folder", "fsync folder", "close folder", "unlink temporary"),
     *("open other", "close other"),  # once more, to write past the page cache
+    *("fsync source", "fsync parent"),  # so that a later write to it is noticed
 }
 """Nothing is lost if these fail: there is another way, or the work is done."""
-IN_THE_DARK = {"lstat", "readlink", "stat"}
+HIDDEN = {"lstat", "readlink", "stat"}
 """Python hides failures of these; then the bytes are right, or a later call fails."""
 
 
@@ -105,11 +107,11 @@ def ends_of(calls: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def codes_for(what: str, number: int) -> set[int]:
-    """Give the exit codes that may tell of a call that failed."""
+    """Give the exit codes that a failed call may end with."""
     call, target = what.split()
-    if what in NO_MATTER:
+    if what in HARMLESS:
         return {0}
-    if call in IN_THE_DARK:
+    if call in HIDDEN:
         return {0, 6, 7, 8}
     if target == "source":
         return {8}
@@ -118,10 +120,10 @@ def codes_for(what: str, number: int) -> set[int]:
     return {7} if number in NO_OUTPUT else {8}
 
 
-def assert_told(outcome: Outcome, stage: Stage, what: str, number: int) -> None:
-    """Check that a failure is told by its own words, with the file."""
+def assert_reported(outcome: Outcome, stage: Stage, what: str, number: int) -> None:
+    """Check that a failure is reported with its reason and the file."""
     assert outcome.exit_code in codes_for(what, number)
-    if outcome.exit_code and what.split(maxsplit=1)[0] not in IN_THE_DARK:
+    if outcome.exit_code and what.split(maxsplit=1)[0] not in HIDDEN:
         assert os.strerror(number) in outcome.err_lines[0]
     if outcome.exit_code:
         names = [str(path) for path in (*stage.sources, stage.target)] + ["standard output"]
@@ -148,7 +150,7 @@ def test_every_call_fails_clearly_or_does_not_matter(stage: Stage, scene: str) -
             try:
                 assert host.injected >= 1
                 stage.assert_clean(outcome)
-                assert_told(outcome, stage, what, number)
+                assert_reported(outcome, stage, what, number)
                 if what == "unlink temporary":
                     # The output has its name already; the other one is left to the user.
                     assert stage.is_perfect
@@ -165,7 +167,7 @@ def test_every_call_fails_clearly_or_does_not_matter(stage: Stage, scene: str) -
 
 
 @pytest.mark.parametrize("scene", ["plain", "chain", "stream"])
-def test_a_failure_of_a_call_on_an_open_file_names_the_file(stage: Stage) -> None:
+def test_failure_on_open_file_names_the_file(stage: Stage) -> None:
     injected = 0
     for what, count in recorded(stage):
         if what.split()[0] in ("fstat", "lseek"):
@@ -178,7 +180,7 @@ def test_a_failure_of_a_call_on_an_open_file_names_the_file(stage: Stage) -> Non
 
 
 @pytest.mark.parametrize("scene", ["plain", "chain"])
-def test_a_source_that_cannot_be_read_again_is_not_called_changed(stage: Stage) -> None:
+def test_unreadable_source_is_not_called_changed(stage: Stage) -> None:
     injected = 0
     for what, count in recorded(stage):
         if what.startswith("pread"):
@@ -189,10 +191,10 @@ def test_a_source_that_cannot_be_read_again_is_not_called_changed(stage: Stage) 
     assert injected
 
 
-def test_a_call_that_did_its_work_but_says_that_it_failed_leaves_nothing_half_done(
+def test_false_failure_leaves_nothing_half_done(
     stage: Stage,
 ) -> None:
-    """So servers of files behave if their answer got lost."""
+    """As at a file server whose reply got lost."""
     injected = 0
     for what, count in ends_of(recorded(stage)):
         if what.startswith(("open", "fstat", "lseek", "pread")) or what.endswith("stdout"):
@@ -212,10 +214,10 @@ def test_a_call_that_did_its_work_but_says_that_it_failed_leaves_nothing_half_do
 
 
 @pytest.mark.parametrize("disk", ["output", "source"])
-def test_a_disk_that_dies_at_any_call_is_a_clear_failure(stage: Stage, disk: str) -> None:
+def test_dead_disk_fails_clearly_from_any_call_on(stage: Stage, disk: str) -> None:
     """Pulled out, or its server is gone: then nothing can be cleaned up, either."""
     host, _ = stage.play()
-    count = sum((what.split()[1] in OUTPUT_TARGETS) == (disk == "output") for what in host.calls)
+    count = sum((what.split()[1] in OUTPUTS) == (disk == "output") for what in host.calls)
     assert count > 3
     for number in range(1, count + 1, 1 if ALL else 3):
         death = Fault(f"* {disk}", number, fails(errno.EIO), stays=True)
@@ -228,37 +230,31 @@ def test_a_disk_that_dies_at_any_call_is_a_clear_failure(stage: Stage, disk: str
         assert all(name.endswith(".part") for name in stage.leftovers), note
 
 
-OUTPUT_TARGETS = ("temporary", "output", "folder", "stdout")
-
-
 STUCK = Fault("unlink temporary", 1, fails(errno.EIO), stays=True)
 
 
+@pytest.mark.parametrize(("number", "exit_code"), [(errno.EROFS, 8), (errno.ENOSPC, 7)])
 @pytest.mark.parametrize("scene", ["plain", "replacing"])
-def test_a_temporary_file_that_cannot_be_removed_is_all_that_is_left(stage: Stage) -> None:
-    host, outcome = stage.play(STUCK, Fault("pwrite temporary", 1, fails(errno.EROFS)))
+def test_unremovable_temporary_is_all_that_is_left(
+    stage: Stage, number: int, exit_code: int
+) -> None:
+    """Nor does it hide the failure because of which it is removed."""
+    host, outcome = stage.play(STUCK, Fault("pwrite temporary", 1, fails(number)))
     assert host.injected >= 2
     stage.assert_clean(outcome)
-    assert outcome.exit_code == 8
+    assert outcome.exit_code == exit_code
+    assert os.strerror(number) in outcome.err_lines[0]
     assert stage.is_as_before
     [leftover] = stage.leftovers
     assert leftover.startswith(".out.img.")
     assert leftover.endswith(".part")
 
 
-@pytest.mark.parametrize("scene", ["plain", "replacing"])
-def test_a_clean_up_that_fails_does_not_hide_the_first_failure(stage: Stage) -> None:
-    host, outcome = stage.play(STUCK, Fault("pwrite temporary", 1, fails(errno.ENOSPC)))
-    assert host.injected >= 2
-    assert outcome.exit_code == 7
-    assert os.strerror(errno.ENOSPC) in outcome.err_lines[0]
-
-
 # -- reads and writes that do less than they were asked to ---------------------------------------
 
 
 @pytest.mark.parametrize("limit", [1, 513] if ALL else [513])
-def test_one_short_read_or_write_anywhere_does_not_matter(stage: Stage, limit: int) -> None:
+def test_one_short_read_or_write_does_not_matter(stage: Stage, limit: int) -> None:
     tried = 0
     for what, count in ends_of(recorded(stage)):
         if what.split()[0] in ("pread", "preadv", "pwrite", "write"):
@@ -270,7 +266,7 @@ def test_one_short_read_or_write_anywhere_does_not_matter(stage: Stage, limit: i
 
 
 @pytest.mark.parametrize("what", ["source", "output", "both"] if ALL else ["both"])
-def test_short_reads_and_writes_all_the_way_do_not_matter(stage: Stage, what: str) -> None:
+def test_only_short_reads_and_writes_do_not_matter(stage: Stage, what: str) -> None:
     slow = [
         Fault(f"{call} {target}", 1, is_short(10007), stays=True)
         for call, target in (
@@ -292,12 +288,12 @@ def test_a_write_that_takes_nothing_is_repeated(stage: Stage, scene: str) -> Non
     stage.assert_clean(outcome)
 
 
-# -- what others do meanwhile --------------------------------------------------------------------
+# -- what other programs do meanwhile ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scene", SCENES if ALL else ["plain", "chain", "stream"])
 @pytest.mark.parametrize("size", [0, MIB, -1], ids=["to nothing", "to 1 MiB", "by a byte"])
-def test_a_source_that_shrinks_before_any_read_is_truncated(stage: Stage, size: int) -> None:
+def test_source_that_shrinks_is_truncated(stage: Stage, size: int) -> None:
     """It is never taken for zeros; what was read before may be all that is needed."""
     reads = [
         (what, count)
@@ -329,7 +325,7 @@ def test_a_source_that_shrinks_before_any_read_is_truncated(stage: Stage, size: 
 
 @pytest.mark.parametrize("scene", ["plain", "replacing", "no hard links"])
 @pytest.mark.parametrize("moment", ["pwrite temporary", "fsync temporary", "close temporary"])
-def test_an_output_folder_that_vanishes_is_a_clear_failure(stage: Stage, moment: str) -> None:
+def test_removed_output_folder_fails_clearly(stage: Stage, moment: str) -> None:
     def remove() -> None:
         for path in stage.outputs.iterdir():
             path.unlink()
@@ -347,7 +343,7 @@ def test_an_output_folder_that_vanishes_is_a_clear_failure(stage: Stage, moment:
 
 
 @pytest.mark.parametrize("scene", ["plain", "replacing", "no hard links"])
-def test_a_temporary_file_that_someone_removes_is_a_clear_failure(stage: Stage) -> None:
+def test_removed_temporary_fails_clearly(stage: Stage) -> None:
     def remove() -> None:
         for path in stage.outputs.glob(".*.part"):
             path.unlink()
@@ -360,7 +356,7 @@ def test_a_temporary_file_that_someone_removes_is_a_clear_failure(stage: Stage) 
 
 
 @pytest.mark.parametrize("scene", ["plain", "no hard links"])
-def test_an_output_that_someone_else_makes_meanwhile_is_kept(stage: Stage) -> None:
+def test_output_made_meanwhile_is_kept(stage: Stage) -> None:
     host, outcome = stage.play(
         Fault("close temporary", 1, comes_after(lambda: stage.target.write_bytes(OLD)))
     )
@@ -407,10 +403,10 @@ def test_a_lack_of_memory_ends_the_run(stage: Stage) -> None:
 
 @pytest.mark.parametrize("scene", ["plain", "everything", "chain"])
 @pytest.mark.parametrize("what", ["preadv source", "pwrite temporary"])
-def test_a_failure_in_one_of_several_threads_ends_them_all(stage: Stage, what: str) -> None:
+def test_failure_in_one_thread_ends_all(stage: Stage, what: str) -> None:
     for count in (1, 2):
         host, outcome = stage.play(Fault(what, count, fails(errno.EIO)), workers=4)
         assert host.injected == 1
         stage.assert_clean(outcome)
-        assert_told(outcome, stage, what, errno.EIO)
+        assert_reported(outcome, stage, what, errno.EIO)
         stage.assert_kept_nothing(outcome)

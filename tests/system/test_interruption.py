@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import GIB, MIB, Block, ImageSpec
-from tests.support.cli import TIMEOUT, small_disk, start_program, stored_zeros
+from tests.support.builder import MIB, Block, ImageSpec
+from tests.support.cli import TIMEOUT, small_disk, start_program
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.signals import (
     SIGNAL_MESSAGES,
@@ -66,14 +66,6 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give an image that takes half a minute or more to convert, but hardly any space."""
-    path = tmp_path_factory.mktemp("endless") / "disk.vhdx"
-    stored_zeros(256 * GIB, b"data").write(path)
-    return path
-
-
 FULL_DISK = ImageSpec(96 * MIB, 32 * MIB, {index: Block() for index in (1, 0, 2)})
 
 
@@ -120,7 +112,7 @@ def test_a_signal_leaves_the_old_file_as_it_was(
     assert (folder / "out.img").stat().st_ino == inode
 
 
-def test_a_user_without_patience_leaves_nothing_either(endless: Path, folder: Path) -> None:
+def test_second_interrupt_leaves_nothing(endless: Path, folder: Path) -> None:
     with running(endless, folder / "out.img") as process:
         wait_until_begun(process, folder)
         process.send_signal(signal.SIGINT)
@@ -129,7 +121,7 @@ def test_a_user_without_patience_leaves_nothing_either(endless: Path, folder: Pa
     assert names_in(folder) == []
 
 
-def test_a_killed_program_leaves_nothing_under_the_final_name(endless: Path, folder: Path) -> None:
+def test_killed_program_leaves_no_named_file(endless: Path, folder: Path) -> None:
     with running(endless, folder / "out.img") as process:
         wait_until_begun(process, folder)
         process.kill()
@@ -166,7 +158,7 @@ def assert_perfect_or_none(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("number", DEADLY)
-def test_from_the_start_on_there_is_a_perfect_file_or_none(
+def test_signal_after_start_leaves_perfect_file_or_none(
     full: Path, folder: Path, number: signal.Signals, seed: int
 ) -> None:
     delay = random.Random(f"{number} {seed}").uniform(0.02, 0.5)
@@ -178,7 +170,7 @@ def test_from_the_start_on_there_is_a_perfect_file_or_none(
 
 
 @pytest.mark.parametrize("number", DEADLY)
-def test_at_any_moment_of_the_work_there_is_a_perfect_file_or_none(
+def test_signal_during_work_leaves_perfect_file_or_none(
     full: Path, folder: Path, number: signal.Signals
 ) -> None:
     chance = random.Random(f"{number}")
@@ -223,16 +215,14 @@ def test_a_signal_after_the_work_is_too_late(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_reader_that_does_not_read_does_not_hold_up_a_signal(
-    endless: Path, number: signal.Signals
-) -> None:
+def test_full_pipe_does_not_hold_up_a_signal(endless: Path, number: signal.Signals) -> None:
     with running(endless, "-", stdout=subprocess.PIPE) as process:
         wait_until_full(process)
         process.send_signal(number)
         assert wait_for_end(process) == (128 + number, SIGNAL_MESSAGES[number])
 
 
-def test_a_signal_that_was_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
+def test_inherited_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     """By nohup, or by a shell for a program in the background."""
     spec = small_disk()
     spec.write(tmp_path / "disk.vhdx")
@@ -265,7 +255,7 @@ def test_a_stopped_program_can_go_on(endless: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_waits_for_what_is_there_for_a_moment_only(number: signal.Signals) -> None:
+def test_signal_is_deferred_until_step_is_done(number: signal.Signals) -> None:
     ended = []
 
     def work() -> None:
@@ -279,7 +269,7 @@ def test_a_signal_waits_for_what_is_there_for_a_moment_only(number: signal.Signa
     assert caught.value.exit_code == 128 + number
 
 
-def test_a_signal_waits_further_where_others_already_wait_for_it() -> None:
+def test_signal_stays_deferred_by_outer_deferral() -> None:
     with catch_signals():
         defer()
         with deferring():

@@ -1,4 +1,4 @@
-"""No room for the output: one line, a hint, exit code 7, and no file."""
+"""No space for the output: one line, a hint, exit code 7, and no file."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from tests.support.files import names_in
 from tests.support.peers import run_as_superuser
 
 DISK = ImageSpec(4 * MIB, MIB, {index: Block() for index in (2, 0, 3)})
-ROOM = MIB
+SPACE = MIB
 NO_SPACE = ["cannot be written: No space left on device", "make room, or write to another place"]
 TOO_LARGE = [
     "cannot be written: File too large",
@@ -22,8 +22,8 @@ TOO_LARGE = [
 ]
 
 
-def lines_for(name: str | Path, words: list[str]) -> list[str]:
-    return [f"vhdx2raw: {name}: {words[0]}", f"vhdx2raw: hint: {words[1]}"]
+def lines_for(name: str | Path, problem: str, hint: str) -> list[str]:
+    return [f"vhdx2raw: {name}: {problem}", f"vhdx2raw: hint: {hint}"]
 
 
 @pytest.fixture
@@ -35,26 +35,26 @@ def disk(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_place(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder with room for 1 MiB: a file system of its own, which takes the superuser."""
+    """Give a folder with space for 1 MiB: a file system of its own, which takes the superuser."""
     folder = tmp_path / "small"
     folder.mkdir()
-    run_as_superuser("mount", "-t", "tmpfs", "-o", f"size={ROOM // KIB}k", "none", folder)
+    run_as_superuser("mount", "-t", "tmpfs", "-o", f"size={SPACE // KIB}k", "none", folder)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("words", [[], ["-S", "0"]], ids=["sparse", "everything"])
-def test_a_full_file_system_is_said_once_and_keeps_nothing(
+def test_full_file_system_is_reported_once(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     outcome = run(capfd, *words, disk, small_place / "out.img")
     assert (outcome.exit_code, outcome.out) == (7, "")
-    assert outcome.err_lines == lines_for(small_place / "out.img", NO_SPACE)
+    assert outcome.err_lines == lines_for(small_place / "out.img", *NO_SPACE)
     assert names_in(small_place) == []
-    assert os.statvfs(small_place).f_bavail * os.statvfs(small_place).f_frsize == ROOM
+    assert os.statvfs(small_place).f_bavail * os.statvfs(small_place).f_frsize == SPACE
 
 
-def test_a_full_file_system_keeps_the_old_file(
+def test_full_file_system_keeps_the_old_file(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (small_place / "out.img").write_bytes(b"precious")
@@ -63,7 +63,7 @@ def test_a_full_file_system_keeps_the_old_file(
     assert (small_place / "out.img").read_bytes() == b"precious"
 
 
-def test_holes_need_no_room(
+def test_holes_need_no_space(
     tmp_path: Path, small_place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A disk four times as large as the place fits if what it stores does."""
@@ -82,7 +82,7 @@ def limited() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_too_large_for_the_file_system_is_refused_at_once(
+def test_disk_too_large_for_file_system_is_refused(
     disk: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -97,15 +97,15 @@ def test_a_disk_too_large_for_the_file_system_is_refused_at_once(
     folder = tmp_path / "output"
     folder.mkdir()
     monkeypatch.setattr(os, "pwrite", write_nothing)
-    limited(ROOM)
+    limited(SPACE)
     outcome = run(capfd, disk, folder / "out.img")
     limited(resource.RLIM_INFINITY)
     assert (outcome.exit_code, outcome.out) == (7, "")
-    assert outcome.err_lines == lines_for(folder / "out.img", TOO_LARGE)
+    assert outcome.err_lines == lines_for(folder / "out.img", *TOO_LARGE)
     assert names_in(folder) == []
 
 
-def test_a_limit_that_is_met_in_the_middle_keeps_nothing(
+def test_size_limit_met_midway_keeps_nothing(
     disk: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -118,20 +118,20 @@ def test_a_limit_that_is_met_in_the_middle_keeps_nothing(
 
     def set_length_and_limit(descriptor: int, length: int) -> None:
         real_ftruncate(descriptor, length)
-        limited(ROOM)
+        limited(SPACE)
 
     monkeypatch.setattr(os, "ftruncate", set_length_and_limit)
     outcome = run(capfd, disk, folder / "out.img")
     limited(resource.RLIM_INFINITY)
     assert (outcome.exit_code, outcome.out) == (7, "")
-    assert outcome.err_lines == lines_for(folder / "out.img", TOO_LARGE)
+    assert outcome.err_lines == lines_for(folder / "out.img", *TOO_LARGE)
     assert names_in(folder) == []
 
 
-def test_a_stream_into_a_file_that_is_too_large_is_said_once(disk: Path, tmp_path: Path) -> None:
+def test_stream_over_size_limit_is_reported_once(disk: Path, tmp_path: Path) -> None:
     """In a process of its own, as a shell with `ulimit -f` would start it."""
     limit = ("sh", "-c", 'ulimit -f 1024; exec "$@"', "sh")
     with (tmp_path / "out.img").open("wb") as stream:
         outcome = run_program(disk, "-", command=(*limit, *MODULE), stdout=stream)
     assert outcome.exit_code == 7
-    assert outcome.err_lines == lines_for("standard output", TOO_LARGE)
+    assert outcome.err_lines == lines_for("standard output", *TOO_LARGE)

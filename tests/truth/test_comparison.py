@@ -1,4 +1,4 @@
-"""The comparison with other tools: what its tables say is what happens here."""
+"""The comparison with other tools: what its tables claim is what happens here."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.peer_cases import CASES, Case
-from benchmarks.peer_features import FEATURES, Feature, answer_of, read_of
+from benchmarks.peer_features import FEATURES, Feature, read_of, result_of
 from benchmarks.peer_tools import COLUMNS, DISCUTILS, OURS, TOOLS, mark_of, version_of
 from tests.support.paths import ROOT
 from tests.support.peers import skip_unless_ci
@@ -41,7 +41,7 @@ def require_the_version_of_the_document(tool: str) -> None:
         pytest.skip(f"the document is about {tool} {written}, here is {installed or 'none'}")
 
 
-def test_the_document_has_a_row_for_everything_that_is_compared() -> None:
+def test_document_has_a_row_for_every_comparison() -> None:
     assert list(TABLES["disk"]) == [case.row for case in CASES]
     assert list(TABLES["feature"]) == [feature.row for feature in FEATURES]
     assert list(TABLES["tool"]) == list(COLUMNS)
@@ -65,7 +65,7 @@ LARGE_ROW = "fixed disk larger than a chunk (4.25 GiB)"
 
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.row)
-def test_a_tool_reads_a_disk_as_the_document_says(case: Case, tool: str) -> None:
+def test_tool_reads_disks_as_documented(case: Case, tool: str) -> None:
     require_the_version_of_the_document(tool)
     if tool != COLUMNS[0] and case.row == LARGE_ROW and not os.environ.get("VHDX2RAW_ALL_PEERS"):
         pytest.skip("takes half a minute: set VHDX2RAW_ALL_PEERS=1")
@@ -75,7 +75,7 @@ def test_a_tool_reads_a_disk_as_the_document_says(case: Case, tool: str) -> None
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.row)
 @pytest.mark.parametrize("tool", COLUMNS)
-def test_a_tool_has_a_feature_as_the_document_says(feature: Feature, tool: str) -> None:
+def test_tool_has_features_as_documented(feature: Feature, tool: str) -> None:
     cell = TABLES["feature"][feature.row][COLUMNS.index(tool)]
     if tool not in feature.tried:
         assert f"{read_of(feature, tool)} ({peers.READ})" == cell
@@ -83,17 +83,17 @@ def test_a_tool_has_a_feature_as_the_document_says(feature: Feature, tool: str) 
     require_the_version_of_the_document(tool)
     if feature.row.startswith(TIMED):
         pytest.skip("times are not asserted")
-    answer = answer_of(feature, tool)
-    if answer is None:
+    result = result_of(feature, tool)
+    if result is None:
         skip_unless_ci("cannot be tried here: needs root, losetup, mkfs.btrfs and filefrag")
-    assert f"{answer} ({peers.TESTED})" == cell
+    assert f"{result} ({peers.TESTED})" == cell
 
 
 def test_ours_is_never_wrong_in_the_document() -> None:
     column = COLUMNS.index(OURS)
     for case in CASES:
-        wanted = "refuses" if case.must_refuse else "right"
-        assert TABLES["disk"][case.row][column] == f"{wanted} ({peers.TESTED})"
+        expected = "refuses" if case.must_refuse else "right"
+        assert TABLES["disk"][case.row][column] == f"{expected} ({peers.TESTED})"
 
 
 def test_nothing_of_discutils_is_marked_as_tested() -> None:

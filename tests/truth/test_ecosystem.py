@@ -79,9 +79,7 @@ def test_reading_one_file_reads_no_more_than_it_needs() -> None:
         assert len(HELLO) < file.count < MIB
 
 
-def test_a_file_system_that_lies_in_several_files_of_a_chain_is_read(
-    tmp_path: Path, raw_sample: bytes
-) -> None:
+def test_file_system_across_a_chain_is_read(tmp_path: Path, raw_sample: bytes) -> None:
     """The child has every second block, and the parent has wrong bytes there."""
     blocks = range(SAMPLE_SIZE // MIB)
     parts = {index: raw_sample[index * MIB : (index + 1) * MIB] for index in blocks}
@@ -99,7 +97,7 @@ def test_a_file_system_that_lies_in_several_files_of_a_chain_is_read(
 
 @needs_real_images
 @pytest.mark.parametrize("name", ["dissect-dynamic", "dissect-fixed"])
-def test_an_ntfs_volume_in_a_partition_of_a_real_image_is_listed(tmp_path: Path, name: str) -> None:
+def test_ntfs_partition_of_a_real_image_is_listed(tmp_path: Path, name: str) -> None:
     image = unpack_real_image(f"{name}.vhdx.gz", tmp_path)
     volume, ntfs = dissect("volume.disk"), dissect("ntfs")
     with vhdx2raw.open(image) as disk:
@@ -140,7 +138,7 @@ def test_gzip_packs_the_disk(tmp_path: Path) -> None:
     assert hashlib.sha256(unpacked).hexdigest() == SAMPLE_RAW_SHA256
 
 
-def test_a_buffered_reader_gives_the_same_bytes_in_any_order(raw_sample: bytes) -> None:
+def test_buffered_reader_reads_in_any_order(raw_sample: bytes) -> None:
     chance = random.Random(1)
     with io.BufferedReader(vhdx2raw.open(SAMPLE), buffer_size=4096) as disk:
         for _ in range(300):

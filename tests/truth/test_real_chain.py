@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from uuid import UUID
@@ -13,7 +12,7 @@ from tests.support.builder import GIB, MIB, Block, ImageSpec
 from tests.support.cli import run
 from tests.support.files import ZEROS, assert_same_disk, data_of, sha256_of
 from tests.support.naive_reader import NaiveDisk
-from tests.support.peers import needs_program
+from tests.support.peers import convert_repaired_copy, needs_program
 from tests.support.real_images import (
     CHILD,
     DIRTY,
@@ -49,7 +48,7 @@ def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- the dirty disk --------------------------------------------------------------------------
 
 
-def test_dirty_disk_has_the_known_hash_and_stays_as_it_is(
+def test_dirty_disk_has_known_hash_and_stays_unchanged(
     dirty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
     size, expected = REAL_IMAGES[DIRTY]
@@ -86,17 +85,9 @@ def test_dirty_disk_holds_one_entry_among_stale_ones(dirty: Path) -> None:
         assert present == 18
 
 
-def test_qemu_img_repairs_the_dirty_disk_to_the_same(
-    dirty: Path, tmp_path: Path, capfd: Capture
-) -> None:
-    needs_program("qemu-img")
-    copy, ours, theirs = (tmp_path / name for name in ("copy.vhdx", "ours", "theirs"))
-    shutil.copyfile(dirty, copy)
-    for command in (
-        ["qemu-img", "check", "-q", "-f", "vhdx", "-r", "all", str(copy)],
-        ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(copy), str(theirs)],
-    ):
-        subprocess.run(command, check=True)
+def test_qemu_img_agrees_on_the_dirty_disk(dirty: Path, tmp_path: Path, capfd: Capture) -> None:
+    ours, theirs = tmp_path / "ours", convert_repaired_copy(dirty, tmp_path)
+    assert theirs is not None
     assert run(capfd, dirty, ours).exit_code == 0
     assert_same_disk(ours, theirs)
 
@@ -123,7 +114,7 @@ def present_blocks(child: Path) -> list[int]:
         ]
 
 
-def test_child_without_its_parent_is_refused_naming_the_parent(child: Path) -> None:
+def test_child_without_parent_names_the_parent(child: Path) -> None:
     with pytest.raises(ParentNotFoundError) as caught, open_chain(child):
         pass
     assert caught.value.path == str(child)
@@ -147,7 +138,7 @@ def test_child_without_its_parent_ends_with_code_6(
     assert not (tmp_path / "disk.img").exists()
 
 
-def test_child_with_a_built_parent_reads_as_two_others_say(
+def test_child_with_built_parent_reads_as_two_others(
     child: Path, tmp_path: Path, capfd: Capture
 ) -> None:
     """Found beside it by the expected name, and again when it is named."""

@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -24,7 +24,9 @@ import pytest
 import vhdx2raw
 from tests.support.cli import small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of
-from tests.support.packages import SAMPLE, SAMPLE_RAW_SHA256
+from tests.support.host import raiser
+from tests.support.packages import SAMPLE_RAW_SHA256
+from tests.support.paths import SAMPLE
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError, UnsupportedImageError
 from vhdx2raw.operations.convert import MAX_WORKERS, default_workers
@@ -59,12 +61,12 @@ def without(*names: str) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-# -- conversions ------------------------------------------------------------------------------
+# -- conversions -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("lacking", LACKING.values(), ids=LACKING)
-def test_a_conversion_gives_the_same_bytes_whatever_the_host_lacks(
+def test_conversion_on_a_host_that_lacks_functions(
     tmp_path: Path, lacking: tuple[str, ...], workers: int
 ) -> None:
     spec = small_disk()
@@ -77,7 +79,7 @@ def test_a_conversion_gives_the_same_bytes_whatever_the_host_lacks(
     assert has_expected_bytes(tmp_path / "disk.img", spec)
 
 
-def test_the_program_works_where_fcntl_and_much_of_os_are_missing(tmp_path: Path) -> None:
+def test_program_works_without_fcntl_and_much_of_os(tmp_path: Path) -> None:
     """From the first import on: a module that needs any of them at its top would fail."""
     code = f"""
         import os, signal, sys
@@ -103,7 +105,7 @@ def test_the_program_works_where_fcntl_and_much_of_os_are_missing(tmp_path: Path
     assert names_in(tmp_path) == ["disk.img"]
 
 
-def test_without_hard_links_what_is_there_is_not_replaced(tmp_path: Path) -> None:
+def test_existing_file_is_kept_without_hard_links(tmp_path: Path) -> None:
     target = tmp_path / "disk.img"
     sink = SparseFileSink(target, 512)
     target.write_bytes(b"precious")
@@ -114,7 +116,7 @@ def test_without_hard_links_what_is_there_is_not_replaced(tmp_path: Path) -> Non
     assert names_in(tmp_path) == ["disk.img"]
 
 
-# -- reading and writing at an offset ---------------------------------------------------------
+# -- reading and writing at an offset --------------------------------------------------------
 
 
 @pytest.fixture
@@ -127,9 +129,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("lacking", [(), ("preadv",), POSITIONED], ids=["none", "preadv", "all"])
-def test_reads_and_writes_are_as_positioned_as_those_of_linux(
-    descriptor: int, lacking: tuple[str, ...]
-) -> None:
+def test_reads_and_writes_are_positioned(descriptor: int, lacking: tuple[str, ...]) -> None:
     buffer = memoryview(bytearray(b"\xee" * 100))
     with without(*lacking):
         assert host.pread(descriptor, 100, 777) == CONTENT[777:877]
@@ -188,7 +188,7 @@ def test_two_files_do_not_wait_for_each_other(descriptor: int, tmp_path: Path) -
     os.close(other)
 
 
-def test_a_file_takes_up_what_the_host_says_or_its_length(tmp_path: Path) -> None:
+def test_allocated_size_is_that_of_host_or_the_length(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     path.touch()
     os.truncate(path, 1 << 30)
@@ -196,10 +196,10 @@ def test_a_file_takes_up_what_the_host_says_or_its_length(tmp_path: Path) -> Non
     assert host.allocated_size(SimpleNamespace(st_size=1 << 30)) == 1 << 30  # type: ignore[arg-type]
 
 
-# -- opening ----------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------
 
 
-def test_flags_that_a_host_lacks_are_left_out_and_no_file_is_text(
+def test_missing_flags_are_left_out_and_files_are_binary(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert host.flags("O_RDWR", "O_CREAT") == os.O_RDWR | os.O_CREAT
@@ -217,13 +217,6 @@ def test_a_folder_that_cannot_even_be_opened_is_named(
         FileSource(tmp_path)
 
 
-def raiser(number: int) -> Callable[..., int]:
-    def fail(*_: object, **__: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
-
 def test_the_temporary_name_is_cut_between_characters(tmp_path: Path) -> None:
     """The name is 1 + 2 * 120 bytes, so that a cut at any even number of bytes halves one."""
     sink = SparseFileSink(tmp_path / ("x" + "ä" * 120), 512)
@@ -233,7 +226,7 @@ def test_the_temporary_name_is_cut_between_characters(tmp_path: Path) -> None:
     assert name.startswith(".x" + "ä" * 99 + ".")
 
 
-# -- lengths and stable storage ---------------------------------------------------------------
+# -- lengths and stable storage --------------------------------------------------------------
 
 
 class Windows:
@@ -277,7 +270,7 @@ class Windows:
 
 
 @pytest.mark.parametrize("has_holes", [True, False])
-def test_on_windows_a_file_gets_holes_before_its_length(tmp_path: Path, has_holes: bool) -> None:  # noqa: FBT001
+def test_windows_file_gets_holes_before_its_length(tmp_path: Path, has_holes: bool) -> None:  # noqa: FBT001
     path = tmp_path / "file"
     with path.open("wb") as file, pytest.MonkeyPatch.context() as patch:
         windows = Windows(patch, has_holes=has_holes, free=1 << 50)
@@ -289,7 +282,7 @@ def test_on_windows_a_file_gets_holes_before_its_length(tmp_path: Path, has_hole
     assert path.stat().st_size == 5 << 30
 
 
-def test_on_windows_too_there_may_be_no_room(tmp_path: Path) -> None:
+def test_full_windows_disk_is_an_output_error(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         Windows(patch, free=1000)
         with pytest.raises(OutputError, match=r"disk\.img: cannot be written: There is not enough"):
@@ -298,7 +291,7 @@ def test_on_windows_too_there_may_be_no_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-def test_on_macos_the_cache_of_the_drive_is_emptied(
+def test_macos_drive_cache_is_flushed(
     descriptor: int,
     monkeypatch: pytest.MonkeyPatch,
     is_refused: bool,  # noqa: FBT001
@@ -318,10 +311,10 @@ def test_on_macos_the_cache_of_the_drive_is_emptied(
     assert done == ([51, descriptor] if is_refused else [51])
 
 
-# -- requests of Linux ------------------------------------------------------------------------
+# -- requests of Linux -----------------------------------------------------------------------
 
 
-def test_other_hosts_are_never_asked_by_the_numbers_of_linux(
+def test_other_hosts_get_no_requests_of_linux(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = []

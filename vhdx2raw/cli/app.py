@@ -25,7 +25,7 @@ from vhdx2raw.errors import Vhdx2rawError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = ("convert", "info", "map", "check", "compare", "hash")
+COMMANDS = ("convert", "apply", "info", "map", "check", "compare", "hash")
 """The names of the commands, each that of its module."""
 DEFAULT_COMMAND = "convert"
 OWN_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")

@@ -19,6 +19,7 @@ from vhdx2raw.cli.console import is_terminal, parse_size
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
+from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
 
@@ -31,17 +32,17 @@ Value = TypeVar("Value")
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command with a parameter for each option of its groups."""
-    hints = get_type_hints(command, include_extras=True)
     parameters: list[Parameter] = []
     groups: dict[str, type] = {}
-    for parameter in signature(command).parameters.values():
-        hint = hints[parameter.name]
+    # Not get_type_hints of a function: before Python 3.11 it wraps what has None as its default.
+    for parameter in signature(command, eval_str=True).parameters.values():
+        hint = parameter.annotation
         if isinstance(hint, type) and is_dataclass(hint):
             groups[parameter.name] = hint
             types = get_type_hints(hint, include_extras=True)
             parameters += [_parameter_of(option, types[option.name]) for option in fields(hint)]
         else:
-            parameters.append(parameter.replace(annotation=hint))
+            parameters.append(parameter)
 
     def run(**values: object) -> None:
         made = {
@@ -191,6 +192,14 @@ class ConvertFlags:
             "--verify", help="Read DST back from storage, and compare, before it is done."
         ),
     ] = False
+    save_state: Annotated[
+        bool,
+        typer.Option("--save-state", help="Record in DST.state.json what DST holds, for `apply`."),
+    ] = False
+    state: Annotated[
+        str | None,
+        typer.Option("--state", metavar="FILE", help="The same in FILE.", show_default=False),
+    ] = None
     workers: Annotated[
         int | None,
         typer.Option(
@@ -209,8 +218,13 @@ class ConvertFlags:
         bool, typer.Option("--no-sync", help="Do not wait until DST is on stable storage.")
     ] = False
 
-    def options(self) -> ConvertOptions:
+    def options(self, destination: str | None = None) -> ConvertOptions:
+        """Return what the library takes, for one output if its state is to be saved."""
+        state = self.state
+        if self.save_state and state is None and destination is not None:
+            state = default_state_path(destination)
         return ConvertOptions(
+            state=state,
             force=self.force,
             target_is_zero=self.target_is_zero,
             sparse_size=self.sparse_size,

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NoReturn
 
 from vhdx2raw.cli.console import Screen, is_terminal, print_message
+from vhdx2raw.cli.signals import raise_if_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from vhdx2raw.operations.progress import ProgressCallback
 
 JSON_SECONDS = 0.5
+
+
+def interruptible(show: ProgressCallback) -> ProgressCallback:
+    """Return a callback that shows progress, or ends the work if a signal was deferred."""
+
+    def show_unless_interrupted(done: int, total: int) -> None:
+        raise_if_interrupted()
+        show(done, total)
+
+    return show_unless_interrupted
 
 
 class ProgressMode(str, Enum):

@@ -39,7 +39,15 @@ class Copy:
         lost: What could not be read, if the disk is salvaged.
     """
 
-    def __init__(self, disk: VirtualDisk, sink: Sink, *, sparse_size: int, clone: bool) -> None:
+    def __init__(
+        self,
+        disk: VirtualDisk,
+        sink: Sink,
+        *,
+        sparse_size: int,
+        clone: bool,
+        extents: Callable[[], Iterator[Extent]] | None = None,
+    ) -> None:
         """Plan to copy `disk` to `sink`; what was cloned on the way is not copied.
 
         Args:
@@ -48,6 +56,7 @@ class Copy:
             sparse_size: Bytes, a power of two; stored zeros that fill so many become holes. 0
                 writes everything.
             clone: Whether the output may share storage with the images.
+            extents: What yields the ranges to copy, by default all of the disk.
         """
         self._sink = sink
         self._sparse_size = sparse_size
@@ -55,15 +64,20 @@ class Copy:
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
         self._salvaging = disk.chain.salvaging
         self.lost = LostRanges()
-        extents = self.lost.note_lost(disk.extents())
+        iter_all = extents or disk.extents
+        remaining = self.lost.note_lost(iter_all())
         if clone and not self._writes_zeros:
-            extents = self._iter_after_cloning(extents)
-        self._plan = iter_pieces(extents, self._piece_size, cut_zeros=self._writes_zeros)
+            remaining = self._iter_after_cloning(remaining)
+        self._plan = iter_pieces(remaining, self._piece_size, cut_zeros=self._writes_zeros)
         if sink.zeroing_is_work:
             self._plan = cut_zeros(self._plan, ZERO_SIZE)
         self._counts_zeros = self._writes_zeros or sink.zeroing_is_work
         self._counting = Lock()
-        self.total_bytes = disk.size if self._counts_zeros else _stored_bytes(disk)
+        self.total_bytes = sum(
+            extent.length
+            for extent in iter_all()
+            if self._counts_zeros or extent.kind is ExtentKind.DATA
+        )
         self.done_bytes = 0
         self.data_bytes = 0
         self.cloned_bytes = 0
@@ -152,8 +166,3 @@ class Copy:
             self.done_bytes += piece.length if self._counts_zeros else piece.data_length
             self.data_bytes += piece.data_length
             self.written_bytes += written
-
-
-def _stored_bytes(disk: VirtualDisk) -> int:
-    extents = disk.extents()
-    return sum(extent.length for extent in extents if extent.kind is ExtentKind.DATA)

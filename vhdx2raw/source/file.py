@@ -93,7 +93,7 @@ class FileSource(Source):
             raise self._named(error) from error
 
     def watch(self) -> None:
-        note_writes(self._descriptor)
+        note_writes(self._descriptor, self.identity)
 
     def _named(self, error: OSError) -> OSError:
         """Return a failure of the host with the name of the file, which it lacks."""
@@ -120,13 +120,13 @@ def status_of(descriptor: int, path: str | None = None) -> Status:
     return Status(status.st_size, status.st_mtime_ns, status.st_ctime_ns, names)
 
 
-def note_writes(descriptor: int) -> None:
+def note_writes(descriptor: int, identity: Identity) -> None:
     """Have the next write to a regular file set its time, also one to a mapping of it.
 
     What is written to a mapped page only sets the time if the page was on the storage before.
     """
-    with suppress(OSError):  # there is no other way to know
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    if identity[0] != BLOCK_DEVICE:
+        with suppress(OSError):  # there is no other way to know
             os.fsync(descriptor)
 
 

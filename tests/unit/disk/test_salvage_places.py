@@ -108,7 +108,7 @@ def test_no_range_of_a_block_without_a_place_is_read(
 
 
 @pytest.mark.parametrize("state", [BlockState.FULLY_PRESENT, BlockState.PARTIALLY_PRESENT])
-def test_blocks_of_a_child_are_not_read_through_a_parent_block_without_a_place(
+def test_child_reads_no_parent_block_without_a_place(
     tmp_path: Path, state: BlockState
 ) -> None:
     """The ranges that a child of smaller blocks asks for begin in the middle of the parent's."""

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, golden_g4
 from tests.support.sources import BadSource
 from vhdx2raw.source.file import FileSource
@@ -108,7 +108,7 @@ def test_runs_are_the_entries(
             assert following.entry != expand(longer)[run.end_block], "two runs could be one"
 
 
-def test_a_run_tells_its_state_and_place() -> None:
+def test_run_has_state_and_place() -> None:
     run = BlockRun(5, 3, 0x400000 | 7)
     assert run.state is PayloadBlockState.PARTIALLY_PRESENT
     assert run.file_offset == 0x400000
@@ -126,7 +126,7 @@ def test_a_split_run_is_a_run_for_each_block(state: PayloadBlockState) -> None:
     ]
 
 
-def test_entries_lie_one_behind_the_other(table_path: Path) -> None:
+def test_entries_follow_each_other(table_path: Path) -> None:
     table, source = open_table(table_path, [0] * 40, geometry_of(40, has_parent=False))
     source.close()
     assert [table.entry_file_offset(index) for index in (0, 1, 39)] == [4096, 4104, 4096 + 312]
@@ -246,7 +246,7 @@ def entries_of(table: Bat) -> list[int]:
 
 @pytest.mark.parametrize("piece_size", [17 * 8 * 7, MIB])
 @pytest.mark.parametrize("bad", [0, 1, 63, 64, 100, 127, 128, ENTRIES - 1])
-def test_an_entry_that_cannot_be_read_costs_a_lenient_reader_the_sector_around_it(
+def test_unreadable_entry_loses_the_sector_around_it(
     table_path: Path, bad: int, piece_size: int
 ) -> None:
     """As far as one piece of the table goes."""
@@ -272,7 +272,7 @@ def test_two_bad_sectors_cost_two_sectors(table_path: Path) -> None:
     assert sorted(table.unreadable) == [REGION_OFFSET + 8 * 64, REGION_OFFSET + 8 * 256]
 
 
-def test_a_table_that_cannot_be_read_fails_a_strict_reader(table_path: Path) -> None:
+def test_unreadable_table_fails_strict_reader(table_path: Path) -> None:
     table, source = open_bad_table(table_path, 70, lenient=False)
     with pytest.raises(OSError, match="Input/output error"):
         entries_of(table)
@@ -284,7 +284,7 @@ def test_a_table_that_cannot_be_read_fails_a_strict_reader(table_path: Path) -> 
 
 @pytest.mark.parametrize("piece_size", [17 * 8 * 3, MIB])
 @pytest.mark.parametrize("rest", [0, 8 * 5, 8 * 16, 8 * 17, 8 * 20 + 7, 8 * (ENTRIES - 1)])
-def test_entries_behind_the_end_of_the_file_are_missing_ones(
+def test_entries_past_the_end_of_the_file_are_missing(
     table_path: Path, rest: int, piece_size: int
 ) -> None:
     """Only a lenient reader asks for them; the bitmap entry of a chunk is no entry then."""
@@ -304,7 +304,7 @@ def test_entries_behind_the_end_of_the_file_are_missing_ones(
         assert entry == (PLACED[index] if index < rest // 8 else missing)
 
 
-def test_what_lies_behind_the_region_is_no_entry(table_path: Path) -> None:
+def test_bytes_past_the_region_are_no_entries(table_path: Path) -> None:
     """Though the file goes on, and the table of the disk would."""
     open_bad_table(table_path)[1].close()
     source = FileSource(table_path)
@@ -318,7 +318,7 @@ def test_what_lies_behind_the_region_is_no_entry(table_path: Path) -> None:
     assert bitmaps == [PLACED[16], 0, 0]
 
 
-def test_what_is_left_of_an_empty_table_says_nothing_of_the_rest(table_path: Path) -> None:
+def test_rest_of_a_cut_empty_table_is_missing(table_path: Path) -> None:
     table_path.write_bytes(bytes(8 * 20))
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
@@ -329,7 +329,7 @@ def test_what_is_left_of_an_empty_table_says_nothing_of_the_rest(table_path: Pat
     assert list(entries.values()) == [0] * 19 + [MISSING_ENTRY] * 5
 
 
-def test_a_table_no_byte_of_which_can_be_read_is_missing_as_a_whole(table_path: Path) -> None:
+def test_wholly_unreadable_table_is_missing(table_path: Path) -> None:
     class NoSource(FileSource):
         def pread(self, file_offset: int, length: int) -> bytes:
             raise OSError(errno.EIO, "Input/output error")
@@ -347,7 +347,7 @@ def test_a_table_no_byte_of_which_can_be_read_is_missing_as_a_whole(table_path: 
     assert set(range(0, size, 512)) <= set(table.unreadable)
 
 
-def test_a_region_behind_the_end_of_the_file_has_no_entries(table_path: Path) -> None:
+def test_region_past_the_end_has_no_entries(table_path: Path) -> None:
     table_path.write_bytes(b"\xee" * 100)
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=False)
@@ -369,7 +369,7 @@ def test_a_missing_entry_is_one_that_cannot_be_right() -> None:
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_the_tables_of_dynamic_and_fixed_disks_are_interleaved_alike(
+def test_dynamic_and_fixed_tables_have_bitmap_entries(
     bench: Bench,
     fixed: bool,  # noqa: FBT001
 ) -> None:

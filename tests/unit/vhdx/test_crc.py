@@ -29,7 +29,7 @@ READ_COMMAND = bytes.fromhex(
 """An iSCSI SCSI Read (10) Command PDU."""
 
 
-# -- the numbers ------------------------------------------------------------------------------
+# -- the numbers -----------------------------------------------------------------------------
 
 
 @BOTH
@@ -52,9 +52,7 @@ def test_the_vectors_of_rfc_3720(function: crc.Crc, data: bytes, expected: int) 
 
 @BOTH
 @pytest.mark.parametrize("length", [*range(20), 4096, 65537])
-def test_any_bytes_in_any_pieces_have_the_checksum_of_the_package(
-    function: crc.Crc, length: int
-) -> None:
+def test_checksum_in_pieces_equals_that_of_package(function: crc.Crc, length: int) -> None:
     data = random.Random(length).randbytes(length)
     expected = package.crc32c(data)
     assert function(data) == expected
@@ -62,7 +60,7 @@ def test_any_bytes_in_any_pieces_have_the_checksum_of_the_package(
         assert function(data[cut:], function(data[:cut])) == expected
 
 
-# -- which of them is used --------------------------------------------------------------------
+# -- which of them is used -------------------------------------------------------------------
 
 
 def find_all_but(*missing: str) -> Callable[..., ModuleSpec | None]:
@@ -75,20 +73,20 @@ def find_all_but(*missing: str) -> Callable[..., ModuleSpec | None]:
     return find
 
 
-def test_the_fast_one_is_used_and_does_not_wait_for_the_package() -> None:
+def test_extension_is_used_without_importing_package() -> None:
     code = "import sys, vhdx2raw.vhdx.crc as c; print(c.IS_SLOW, 'crc32c' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_an_extension_at_another_place_is_left_to_its_package(
+def test_extension_elsewhere_is_loaded_by_its_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(PathFinder, "find_spec", find_all_but("crc32c._crc32c"))
     assert crc._choose() is package.crc32c
 
 
-def test_an_extension_of_another_kind_is_left_to_its_package(
+def test_extension_without_function_is_left_to_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(crc, "module_from_spec", lambda _: SimpleNamespace())
@@ -96,13 +94,13 @@ def test_an_extension_of_another_kind_is_left_to_its_package(
     assert crc._choose() is package.crc32c
 
 
-def test_without_the_package_everything_is_done_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_replaced_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PathFinder, "find_spec", find_all_but("crc32c"))
     monkeypatch.setitem(sys.modules, "crc32c", None)
     assert crc._choose() is crc.slow_crc32c
 
 
-# -- the program without the package ------------------------------------------------------------
+# -- the program without the package ---------------------------------------------------------
 
 
 @pytest.fixture
@@ -124,7 +122,7 @@ def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crc, "IS_SLOW", True)
 
 
-def test_a_disk_with_a_log_is_converted_without_the_package(
+def test_dirty_disk_is_converted_without_the_package(
     dirty_disk: ImageSpec,
 ) -> None:
     code = """
@@ -161,7 +159,7 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
         (("--quiet",), True, False),
     ],
 )
-def test_the_user_is_told_once_if_there_is_one(
+def test_missing_package_is_reported_once(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     options: tuple[str, ...],
@@ -184,7 +182,7 @@ def test_the_help_is_not_about_checksums(
 
 
 @pytest.mark.usefixtures("dirty_disk")
-def test_nobody_is_told_where_the_package_is_there(
+def test_present_package_is_not_reported(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     outcome = run(capfd, "-v", "disk.vhdx", "disk.img")

@@ -13,7 +13,7 @@ import pytest
 from tests.support.builder import MIB, ImageSpec, golden_g2
 from tests.support.chains import BASE_NAME
 from tests.support.files import names_in, write_files
-from tests.support.seeded_faults import HEADER_1, HEADER_2, child, disk, family
+from tests.support.seeded_faults.disks import HEADER_1, HEADER_2, child, disk, family
 from tests.support.sinks import FailingSink, RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.cli.exit_codes import exit_code_of
@@ -89,7 +89,7 @@ def changing_sink(path: Path, change: Change, moment: str = "write") -> FailingS
     return FailingSink(moment, once)
 
 
-# -- during a conversion -------------------------------------------------------------------------
+# -- during a conversion ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["write", "zero", "flush"])
@@ -109,7 +109,7 @@ def test_a_file_that_changes_gives_no_output(tmp_path: Path, what: str, moment: 
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_that_is_allowed_is_told(tmp_path: Path, what: str) -> None:
+def test_allowed_change_is_a_warning(tmp_path: Path, what: str) -> None:
     change, message = CHANGES[what]
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     sink = changing_sink(path, change)
@@ -120,7 +120,7 @@ def test_a_change_that_is_allowed_is_told(tmp_path: Path, what: str) -> None:
     assert sink.names[-1] == "commit"
 
 
-def test_a_change_between_two_reports_of_progress_is_seen(tmp_path: Path) -> None:
+def test_change_between_two_progress_reports_is_seen(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     reported = threading.Event()
 
@@ -137,7 +137,7 @@ def test_a_change_between_two_reports_of_progress_is_seen(tmp_path: Path) -> Non
     assert sink.names[-1] == "abort"
 
 
-def test_a_change_leaves_no_file_behind(tmp_path: Path) -> None:
+def test_change_leaves_no_output_file(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     target = tmp_path / "out" / "disk.img"
     target.parent.mkdir()
@@ -161,7 +161,7 @@ def test_a_parent_is_watched_too(tmp_path: Path, what: str) -> None:
     assert sink.names[-1] == "abort"
 
 
-def test_all_files_that_changed_are_told(tmp_path: Path) -> None:
+def test_all_changed_files_are_reported(tmp_path: Path) -> None:
     path = write_files(tmp_path, family(child(), padded_disk()))
     with open_disk(path) as opened:
         assert opened.chain.find_changes() == ()
@@ -186,7 +186,7 @@ def test_a_file_that_loses_what_is_needed_is_truncated(tmp_path: Path) -> None:
         assert sink.names[-1] == "abort"
 
 
-# -- no change ----------------------------------------------------------------------------------
+# -- no change -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", [padded_disk(), golden_g2()], ids=["clean", "dirty"])
@@ -218,10 +218,10 @@ def test_reading_and_renaming_a_file_do_not_change_it(tmp_path: Path) -> None:
         assert opened.chain.find_changes() == ()
 
 
-# -- file objects --------------------------------------------------------------------------------
+# -- file objects ----------------------------------------------------------------------------
 
 
-def test_a_file_object_is_watched_by_its_size_and_headers(tmp_path: Path) -> None:
+def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
     """When it was written last is not known."""
     data = write_files(tmp_path, {"disk.vhdx": padded_disk()}).read_bytes()
     file = io.BytesIO(data)
@@ -239,7 +239,7 @@ def test_a_file_object_is_watched_by_its_size_and_headers(tmp_path: Path) -> Non
         assert change.found == f"{SIZE + 4} bytes"
 
 
-# -- the states themselves -----------------------------------------------------------------------
+# -- the states themselves -------------------------------------------------------------------
 
 
 def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
@@ -285,14 +285,14 @@ OTHER_TIME = STATUS._replace(modified_ns=6)
         (STATE._replace(status=STATUS._replace(changed_ns=9)), "file"),
     ],
 )
-def test_the_most_telling_change_is_told(after: FileState, section: str) -> None:
+def test_most_specific_change_is_reported(after: FileState, section: str) -> None:
     change = find_change(STATE, after)
     assert isinstance(change, Finding)
     assert (change.rule, change.structure) == ("R119", section)
     assert find_change(after, after) is None
 
 
-# -- during other work -----------------------------------------------------------------------------
+# -- during other work -----------------------------------------------------------------------
 
 
 def changing_progress(path: Path, change: Change) -> ProgressCallback:

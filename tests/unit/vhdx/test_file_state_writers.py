@@ -15,7 +15,7 @@ import pytest
 from tests.support.builder import MIB
 from tests.support.chains import BASE_NAME
 from tests.support.files import write_files
-from tests.support.seeded_faults import child, disk, family
+from tests.support.seeded_faults.disks import child, disk, family
 from tests.support.sinks import FailingSink
 from vhdx2raw import convert
 from vhdx2raw.disk.chain import OpenOptions

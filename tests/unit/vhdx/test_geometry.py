@@ -138,7 +138,7 @@ def test_every_bat_entry_belongs_to_one_block(geometry: Geometry) -> None:
 
 
 @given(geometries)
-def test_chunks_tile_the_blocks_and_blocks_tile_the_disk(geometry: Geometry) -> None:
+def test_chunks_tile_blocks_and_blocks_tile_the_disk(geometry: Geometry) -> None:
     chunks = [geometry.blocks_of_chunk(chunk) for chunk in range(geometry.chunk_count)]
     blocks = [block for chunk in chunks for block in chunk]
     assert blocks == list(range(geometry.payload_block_count))
@@ -150,7 +150,7 @@ def test_chunks_tile_the_blocks_and_blocks_tile_the_disk(geometry: Geometry) -> 
 
 
 @given(geometries)
-def test_bitmap_entry_follows_the_last_payload_entry_of_its_chunk(geometry: Geometry) -> None:
+def test_bitmap_entry_follows_its_chunk(geometry: Geometry) -> None:
     for chunk in range(geometry.chunk_count - 1):
         last = geometry.blocks_of_chunk(chunk)[-1]
         index = geometry.sector_bitmap_bat_index(chunk)

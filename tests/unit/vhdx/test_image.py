@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     GIB,
     GOLDEN_RAW_SHA256,
@@ -27,7 +27,8 @@ from tests.support.builder import (
     golden_g4,
     same_bytes_guid,
 )
-from tests.support.chains import open_files
+from tests.support.chains import disk_bytes
+from tests.support.files import open_files
 from tests.support.peers import needs_program
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
@@ -140,9 +141,7 @@ IN_ORDER: list[tuple[Damage, type[ImageError], str]] = [
 
 
 @pytest.mark.parametrize("first", range(len(IN_ORDER)))
-def test_of_several_faults_the_first_in_the_order_of_reading_counts(
-    bench: Bench, first: int
-) -> None:
+def test_first_fault_in_reading_order_counts(bench: Bench, first: int) -> None:
     spec = golden_g1()
     for damage, _, _ in reversed(IN_ORDER[first:]):
         damage(spec)
@@ -219,7 +218,7 @@ def test_errors_of_the_host_are_passed_on(tmp_path: Path, monkeypatch: pytest.Mo
         open_image(tmp_path / "none.vhdx")
 
 
-def test_an_image_is_closed_by_its_context_and_again_by_hand(tmp_path: Path) -> None:
+def test_image_may_be_closed_twice(tmp_path: Path) -> None:
     golden_g1().write(tmp_path / "disk.vhdx")
     before = open_files()
     with open_image(tmp_path / "disk.vhdx") as image:
@@ -315,7 +314,7 @@ def test_the_extension_decides_nothing_about_a_vhdx(tmp_path: Path) -> None:
         assert image.virtual_disk_size == golden_g1().virtual_disk_size
 
 
-def test_the_signature_of_a_vhd_at_the_end_of_a_vhdx_means_nothing(bench: Bench) -> None:
+def test_vhd_signature_at_the_end_is_ignored(bench: Bench) -> None:
     spec = golden_g1()
     spec.patches[5 * MIB] = b"conectix".ljust(512, b"\0")
     bench.assert_reads(spec)
@@ -330,7 +329,7 @@ def test_the_signature_of_a_vhd_at_the_end_of_a_vhdx_means_nothing(bench: Bench)
         (["-f", "vpc", "-o", "subformat=fixed"], "is a legacy VHD image"),
     ],
 )
-def test_images_of_other_formats_made_by_qemu_are_named(
+def test_other_formats_made_by_qemu_are_named(
     tmp_path: Path, options: list[str], text: str
 ) -> None:
     path = tmp_path / "disk"

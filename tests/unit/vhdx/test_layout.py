@@ -102,7 +102,7 @@ def test_checksums_of_real_structures(structure: bytes, expected: int) -> None:
 
 
 @given(st.binary(min_size=8, max_size=100))
-def test_checksum_is_crc_32c_with_its_own_field_as_zero(structure: bytes) -> None:
+def test_checksum_is_crc_32c_with_its_field_as_zero(structure: bytes) -> None:
     bare = structure[:4] + bytes(4) + structure[8:]
     assert checksum(structure) == checksum(bare) == crc_bit_by_bit(bare)
 
@@ -110,7 +110,7 @@ def test_checksum_is_crc_32c_with_its_own_field_as_zero(structure: bytes) -> Non
 @pytest.mark.parametrize(
     ("data", "expected"), [(b"123456789", 0xE3069283), (b"\xff" * 32, 0x62A8AB43), (b"", 0)]
 )
-def test_the_definition_used_above_gives_the_catalogued_vectors(data: bytes, expected: int) -> None:
+def test_crc_bit_by_bit_gives_the_known_vectors(data: bytes, expected: int) -> None:
     assert crc_bit_by_bit(data) == expected
 
 
@@ -328,7 +328,7 @@ def test_parent_locator() -> None:
     ],
     ids=["empty", "windows", "nul", "full", "escapes", "bidi", "lone", "all lone", "unicode"],
 )
-def test_creator_is_decoded_leniently_and_safe_to_print(creator: bytes, text: str | None) -> None:
+def test_creator_is_decoded_leniently_and_printable(creator: bytes, text: str | None) -> None:
     found = identifier(creator).creator
     assert text is None or found == text
     assert found.isprintable()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     KIB,
     METADATA_REGION,
@@ -25,7 +25,7 @@ from tests.support.builder import (
     make_dirty,
     table_sectors,
 )
-from tests.support.chains import chain_bytes
+from tests.support.chains import chain_bytes, disk_bytes
 from tests.support.cli import run
 from tests.support.files import sha256_of
 from tests.support.logs import (
@@ -141,7 +141,7 @@ def test_sector_bitmap_is_read_through_the_log(tmp_path: Path) -> None:
     assert data != before.expected_disk(0, 2 * MIB)
 
 
-def test_payload_is_read_through_the_log_but_is_one_extent(bench: Bench) -> None:
+def test_logged_payload_is_one_extent(bench: Bench) -> None:
     """R24, R38: a log may change payload; which parts, only the source knows."""
     image = bench.open(disk_with(entry(0, 1, mark(3, 1), erase(7, 2))))
     with open_chain(bench.path) as chain:
@@ -154,10 +154,10 @@ def test_payload_is_read_through_the_log_but_is_one_extent(bench: Bench) -> None
     ]
 
 
-# -- policies and options (R14) -------------------------------------------------------------
+# -- policies and options (R14) --------------------------------------------------------------
 
 
-def test_refusing_a_dirty_disk_says_how_to_read_it(tmp_path: Path) -> None:
+def test_refused_dirty_disk_has_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "disk.vhdx"
     dirty_disk().write(path)
     with pytest.raises(CorruptImageError, match="holds updates that are not in the file") as caught:
@@ -238,7 +238,7 @@ def test_ignore_log_gives_stale_bytes_and_warns(
     assert target.read_bytes() == (b"\x01" * PAGE).ljust(2 * MIB, b"\0")
 
 
-def test_replay_is_told_by_verbose(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_verbose_reports_replay(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "disk.vhdx", tmp_path / "disk.img"
     dirty_disk().write(source)
     outcome = run(capfd, "-v", source, target)
@@ -268,7 +268,7 @@ def test_both_options_contradict_each_other(
         (["--ignore-log"], {"state": "ignored", "entries": 0}, ["R14"]),
     ],
 )
-def test_json_tells_what_became_of_the_log(
+def test_json_reports_state_of_the_log(
     options: list[str],
     log: dict[str, object],
     rules: list[str],
@@ -287,7 +287,7 @@ def test_json_tells_what_became_of_the_log(
 # -- the source stays as it was (R5) ---------------------------------------------------------
 
 
-def test_source_is_opened_for_reading_only_and_is_not_changed(
+def test_source_is_opened_read_only_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     opened: dict[str, list[int]] = {}
@@ -325,7 +325,7 @@ def test_dirty_source_without_write_permission_is_read(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
-def test_table_page_of_a_dirty_disk_is_stale_in_the_file(tmp_path: Path) -> None:
+def test_table_of_a_dirty_disk_is_stale_in_the_file(tmp_path: Path) -> None:
     """The premise of these tests: without replay, block 3 of golden G2 is not there."""
     path = tmp_path / "g2.vhdx"
     golden_g2().write(path)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import (
     FILE_PARAMETERS,
     IS_REQUIRED,
@@ -134,7 +134,7 @@ def test_a_needed_item_that_is_too_short_is_corrupt(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), NEEDED + DISPLAYED)
-def test_the_leading_bytes_of_an_item_that_is_too_long_count(
+def test_item_that_is_too_long_is_a_warning(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     spec = golden_g1()
@@ -168,7 +168,7 @@ def test_a_needed_item_outside_its_area_is_corrupt(
     bench.assert_refused(with_field(guid, **fields), CorruptImageError, "R55", pattern)
 
 
-def test_items_may_lie_in_odd_places_and_any_order(bench: Bench) -> None:
+def test_items_may_be_unaligned_and_in_any_order(bench: Bench) -> None:
     spec = golden_g1()
     spec.metadata.items.reverse()
     offsets = [ITEM_AREA + 777, MIB - 16, ITEM_AREA, ITEM_AREA + 4001, ITEM_AREA + 17]
@@ -185,7 +185,7 @@ def test_an_item_may_fill_the_region_to_its_end(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_an_item_for_display_that_is_missing_is_a_warning(
+def test_missing_item_for_display_is_a_warning(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     spec = golden_g1()
@@ -195,7 +195,7 @@ def test_an_item_for_display_that_is_missing_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_an_item_for_display_that_is_too_short_is_a_warning(
+def test_short_item_for_display_is_a_warning(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     for short in (0, length - 1):
@@ -206,7 +206,7 @@ def test_an_item_for_display_that_is_too_short_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_an_item_for_display_outside_its_area_is_a_warning(
+def test_misplaced_item_for_display_is_a_warning(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     pattern = f"metadata item {name} .*: its offset 0x8000 lies inside the metadata table"
@@ -215,7 +215,7 @@ def test_an_item_for_display_outside_its_area_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_an_item_for_display_behind_the_end_of_the_file_is_a_warning(
+def test_item_for_display_past_the_end_is_a_warning(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     spec = with_field(guid, offset=MIB - length)
@@ -262,7 +262,7 @@ def test_an_unknown_required_item_is_unsupported(
 
 
 @pytest.mark.parametrize("flags", [0, IS_REQUIRED])
-def test_a_file_whose_creation_was_not_finished_is_corrupt(bench: Bench, flags: int) -> None:
+def test_file_of_unfinished_creation_is_refused(bench: Bench, flags: int) -> None:
     pattern = (
         f"metadata item {INCOMPLETE} at file offset 0x2000c0: "
         "marks a file whose creation was never finished"
@@ -383,7 +383,7 @@ def test_two_items_may_share_nothing_at_the_same_place(bench: Bench) -> None:
 # -- the parent locator ----------------------------------------------------------------------
 
 
-def test_a_differencing_disk_without_a_locator_is_corrupt(bench: Bench) -> None:
+def test_differencing_disk_without_a_locator_is_refused(bench: Bench) -> None:
     spec = golden_g3()
     spec.locator, spec.has_parent = None, True
     pattern = "metadata item Parent Locator: a differencing disk needs one: found none "
@@ -404,7 +404,7 @@ def test_a_locator_outside_its_area_is_corrupt(
     bench.assert_refused(spec, CorruptImageError, "R55", pattern)
 
 
-def test_the_locator_of_a_child_is_kept_as_it_is(bench: Bench) -> None:
+def test_locator_of_a_child_is_parsed(bench: Bench) -> None:
     spec = golden_g3()
     metadata = bench.open(spec).metadata
     assert spec.locator is not None

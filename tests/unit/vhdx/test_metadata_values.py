@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import (
     KIB,
     MIB,

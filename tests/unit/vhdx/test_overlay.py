@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.chains import open_files
+from tests.support.files import open_files
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.overlay import OverlaySource, Updates
@@ -210,7 +210,7 @@ def test_later_update_wins(path: Path) -> None:
         assert source.pread(2 * SECTOR, SECTOR) == sector_in_stock(2)
 
 
-def test_short_zeros_behind_long_ones_hide_only_what_they_cover(path: Path) -> None:
+def test_later_short_zeros_cover_only_their_range(path: Path) -> None:
     """The later of two ranges that begin together ends first; a sector lies after its end."""
     updates = [("zeros", 0, 5), ("sector", 1, 0), ("sector", 3, 1), ("zeros", 0, 2)]
     with overlay(path, raw_file(), updates) as source:
@@ -244,7 +244,7 @@ def test_sector_is_read_in_parts(path: Path) -> None:
     assert around == b"\x04" + sector + b"\x06"
 
 
-def test_growth_reads_as_zeros_from_the_last_byte_of_the_file_on(path: Path) -> None:
+def test_growth_reads_as_zeros(path: Path) -> None:
     raw = raw_file(extra=7)
     with overlay(path, raw, [], growth=100) as source:
         assert source.size == len(raw) + 100
@@ -262,7 +262,7 @@ def test_untouched_range_is_in_the_file_as_a_whole(path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "length"), [(0, 1), (-1, 2), (0, 1 << 20), (1 << 62, 1), ((1 << 64) - 1, 1), (1, 0)]
 )
-def test_read_behind_the_end_says_where_the_end_is(start: int, length: int, path: Path) -> None:
+def test_read_past_the_end_names_the_end(start: int, length: int, path: Path) -> None:
     """`start` counts from the end of the grown file."""
     with overlay(path, raw_file(), [("sector", 2, 0)], growth=10) as source:
         text = f"{length} bytes are needed here: found end of file at {source.size:#x}"
@@ -276,7 +276,7 @@ def test_read_behind_the_end_says_where_the_end_is(start: int, length: int, path
             assert caught.value.path == str(path)
 
 
-def test_read_of_more_than_any_memory_is_refused_and_not_tried(path: Path) -> None:
+def test_read_of_more_than_any_memory_is_refused(path: Path) -> None:
     with (
         overlay(path, raw_file(), [("sector", 2, 0)]) as source,
         pytest.raises(TruncatedImageError, match="ends too early") as caught,
@@ -303,7 +303,7 @@ def test_closing_closes_the_file_once(path: Path) -> None:
             source.pread(0, 1)
 
 
-def test_file_that_was_cut_meanwhile_is_truncated_and_not_zeros(path: Path) -> None:
+def test_file_cut_meanwhile_is_truncated_and_not_zeros(path: Path) -> None:
     """The growth of a log is no excuse for bytes that were there when the file was opened."""
     with overlay(path, raw_file(), [("sector", 2, 0)], growth=SECTOR) as source:
         os.truncate(path, SECTOR)

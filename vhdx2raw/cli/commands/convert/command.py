@@ -100,7 +100,7 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    converter = Converter(opening.options(salvage=salvage), converting.options(), mapfile)
+    converter = Converter(opening.options(salvage=salvage), converting.options(paths[-1]), mapfile)
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
@@ -175,6 +175,8 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
         raise typer.BadParameter("--verify needs a DST that can be read back")
     if converter.mapfile is not None and _is_same_name(converter.mapfile, destination):
         raise typer.BadParameter("--mapfile and DST are the same file")
+    if converter.options.state and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--save-state and --state need a DST that stays")
     if destination == STANDARD_STREAM:
         if as_json:
             raise typer.BadParameter("standard output cannot take both the disk and --json")

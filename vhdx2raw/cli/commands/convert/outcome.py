@@ -24,7 +24,8 @@ from vhdx2raw.cli.console import (
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
-from vhdx2raw.cli.signals import defer, raise_if_interrupted
+from vhdx2raw.cli.progress import interruptible
+from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import Chain, OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
@@ -101,12 +102,7 @@ class Converter:
             stream = StreamSink(standard_output().buffer, inputs=disk.chain.identities)
             return convert_disk(disk, stream, replace(self.options, progress=show))
         defer()
-
-        def show_unless_interrupted(done: int, total: int) -> None:
-            raise_if_interrupted()
-            show(done, total)
-
-        options = replace(self.options, progress=show_unless_interrupted)
+        options = replace(self.options, progress=interruptible(show))
         sink = NullSink() if destination == NULL_OUTPUT else destination
         return convert_disk(disk, sink, options)
 

@@ -165,7 +165,7 @@ def _words_of(entry: MapEntry) -> tuple[str, str]:
     match entry.kind:
         case ExtentKind.DATA:
             return "data", "log"
-        case ExtentKind.ZERO:
+        case ExtentKind.ZERO | ExtentKind.INHERITED:
             return "zero" if entry.present else "absent", "-"
         case ExtentKind.LOST:
             return "lost", "-"
