@@ -18,6 +18,7 @@ from vhdx2raw import host
 from vhdx2raw.cli import files
 from vhdx2raw.cli.commands.convert import outcome as outcome_module
 from vhdx2raw.cli.exit_codes import HOST_FAILURE, SALVAGED
+from vhdx2raw.cli.results import UntoldResultError, telling
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output import sparse_file
 from vhdx2raw.output.base import output_error
@@ -187,8 +188,8 @@ def test_a_signal_between_the_image_and_its_map_file_is_too_late(
 
 def test_a_failure_to_tell_keeps_the_advice_of_its_cause() -> None:
     with (
-        pytest.raises(outcome_module.UntoldResultError) as caught,
-        outcome_module.telling("out.img"),
+        pytest.raises(UntoldResultError) as caught,
+        telling("out.img"),
     ):
         raise OutputError("is full", path="x", remedy="make room")
     assert str(caught.value) == "x: is full; the raw image in out.img is complete"

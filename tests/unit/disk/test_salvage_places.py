@@ -108,9 +108,7 @@ def test_no_range_of_a_block_without_a_place_is_read(
 
 
 @pytest.mark.parametrize("state", [BlockState.FULLY_PRESENT, BlockState.PARTIALLY_PRESENT])
-def test_child_reads_no_parent_block_without_a_place(
-    tmp_path: Path, state: BlockState
-) -> None:
+def test_child_reads_no_parent_block_without_a_place(tmp_path: Path, state: BlockState) -> None:
     """The ranges that a child of smaller blocks asks for begin in the middle of the parent's."""
     grandparent = ImageSpec(4 * MIB, 4 * MIB, {0: Block(content=0x11)}, tag="c")
     fields = {"block_size": 4 * MIB, "blocks": {0: Block(state)}, "tag": "b"}

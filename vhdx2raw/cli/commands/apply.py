@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from vhdx2raw.cli.console import (
 )
 from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import interruptible, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer
 from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
 
@@ -89,7 +91,8 @@ def run(
     if as_json:
         facts = _facts(result, child, destination)
         facts |= {"dry-run": dry_run, "verified": verify, "duration-seconds": round(seconds, 3)}
-        print_result(json.dumps(facts, indent=2))
+        with nullcontext() if dry_run else telling(destination):
+            print_result(json.dumps(facts, indent=2))
 
 
 def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome, telling
+from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
 from vhdx2raw.cli.console import format_error, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer, raise_if_interrupted
 from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.errors import OutputError, Vhdx2rawError

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vhdx2raw.cli.commands.convert.outcome import Converter, telling
+from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.console import is_terminal, print_result
 from vhdx2raw.cli.options import (
     NULL_OUTPUT,
@@ -23,6 +23,7 @@ from vhdx2raw.cli.options import (
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.operations.convert import default_workers
 
 EXAMPLES = """\b

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from vhdx2raw import host
 from vhdx2raw.cli.console import (
-    format_error,
     format_size,
     log_facts,
     print_digest,
@@ -25,38 +22,17 @@ from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
 from vhdx2raw.cli.progress import interruptible
+from vhdx2raw.cli.results import UntoldResultError, telling
 from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import Chain, OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
-from vhdx2raw.errors import OutputError, Vhdx2rawError
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.output.null import NullSink
 from vhdx2raw.output.stream import StreamSink
 
 MAPFILE_REMEDY = "to list what is lost, convert to null: with another {mapfile}"
-
-
-class UntoldResultError(Vhdx2rawError):
-    """The raw image is complete, but what was to be told of it cannot be written."""
-
-
-@contextmanager
-def telling(destination: str, remedy: str = "") -> Iterator[None]:
-    """Make of a failure to tell the result one which says that the raw image is complete.
-
-    Raises:
-        UntoldResultError: Something cannot be written.
-    """
-    try:
-        yield
-    except (OutputError, OSError) as error:
-        if destination == NULL_OUTPUT:
-            raise
-        problem = f"{format_error(error)}; the raw image in {destination} is complete"
-        remedy = remedy or getattr(error, "remedy", "")
-        raise UntoldResultError(problem, remedy=remedy) from error
 
 
 @dataclass(frozen=True, slots=True)
