@@ -33,6 +33,19 @@ def is_linux() -> bool:
     return sys.platform == "linux"
 
 
+def file_name(text: str) -> str:
+    """Return the name of a file that a text stands for.
+
+    They differ only if the locale has no such letters (``LC_ALL=C``): names are then taken for
+    UTF-8, as nearly all of them are.
+    """
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return os.fsdecode(text.encode("utf-8", "surrogatepass"))
+    return text
+
+
 def flags(*names: str) -> int:
     """Return those flags of `os.open` that exist here; a file is never opened as text."""
     value = getattr(os, "O_BINARY", 0)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -144,6 +145,11 @@ def run_on_terminal(
     os.close(master)
     text = shown.decode().replace("\r\n", "\n")
     return Outcome(process.returncode, out or "", text + (err or ""))
+
+
+def drawn_lines(text: str) -> list[str]:
+    """Split what a terminal was sent into lines and states of the bar, which clear it first."""
+    return [line for line in re.split(r"(?:[\r\n]|\x1b\[J)+", text) if line]
 
 
 def progress_lines(text: str) -> list[tuple[int, int]]:

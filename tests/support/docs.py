@@ -18,7 +18,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PROMPT = "$ "
-OPTIONAL_PROGRAMS = ("zstd", "debugfs")
+OPTIONAL_PROGRAMS = ("zstd", "debugfs", "e2fsck", "7zz", "ewfacquirestream")
 SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 END_MARK = "=== end of the output, exit code"
 TIMEOUT = 120
@@ -166,14 +166,15 @@ def prepare(folder: Path, text: str) -> None:
 
 # -- the shell ----------------------------------------------------------------------------------
 
-CLOUD_PROGRAMS = ("aws", "gcloud", "openstack")
+CLOUD_PROGRAMS = ("aws", "gcloud", "openstack", "qm", "virtctl", "virt-install")
 STUB = """#!/bin/sh
-# Stands in for the program of a cloud: every file that it is to send must be there.
+# Stands in for the program of a cloud or a host: every file that it is to send must be there.
 for word; do
+    word=${word#--image-path=} word=${word#path=} word=${word%%,*}
     case $word in
         -) cat >/dev/null ;;
         *://*) ;;
-        *.tar.gz | *.raw | *.img) [ -s "$word" ] || exit 1 ;;
+        *.tar.gz | *.raw.gz | *.raw | *.img) [ -s "$word" ] || exit 1 ;;
     esac
 done
 """

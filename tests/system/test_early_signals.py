@@ -96,7 +96,12 @@ sys.exit(main(sys.argv[2:]))
 @pytest.mark.parametrize(
     ("function", "words", "exit_code", "line"),
     [
-        ("print_failure", ["info", "nowhere.vhdx"], 8, "nowhere.vhdx: No such file or directory"),
+        (
+            "print_last_failure",
+            ["info", "nowhere.vhdx"],
+            8,
+            "nowhere.vhdx: No such file or directory",
+        ),
         ("warn_of_slow_checksums", ["info", "disk.vhdx"], 130, "interrupted"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from contextlib import suppress
@@ -15,13 +16,15 @@ from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Identity, Source, Status
 
+COPY_FIRST = "a VHDX is not read from its beginning to its end; write it to a file first"
 KINDS = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISDIR, "a directory", "name the VHDX file in it"),
+    (stat.S_ISFIFO, "a FIFO", COPY_FIRST),
+    (stat.S_ISSOCK, "a socket", COPY_FIRST),
+    (stat.S_ISCHR, "a character device", COPY_FIRST),
 )
-"""What cannot be read at any offset, by the test of `stat` that recognizes it."""
+"""What cannot be read at any offset: the test of `stat` for it, its name, what to do."""
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 BLOCK_DEVICE = -1
 """Stands for the device in the identity of a block device."""
@@ -47,6 +50,8 @@ class FileSource(Source):
         try:
             self._descriptor = os.open(path, flags)
         except OSError as error:
+            if error.errno == errno.ENOENT and URL.match(self.name):
+                raise self._unsupported("a URL", "download the file first") from error
             # A socket cannot even be opened, and on Windows no directory can.
             if error.errno in (errno.ENXIO, errno.EACCES):
                 self._require_random_access(Path(path).stat().st_mode)
@@ -64,10 +69,13 @@ class FileSource(Source):
             raise
 
     def _require_random_access(self, mode: int) -> None:
-        for is_kind, kind in KINDS:
+        for is_kind, kind, remedy in KINDS:
             if is_kind(mode):
-                finding = Finding(Rule.SIGNATURE, "file", f"is {kind}, not a VHDX file", spec="")
-                raise UnsupportedImageError(finding, path=self.name)
+                raise self._unsupported(kind, remedy)
+
+    def _unsupported(self, kind: str, remedy: str) -> UnsupportedImageError:
+        finding = Finding(Rule.SIGNATURE, "file", f"is {kind}, not a VHDX file", spec="")
+        return UnsupportedImageError(finding, path=self.name, remedy=remedy)
 
     @property
     def descriptor(self) -> int:

@@ -103,7 +103,7 @@ def test_a_batch_that_cannot_tell_of_one_file_converts_the_others(
 
 
 def test_without_an_image_nothing_is_said_of_one(folder: Path) -> None:
-    outcome = to_full_device("--json", "disk.vhdx", "null:")
+    outcome = to_reader_that_has_ended("--json", "disk.vhdx", "null:")
     assert outcome.exit_code == 7
     assert "complete" not in outcome.err
 

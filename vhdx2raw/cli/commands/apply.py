@@ -14,7 +14,6 @@ from vhdx2raw.cli.console import (
     format_size,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
@@ -25,9 +24,9 @@ from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoin
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw --save-state base.vhdx disk.img   first, while the VM runs on snap1.avhdx
-  vhdx2raw apply snap1.avhdx disk.img        while it runs on snap2.avhdx
-  vhdx2raw apply snap2.avhdx disk.img        after it was shut down
+  vhdx2raw --save-state base.vhdx disk.img  while the VM runs on snap1.avhdx
+  vhdx2raw apply snap1.avhdx disk.img       while it runs on snap2.avhdx
+  vhdx2raw apply snap2.avhdx disk.img       after it was shut down
   vhdx2raw apply --dry-run snap2.avhdx disk.img
 """
 
@@ -84,15 +83,14 @@ def run(
         )
         result = apply_checkpoint(child, destination, options)
     seconds = time.monotonic() - started
+    verbosity.print_warnings(result.warnings)
     if verbosity.reports:
-        print_warnings(result.warnings)
         sentence = _sentence(result, destination, dry_run=dry_run)
         print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
     if as_json:
-        facts = _facts(result, child, destination)
-        facts |= {"dry-run": dry_run, "verified": verify, "duration-seconds": round(seconds, 3)}
+        facts = _facts(result, child, destination, seconds) | {"dry-run": dry_run}
         with nullcontext() if dry_run else telling(destination):
-            print_result(json.dumps(facts, indent=2))
+            print_result(json.dumps(facts | {"verified": verify}, indent=2))
 
 
 def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
@@ -104,7 +102,7 @@ def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
     return f"{verb} {size} of {destination} in {result.changed_ranges} {plural}"
 
 
-def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, object]:
+def _facts(result: ApplyResult, child: str, destination: str, seconds: float) -> dict[str, object]:
     return {
         "filename": child,
         "destination": destination,
@@ -118,4 +116,5 @@ def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, objec
             "filename": result.state.holds.filename,
         },
         "warnings": warning_facts(result.warnings),
+        "duration-seconds": round(seconds, 3),
     }

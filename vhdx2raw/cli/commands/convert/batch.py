@@ -12,8 +12,9 @@ from threading import Lock
 from typing import NamedTuple
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
-from vhdx2raw.cli.console import format_error, print_failure, print_message, print_result
+from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import SALVAGED
+from vhdx2raw.cli.options import VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer, raise_if_interrupted
@@ -89,7 +90,7 @@ class Batch:
     skip_existing: bool
     progress: ProgressMode
     as_json: bool
-    reports: bool
+    verbosity: VerbosityFlags
     _printing: Lock = field(default_factory=Lock)
 
     def run(self, tasks: list[Task]) -> int:
@@ -107,7 +108,7 @@ class Batch:
 
             share_work(enumerate(tasks), lambda: run, jobs, raise_if_interrupted)
         counts = Counter(result.status for result in results.values())
-        if self.reports or counts["failed"]:
+        if self.verbosity.reports or counts["failed"]:
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
             print_message(f"vhdx2raw: {', '.join(words)}")
         codes = [results[index].exit_code for index in sorted(results) if results[index].exit_code]
@@ -167,10 +168,10 @@ class Batch:
         if outcome:
             exit_code = outcome.exit_code
             status = "salvaged" if exit_code else "converted"
-            outcome.print(in_full=self.reports)
+            outcome.print(self.verbosity)
         elif error:
             status, exit_code = "failed", print_failure(error)
-            facts["error"] = format_error(error)
+            facts["error"] = error_facts(error)
         else:
             status, exit_code = "skipped", 0
         try:

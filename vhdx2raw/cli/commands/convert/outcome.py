@@ -14,13 +14,12 @@ from vhdx2raw.cli.console import (
     print_digest,
     print_error,
     print_message,
-    print_warnings,
     standard_output,
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
-from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
+from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM, VerbosityFlags
 from vhdx2raw.cli.progress import interruptible
 from vhdx2raw.cli.results import UntoldResultError, telling
 from vhdx2raw.cli.signals import defer
@@ -66,7 +65,7 @@ class Converter:
                         data = "".join(f"{line}\n" for line in lines).encode("ascii")
                         write_file(self.mapfile, data, inputs, force=force)
                 except UntoldResultError:
-                    outcome.print(in_full=False)
+                    outcome.print_losses()
                     raise
         return outcome
 
@@ -97,13 +96,13 @@ class Outcome(NamedTuple):
         """0, or `SALVAGED` if what was read is not certain or not complete."""
         return SALVAGED if self.chain.damage or self.result.lost_ranges else 0
 
-    def print(self, *, in_full: bool) -> None:
-        """Report on stderr what is lost and, in full, also the warnings and what was done."""
-        if in_full:
-            print_warnings(self.result.warnings)
+    def print(self, verbosity: VerbosityFlags) -> None:
+        """Report on stderr the warnings, what was done, and what is lost."""
+        verbosity.print_warnings(self.result.warnings)
+        if verbosity.reports:
             self._print_work()
         if self.exit_code:
-            self._print_losses()
+            self.print_losses()
 
     def _print_work(self) -> None:
         result, metadata = self.result, self.chain.child.metadata
@@ -115,12 +114,16 @@ class Outcome(NamedTuple):
             f" in {self.seconds:.1f} s"
         )
 
-    def _print_losses(self) -> None:
+    def print_losses(self) -> None:
+        """Report on stderr what is damaged, and how much is lost."""
         for name, finding in self.chain.damage:
             print_error(f"{name}: damaged: {finding}")
-        result = self.result
+        result, name = self.result, self.chain.child.source.name
+        if not result.lost_ranges:
+            print_error(f"{name}: salvaged; no range of the disk was lost")
+            return
         print_error(
-            f"{self.chain.child.source.name}: salvaged; lost {format_size(result.lost_bytes)}"
+            f"{name}: salvaged; lost {format_size(result.lost_bytes)}"
             f" ({result.lost_bytes} bytes; ranges: {len(result.lost_ranges)}), which are zeros"
             f" in {self.destination}"
         )
