@@ -57,6 +57,8 @@ def _iter_lines(report: CheckReport) -> Iterator[str]:
     for (severity, rule), count in report.suppressed.items():
         yield f"{severity.value}: {rule}: {count} more of this kind"
     verdict = "sound" if report.is_sound else "NOT sound"
+    if report.is_sound and report.lacks_parent:
+        verdict = "sound as far as it is here, but a parent was not found"
     counts = ", ".join(f"{kind.value}s {report.count(kind)}" for kind in reversed(list(Severity)))
     yield printable(f"{report.filename}: {verdict} ({counts})")
 

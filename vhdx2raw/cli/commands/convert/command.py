@@ -23,6 +23,7 @@ from vhdx2raw.cli.options import (
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.usage import OUTPUT, SPEED, TRUST
 from vhdx2raw.operations.convert import default_workers
 
@@ -129,10 +130,11 @@ def run(
         with show_progress(mode) as show:
             outcome = converter.convert(source, destination, show)
         outcome.print(verbosity)
-        if as_json:
-            print_result(json.dumps(outcome.facts(), indent=2))
-        else:
-            outcome.print_digest()
+        with telling(destination):
+            if as_json:
+                print_result(json.dumps(outcome.facts(), indent=2))
+            else:
+                outcome.print_digest()
         exit_code = outcome.exit_code
     if exit_code:
         raise typer.Exit(exit_code)
