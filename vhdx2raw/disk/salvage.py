@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from threading import Lock
 
-from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.reading import Blend, Stretch
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.zeros import fill_zeros
 
@@ -34,26 +35,36 @@ class LostRanges:
                 length += known
             self._ranges.append((virtual_offset, length))
 
-    def note_lost(self, extents: Iterable[Extent]) -> Iterator[Extent]:
-        """Pass `extents` on, and remember those that are lost."""
-        for extent in extents:
-            if extent.kind is ExtentKind.LOST:
-                self.add(extent.virtual_offset, extent.length)
-            yield extent
+    def note_lost(self, stretches: Iterable[Stretch]) -> Iterator[Stretch]:
+        """Pass `stretches` on, and remember what no table covers."""
+        for stretch in stretches:
+            if isinstance(stretch, Blend):
+                for start, end in stretch.iter_spans(stretch.lost):
+                    self.add(start, end - start)
+            elif stretch.kind is ExtentKind.LOST:
+                self.add(stretch.virtual_offset, stretch.length)
+            yield stretch
 
-    def read_into(self, extent: Extent, buffer: memoryview) -> None:
-        """Fill `buffer` with what can be read of an extent, and with zeros for what cannot."""
+    def read_into(self, stretch: Stretch, buffer: memoryview) -> None:
+        """Fill `buffer` with what can be read, and with zeros for what cannot."""
         try:
-            extent.read_into(buffer)
+            stretch.read_into(buffer)
         except (OSError, TruncatedImageError):
-            if extent.length <= GRANULE:
+            start, end = stretch.virtual_offset, stretch.virtual_end
+            if isinstance(stretch, Blend):
                 fill_zeros(buffer)
-                self.add(extent.virtual_offset, extent.length)
+                for extent in stretch.iter_extents():
+                    if extent.kind is ExtentKind.DATA:
+                        part = slice(extent.virtual_offset - start, extent.virtual_end - start)
+                        self.read_into(extent, buffer[part])
                 return
-            size = -(-extent.length // 2 // GRANULE) * GRANULE
-            middle = extent.virtual_offset + size
-            self.read_into(extent.cut(extent.virtual_offset, middle), buffer[:size])
-            self.read_into(extent.cut(middle, extent.virtual_end), buffer[size:])
+            if stretch.length <= GRANULE:
+                fill_zeros(buffer)
+                self.add(start, stretch.length)
+                return
+            size = -(-stretch.length // 2 // GRANULE) * GRANULE
+            self.read_into(stretch.cut(start, start + size), buffer[:size])
+            self.read_into(stretch.cut(start + size, end), buffer[size:])
 
     def merged(self) -> tuple[Range, ...]:
         """Return the ranges in order, no two of which touch."""

@@ -13,6 +13,7 @@ from threading import Lock
 
 from vhdx2raw import host
 from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.reading import Stretch, iter_stretches
 from vhdx2raw.disk.salvage import LostRanges
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces
@@ -55,15 +56,17 @@ class Copy:
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
         self._salvaging = disk.chain.salvaging
         self.lost = LostRanges()
-        extents = self.lost.note_lost(disk.extents())
+        self._chain = disk.chain
+        stretches = self.lost.note_lost(iter_stretches(disk.chain))
         if clone and not self._writes_zeros:
-            extents = self._iter_after_cloning(extents)
-        self._plan = iter_pieces(extents, self._piece_size, cut_zeros=self._writes_zeros)
+            stretches = self._iter_after_cloning(stretches)
+        stretches = self._iter_without_holes(stretches)
+        self._plan = iter_pieces(stretches, self._piece_size, cut_zeros=self._writes_zeros)
         if sink.zeroing_is_work:
             self._plan = cut_zeros(self._plan, ZERO_SIZE)
         self._counts_zeros = self._writes_zeros or sink.zeroing_is_work
         self._counting = Lock()
-        self.total_bytes = disk.size if self._counts_zeros else _stored_bytes(disk)
+        self.total_bytes = disk.size
         self.done_bytes = 0
         self.data_bytes = 0
         self.cloned_bytes = 0
@@ -71,6 +74,8 @@ class Copy:
 
     def run(self, workers: int, progress: ProgressCallback) -> None:
         """Copy everything with some threads; in order in this thread if the sink needs that."""
+        if not self._counts_zeros:
+            self._count_stored(progress)
         if not self._sink.sequential:
             share_work(
                 self._plan,
@@ -97,40 +102,74 @@ class Copy:
         buffer = host.page_aligned(self._piece_size)
         return lambda piece: self._hand_over(piece, self._read(piece, buffer))
 
-    def _iter_after_cloning(self, extents: Iterator[Extent]) -> Iterator[Extent]:
+    def _count_stored(self, progress: ProgressCallback) -> None:
+        """Find out how much there is to do, which can take a while too."""
+        report = throttled(progress, later=True)
+        total = 0
+        for stretch in iter_stretches(self._chain):
+            total += stretch.data_length
+            report(0, self.total_bytes)
+        self.total_bytes = total
+
+    def _iter_after_cloning(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
         """Clone what can be cloned, and yield what is left; the first refusal ends the attempt."""
-        for extent in extents:
-            done = extent.virtual_offset
-            for virtual_offset, file_offset, length in extent.iter_in_file(CLONE_ALIGNMENT):
-                descriptor = extent.source.descriptor
+        for stretch in stretches:
+            if not isinstance(stretch, Extent):
+                yield stretch
+                continue
+            done = stretch.virtual_offset
+            for virtual_offset, file_offset, length in stretch.iter_in_file(CLONE_ALIGNMENT):
+                descriptor = stretch.source.descriptor
                 if not self._sink.clone(virtual_offset, descriptor, file_offset, length):
-                    yield extent.cut(done, extent.virtual_end)
-                    yield from extents
+                    yield stretch.cut(done, stretch.virtual_end)
+                    yield from stretches
                     return
                 if done < virtual_offset:
-                    yield extent.cut(done, virtual_offset)
+                    yield stretch.cut(done, virtual_offset)
                 done = virtual_offset + length
                 with self._counting:
                     self.done_bytes += length
                     self.data_bytes += length
                     self.cloned_bytes += length
-            if done < extent.virtual_end:
-                yield extent.cut(done, extent.virtual_end)
+            if done < stretch.virtual_end:
+                yield stretch.cut(done, stretch.virtual_end)
+
+    def _iter_without_holes(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+        """Yield what is a hole of an image file as zeros, which were moved by finding that out."""
+        for stretch in stretches:
+            if not isinstance(stretch, Extent) or stretch.kind is not ExtentKind.DATA:
+                yield stretch
+                continue
+            done = stretch.virtual_offset
+            for data in stretch.iter_without_holes():
+                if done < data.virtual_offset:
+                    yield self._note_hole(done, data.virtual_offset)
+                yield data
+                done = data.virtual_end
+            if done < stretch.virtual_end:
+                yield self._note_hole(done, stretch.virtual_end)
+
+    def _note_hole(self, start: int, end: int) -> Extent:
+        with self._counting:
+            self.data_bytes += end - start
+            if not self._counts_zeros:
+                self.done_bytes += end - start
+        return Extent(ExtentKind.ZERO, start, end - start)
 
     def _read(self, piece: Piece, buffer: memoryview) -> memoryview:
         """Return the bytes of a piece in `buffer`; none for a piece that is not stored."""
         if not piece.data:
             return buffer[:0]
         buffer = buffer[: piece.length]
-        if piece.data_length < piece.length:
+        if sum(stretch.length for stretch in piece.data) < piece.length:
             fill_zeros(buffer)
-        for extent in piece.data:
-            start = extent.virtual_offset - piece.virtual_offset
-            part = buffer[start : start + extent.length]
+        for stretch in piece.data:
+            start = stretch.virtual_offset - piece.virtual_offset
+            part = buffer[start : start + stretch.length]
             if self._salvaging:
-                self.lost.read_into(extent, part)
+                self.lost.read_into(stretch, part)
             else:
-                extent.read_into(part)
+                stretch.read_into(part)
         return buffer
 
     def _hand_over(self, piece: Piece, data: memoryview) -> None:
@@ -152,8 +191,3 @@ class Copy:
             self.done_bytes += piece.length if self._counts_zeros else piece.data_length
             self.data_bytes += piece.data_length
             self.written_bytes += written
-
-
-def _stored_bytes(disk: VirtualDisk) -> int:
-    extents = disk.extents()
-    return sum(extent.length for extent in extents if extent.kind is ExtentKind.DATA)

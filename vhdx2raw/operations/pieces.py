@@ -1,6 +1,6 @@
-"""The virtual disk cut into units of work: extents in, pieces out. Integers only.
+"""The virtual disk cut into units of work: stretches in, pieces out. Integers only.
 
-Pieces begin at multiples of a fixed size, whatever the extents are. So writes are aligned and few
+Pieces begin at multiples of a fixed size, whatever the extents of the disk are. So writes are aligned and few
 even where a differencing disk changes its source every sector.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.reading import Stretch
 
 
 class Piece(NamedTuple):
@@ -18,41 +19,41 @@ class Piece(NamedTuple):
     Attributes:
         virtual_offset: Where it begins, in bytes.
         length: In bytes; no more than the size of pieces, except where long zeros stay whole.
-        data: The DATA extents in it, in order. What lies between them is zeros.
+        data: What is to be read of it, in order. What lies between is zeros.
     """
 
     virtual_offset: int
     length: int
-    data: tuple[Extent, ...]
+    data: tuple[Stretch, ...]
 
     @property
     def data_length(self) -> int:
-        return sum(extent.length for extent in self.data)
+        return sum(stretch.data_length for stretch in self.data)
 
 
 def iter_pieces(
-    extents: Iterable[Extent], piece_size: int, *, cut_zeros: bool = False
+    stretches: Iterable[Stretch], piece_size: int, *, cut_zeros: bool = False
 ) -> Iterator[Piece]:
-    """Cut a disk at multiples of `piece_size` bytes; what `extents` leave out is left out.
+    """Cut a disk at multiples of `piece_size` bytes; what `stretches` leave out is left out.
 
     Long zeros stay one piece, unless `cut_zeros` is set.
     """
     start = end = 0
-    data: list[Extent] = []
-    for extent in extents:
-        if extent.virtual_offset > end:
+    data: list[Stretch] = []
+    for stretch in stretches:
+        if stretch.virtual_offset > end:
             if start < end:
                 yield Piece(start, end - start, tuple(data))
-            start = end = extent.virtual_offset
+            start = end = stretch.virtual_offset
             data.clear()
-        while end < extent.virtual_end:
+        while end < stretch.virtual_end:
             begin = end
-            end = min((begin // piece_size + 1) * piece_size, extent.virtual_end)
-            if extent.kind is ExtentKind.DATA:
-                data.append(extent.cut(begin, end))
+            end = min((begin // piece_size + 1) * piece_size, stretch.virtual_end)
+            if stretch.kind is ExtentKind.DATA:
+                data.append(stretch.cut(begin, end))
             elif not data and not cut_zeros:
-                # Nothing but zeros so far: go on to the last cut that lies in this extent.
-                end = max(end, extent.virtual_end // piece_size * piece_size)
+                # Nothing but zeros so far: go on to the last cut that lies in this stretch.
+                end = max(end, stretch.virtual_end // piece_size * piece_size)
             if end % piece_size == 0:
                 yield Piece(start, end - start, tuple(data))
                 start = end

@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vhdx2raw.errors import UnsupportedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Identity, Source
+from vhdx2raw.units import KIB, ceil_div
 
 KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -25,6 +27,9 @@ KINDS = (
 
 BLOCK_DEVICE = -1
 """Stands for the device in the identity of a block device."""
+
+HOLE_SIZE = 64 * KIB
+"""Bytes of a hole that is worth asking for; to read what is shorter takes less time."""
 
 
 class FileSource(Source):
@@ -41,6 +46,7 @@ class FileSource(Source):
             OSError: The host cannot open it.
         """
         self.name = os.fspath(path)
+        self._data = 0, 0  # what the host called data when it was asked last
         # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
         flags = host.flags("O_RDONLY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")
         try:
@@ -83,6 +89,47 @@ class FileSource(Source):
         except OSError as error:
             raise self._named(error) from error
         return done
+
+    def pread_scattered(self, file_offset: int, buffers: Sequence[memoryview]) -> None:
+        length = sum(map(len, buffers))
+        self._require_inside(file_offset, length)
+        try:
+            count = host.pread_scattered(self._descriptor, buffers, file_offset)
+        except OSError as error:
+            raise self._named(error) from error
+        if count < length:  # now the usual way says why
+            super().pread_scattered(file_offset, buffers)
+
+    def prefetch(self, file_offset: int, length: int) -> None:
+        host.prefetch(self._descriptor, file_offset, length)
+
+    def iter_without_holes(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        end = file_offset + length
+        begin = place = file_offset
+        while place < end:
+            hole_end = min(end, self._find_data(place))
+            if hole_end - place >= HOLE_SIZE:
+                if begin < place:
+                    yield begin, place - begin
+                begin = hole_end
+            # Asked at most once for each piece of this size, however the file is scattered.
+            after = max(hole_end, self._data[1])
+            place = max(place + HOLE_SIZE, ceil_div(after, HOLE_SIZE) * HOLE_SIZE)
+        if begin < end:
+            yield begin, end - begin
+
+    def _find_data(self, file_offset: int) -> int:
+        """Return where data begins at an offset or after it, and keep where that ends."""
+        start, stop = self._data
+        if not start <= file_offset < stop:
+            try:
+                found = host.find_data(self._descriptor, file_offset, self.size)
+            except OSError:
+                # A device, or a file system that does not know its holes: all of it may be data.
+                found = 0, self.size
+            # Where nothing more is stored, that is remembered as data without a byte.
+            start, stop = self._data = found or (self.size, self.size)
+        return max(file_offset, start)
 
     def status(self) -> tuple[int, int | None]:
         try:
