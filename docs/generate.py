@@ -1,8 +1,8 @@
-"""Write `cli.md` and the manual page `vhdx2raw.1` from the commands themselves.
+"""Write `cli.md`, the manual page `vhdx2raw.1` and `format-rules.md` from the program itself.
 
     python docs/generate.py [FOLDER]        by default the folder of this file
 
-`make docs` runs it; a test fails when what it writes is not what lies here.
+`make docs` runs it; a test fails if the files in this folder are not what it writes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,10 @@ from typing import Any
 import typer
 
 from vhdx2raw.cli.app import COMMANDS, DEFAULT_COMMAND, app
+from vhdx2raw.cli.console import OPTION_NAMES
+from vhdx2raw.findings import Severity
+from vhdx2raw.operations.check.report import OF_SEVERITY
+from vhdx2raw.rules import Rule
 
 ROOT = Path(__file__).resolve().parent.parent
 RELEASE = re.compile(r"^## \[[^]]+] - ([0-9-]+)$", re.MULTILINE)
@@ -29,7 +33,7 @@ EXIT_CODES = {
     "3": "Done with `--salvage`, but parts could not be read.",
     "4": "Not a VHDX, or it needs something that is not supported.",
     "5": "The image is corrupt, truncated or changed meanwhile; `check` found errors.",
-    "6": "A parent is missing, is the wrong one, or lies where it may not.",
+    "6": "A parent is missing, is the wrong one, or is where it may not be.",
     "7": "The output cannot be made: it exists, is the input, or there is no space.",
     "8": "The host could not read or write.",
     "70": "A fault of the program itself.",
@@ -38,12 +42,13 @@ EXIT_CODES = {
 ENVIRONMENT = {
     "NO_COLOR": "If set and not empty, `map --picture` draws without colours. Nothing else has"
     " any.",
-    "VHDX2RAW_DEBUG": "If set and not empty, a fault of the program itself is told with its"
+    "VHDX2RAW_DEBUG": "If set and not empty, a fault of the program itself is printed with its"
     " traceback. Please add that to a report.",
 }
 STREAMS = (
-    "Results go to standard output, everything else to standard error. On success nothing is said"
-    " on standard error when it is no terminal and neither `-v` nor `--progress` asks for it."
+    "Results go to standard output, everything else to standard error. On success nothing is"
+    " written to standard error when it is no terminal and neither `-v` nor `--progress` asks"
+    " for it."
     " Standard input is never read, and no source is ever written to."
 )
 SIZES = "SIZE is a number of bytes, or one with k, M, G, T, P or E, in powers of 1024."
@@ -237,11 +242,85 @@ def _roff(text: str) -> str:
     return rf"\&{text}" if text.startswith(".") else text
 
 
+# -- the rules of the format --------------------------------------------------------------------
+
+RULES_PROSE = """\
+Every error and warning about a VHDX file names a rule. This is what each one asks of the file, and
+what happens if the file breaks it. Section numbers are those of MS-VHDX, revision 8.0.
+
+The principle behind all of them: *a file that cannot be read with certainty is refused; one that is
+unusual in a way that cannot change a byte of the disk is read, with a warning where the user should
+know.*
+
+**refuse** ends with an error before anything is written. **warn** goes on, and the bytes are
+right. **accept** goes on without a message.
+"""
+LOG_PROSE = """\
+An entry that breaks R19 to R24 is not there; that is no error of the file.
+"""
+HEADINGS = {
+    Rule.SIGNATURE: ("Opening and headers (2.2.1, 2.2.2)", ""),
+    Rule.LOG_RING: ("Log (2.3)", LOG_PROSE),
+    Rule.REGION_TABLE_VALID: ("Region table (2.2.3)", ""),
+    Rule.METADATA_TABLE: ("Metadata (2.6)", ""),
+    Rule.CHUNKS: ("BAT (2.5)", ""),
+    Rule.READ_NOT_PRESENT: ("What a read returns (2.5.1.1)", ""),
+    Rule.PARENT_LOCATOR: ("Differencing disks (2.6.2.6)", ""),
+    Rule.BLOCK_END: ("Ends and sizes", ""),
+}
+"""Title and introduction of each group of rules, by the first rule of the group."""
+SALVAGE_PROSE = """\
+A damaged file is read nevertheless, as far as something can stand in for what is broken. Every
+broken rule is reported, every lost range is listed, and the exit code is 3. Lost ranges are zeros.
+What is unsupported is damage too: to go on may give nothing of use. What the host cannot read is
+lost by units of 512 bytes.
+
+The consequences of errors, as `check` prints them:
+"""
+
+
+def iter_rules() -> Iterator[str]:
+    """Yield the lines of the list of rules."""
+    yield "<!-- Made by `make docs` from vhdx2raw/rules.py; edits are lost. -->"
+    yield "# The rules that we read by"
+    yield ""
+    yield RULES_PROSE
+    for rule in Rule:
+        if rule in HEADINGS:
+            title, prose = HEADINGS[rule]
+            yield from [""] if rule is not Rule.SIGNATURE else []
+            yield f"## {title}"
+            yield ""
+            yield from [prose] if prose else []
+            yield from ["| rule | what must hold | if not |", "|---|---|---|"]
+        cells = (rule, _rule_text(rule.requirement), _rule_text(rule.response))
+        yield f"| {' | '.join(cells)} |".replace("  ", " ")
+    yield from ["", "## With `--salvage`", "", SALVAGE_PROSE]
+    yield from ["| rules | consequence |", "|---|---|"]
+    consequences: dict[str, list[str]] = {}
+    for rule in Rule:
+        if rule.error:
+            consequences.setdefault(rule.error, []).append(rule)
+    for consequence, rules in consequences.items():
+        yield f"| {', '.join(rules)} | {_rule_text(consequence)} |"
+    yield f"| any other | {_rule_text(OF_SEVERITY[Severity.ERROR])} |"
+
+
+def _rule_text(text: str) -> str:
+    """Put the options of the command line in the place of the names in braces."""
+    return _cell(re.sub(r"\{(\w+)}", lambda name: f"`{OPTION_NAMES[name[1]]}`", text))
+
+
 def main(folder: Path) -> None:
-    """Write both files into `folder`."""
+    """Write all files into `folder`."""
     program, commands = read_commands()
-    for name, lines in (("cli.md", iter_markdown), ("vhdx2raw.1", iter_roff)):
-        text = "\n".join(lines(program, commands)).rstrip("\n") + "\n"
+    files = {
+        "cli.md": iter_markdown(program, commands),
+        "vhdx2raw.1": iter_roff(program, commands),
+        "format-rules.md": iter_rules(),
+    }
+    for name, lines in files.items():
+        text = "\n".join(lines).rstrip("\n") + "\n"
         (folder / name).write_text(text, encoding="utf-8")
 
 

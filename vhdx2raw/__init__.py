@@ -24,7 +24,7 @@ package are those of its revision 8.0, and rules R1, R2, ... are listed in docs/
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.extents import Extent, ExtentKind
@@ -104,16 +104,21 @@ _DEPRECATED = {
 }
 """Names that were public before 0.3.0, and the modules that have them."""
 
+__version__: str
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    from importlib import import_module, metadata  # noqa: PLC0415 - seldom needed
+if not TYPE_CHECKING:  # so that a type checker reports a name that does not exist
 
-    if name == "__version__":
-        return metadata.version("vhdx2raw")
-    if name in _DEPRECATED:
-        import warnings  # noqa: PLC0415
+    def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
+        from importlib import import_module, metadata  # noqa: PLC0415 - seldom needed
 
-        text = f"vhdx2raw.{name} will go in version 1.0; VirtualDisk offers what it was used for"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
-        return getattr(import_module(f"vhdx2raw.{_DEPRECATED[name]}"), name)
-    raise AttributeError(f"module 'vhdx2raw' has no attribute {name!r}")
+        if name == "__version__":
+            return metadata.version("vhdx2raw")
+        if name in _DEPRECATED:
+            import warnings  # noqa: PLC0415
+
+            text = (
+                f"vhdx2raw.{name} will go in version 1.0; VirtualDisk offers what it was used for"
+            )
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            return getattr(import_module(f"vhdx2raw.{_DEPRECATED[name]}"), name)
+        raise AttributeError(f"module 'vhdx2raw' has no attribute {name!r}")

@@ -7,6 +7,7 @@ type checkers and `help` see it as an argument of the function.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -15,6 +16,8 @@ Options = TypeVar("Options")
 First = TypeVar("First")
 Second = TypeVar("Second")
 Result = TypeVar("Result")
+_OPTIONS_ENTRY = re.compile(r"\n    options: .*(?:\n        .*)*")
+"""What a docstring has about an argument that is none of the new function."""
 
 
 @overload
@@ -54,5 +57,6 @@ def with_keywords(
     call.__module__ = function.__module__
     call.__signature__ = own.replace(parameters=[*arguments, *fields])  # type: ignore[attr-defined]
     documented = inspect.cleandoc(options.__doc__ or "").partition("Attributes:")[2]
-    call.__doc__ = f"{inspect.getdoc(function)}\n\nKeyword arguments:{documented}"
+    inherited = _OPTIONS_ENTRY.sub("", inspect.getdoc(function) or "")
+    call.__doc__ = f"{inherited}\n\nKeyword arguments:{documented}"
     return call

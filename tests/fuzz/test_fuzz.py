@@ -48,7 +48,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_whatever_is_spoiled_is_read_or_refused_within_the_limits(part: int, folder: Path) -> None:
+def test_spoiled_image_is_read_or_refused_in_limits(part: int, folder: Path) -> None:
     outcomes: Counter[str] = Counter()
     for number in range(part * CASES_OF_PART, (part + 1) * CASES_OF_PART):
         case = Case(SEED, number)
@@ -91,7 +91,7 @@ def test_a_base_holds_what_its_description_says(name: str, folder: Path) -> None
 
 
 @pytest.mark.parametrize("write", STRANGE_IMAGES, ids=lambda write: write.__name__)
-def test_a_strange_image_is_read_or_refused_within_the_limits(
+def test_strange_image_is_read_or_refused_in_limits(
     write: Callable[[Path], Path], folder: Path
 ) -> None:
     path = write(folder)
@@ -160,7 +160,7 @@ def test_a_broken_promise_is_noticed(
     assert re.search(details, violation.details)
 
 
-def test_a_finding_is_reduced_to_the_mutation_that_it_needs(
+def test_finding_is_reduced_to_the_needed_mutation(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = next(c for c in (Case(1, n) for n in range(200)) if len(spoil(c).steps) == 5)

@@ -9,7 +9,6 @@ import pytest
 
 from tests.support.docs import (
     DOCUMENTS,
-    ROOT,
     SEARCH_PATH,
     TIMEOUT,
     Code,
@@ -21,15 +20,16 @@ from tests.support.docs import (
     read_blocks,
     run_shell,
 )
+from tests.support.paths import ROOT
 from tests.support.peers import needs_module, needs_program
-from vhdx2raw.cli.exit_codes import DIFFERENT, HOST_FAILURE, INTERNAL_FAULT, SALVAGED
-from vhdx2raw.errors import CorruptImageError, OutputError, ParentError, UnsupportedImageError
+from vhdx2raw.cli import exit_codes
+from vhdx2raw.rules import Rule
 
 CONSOLE = read_blocks("console")
 PYTHON = read_blocks("python")
 EXIT_CODE = "echo $?"
-TESTED_ELSEWHERE = {"cli.md": "test_help.py", "batch.md": "test_docs_recipes_batch.py"}
-"""Documents with scripts (`sh`), and who runs these."""
+TESTED_ELSEWHERE = {"cli.md": "test_help.py", "batch.md": "test_docs_recipes.py"}
+"""Documents with scripts (`sh`), and what runs these."""
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 PRINTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)
 
@@ -157,9 +157,7 @@ def test_every_link_within_the_documents_leads_somewhere(path: Path) -> None:
 
 DEFINED = {
     *("0", "2", "129, 130, 143"),  # of every program
-    *(str(code) for code in (DIFFERENT, SALVAGED, HOST_FAILURE, INTERNAL_FAULT)),
-    *(str(kind.exit_code) for kind in (UnsupportedImageError, CorruptImageError)),
-    *(str(kind.exit_code) for kind in (ParentError, OutputError)),
+    *(str(code) for name, code in vars(exit_codes).items() if name.isupper() and name[0] != "_"),
 }
 
 
@@ -172,9 +170,16 @@ def test_every_exit_code_is_listed(name: str) -> None:
 # -- the generated documents --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cli.md", "vhdx2raw.1"])
+@pytest.mark.parametrize("name", ["cli.md", "format-rules.md", "vhdx2raw.1"])
 def test_the_generated_documents_are_up_to_date(name: str, tmp_path: Path) -> None:
     generator = ROOT / "docs" / "generate.py"
     subprocess.run([sys.executable, generator, tmp_path], check=True, timeout=TIMEOUT)
     fresh = (tmp_path / name).read_text(encoding="utf-8")
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == fresh, "run `make docs`"
+
+
+def test_every_rule_is_listed_once_in_order() -> None:
+    text = (ROOT / "docs" / "format-rules.md").read_text(encoding="utf-8")
+    rules = text.partition("## With `--salvage`")[0]
+    assert re.findall(r"^\| (R[\dR-]+) \|", rules, re.MULTILINE) == list(Rule)
+    assert "{" not in text

@@ -14,7 +14,7 @@ from tests.support.cli import SCRIPT, TIMEOUT
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.paths import ROOT
 from tests.support.peers import needs_program, skip_unless_ci
-from tests.unit.cli.test_batch import VALIDATOR, write_truncated
+from tests.support.schemas import validator_of
 
 TEXT = (ROOT / "docs/batch.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -92,7 +92,7 @@ def test_a_list_is_converted_and_goes_on_after_a_failure(folder: Path, recipe: s
     tool = "xargs" if recipe == "xargs" else "parallel"
     make_list(folder)
     broken = folder / "exports" / f"of {NAMES[1]}" / f"{NAMES[1]}.vhdx"
-    write_truncated(broken)
+    os.truncate(broken, broken.stat().st_size - 1)
     done = do(folder, command, tool)
     assert done.returncode == (123 if recipe == "xargs" else 1)
     assert "1 failed" in done.stderr
@@ -100,7 +100,7 @@ def test_a_list_is_converted_and_goes_on_after_a_failure(folder: Path, recipe: s
     if recipe != "xargs":
         lines = [json.loads(x) for x in (folder / "results.jsonl").read_text().splitlines()]
         for line in lines:
-            VALIDATOR.validate(line)
+            validator_of("batch").validate(line)
         statuses = sorted(line["status"] for line in lines)
         assert statuses == ["converted", "converted", "failed"]
         rows = [row.split("\t") for row in (folder / "jobs.log").read_text().splitlines()]

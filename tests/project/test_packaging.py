@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import run_program
-from tests.support.packages import ROOT, build_sdist, build_wheel
+from tests.support.packages import build_sdist, build_wheel
+from tests.support.paths import ROOT
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.findall(r'^    "((?:crc32c|tqdm|typer)[<>=].+)",$', PYPROJECT, re.MULTILINE)

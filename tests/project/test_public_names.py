@@ -1,8 +1,11 @@
-"""What the package offers: all of it named, sorted, there, and nothing else."""
+"""What the package offers: named, sorted, documented, and nothing else."""
 
 import ast
 import importlib
 import inspect
+import io
+import pydoc
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_origin
 
@@ -10,30 +13,54 @@ import pytest
 
 import vhdx2raw
 import vhdx2raw.cli
+from tests.support.cli import small_disk
+from tests.support.files import has_expected_bytes
+
+FUNCTIONS = ["open", "convert", "check", "compare", "digest"]
+"""What most programs call, in the order of the help."""
+BUILDING_BLOCKS = {"ConvertOptions", "OpenOptions", "check_file", "convert_disk", "open_disk"}
+"""What public functions are made of by `with_keywords`."""
+DEPRECATED = {
+    "Chain": "disk.chain",
+    "VhdxImage": "vhdx.image",
+    "iter_extents": "disk.extents",
+    "open_chain": "disk.chain",
+    "open_image": "vhdx.image",
+}
+MAX_REPR_LENGTH = 150
 
 
-def test_the_list_of_public_names_is_sorted_and_has_no_double() -> None:
-    names = vhdx2raw.__all__
-    constants = [name for name in names if name.isupper()]
-    classes = [name for name in names if name[0].isupper() and not name.isupper()]
-    functions = [name for name in names if name[0].islower()]
-    assert names == sorted(constants) + sorted(classes) + sorted(functions)
-    assert len(set(names)) == len(names)
+def name_of_type(thing: object) -> str:
+    return type(thing).__name__
 
 
-def test_every_name_that_is_imported_is_public() -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    small_disk().write(tmp_path / "disk.vhdx")
+    return tmp_path / "disk.vhdx"
+
+
+# -- names --------------------------------------------------------------------------------------
+
+
+def test_public_names_are_sorted_and_unique() -> None:
+    assert vhdx2raw.__all__ == sorted(set(vhdx2raw.__all__))
+
+
+def test_every_imported_name_is_public() -> None:
     tree = ast.parse(Path(vhdx2raw.__file__).read_text(encoding="utf-8"))
-    imported = [
+    imported = {
         alias.asname or alias.name
         for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vhdx2raw.")
         for alias in node.names
-    ]
-    assert sorted(imported) == sorted(vhdx2raw.__all__)
+    }
+    own = {"__version__", "check", "convert", "open"}
+    assert imported - BUILDING_BLOCKS - {"with_keywords"} | own == set(vhdx2raw.__all__)
 
 
 @pytest.mark.parametrize("name", vhdx2raw.__all__)
-def test_a_public_name_is_there_and_documented(name: str) -> None:
+def test_public_name_exists_and_is_documented(name: str) -> None:
     thing = getattr(vhdx2raw, name)
     is_alias = get_origin(thing) is not None  # such as a Callable, which Python 3.10 calls a class
     if (inspect.isclass(thing) and not is_alias) or inspect.isfunction(thing):
@@ -41,14 +68,18 @@ def test_a_public_name_is_there_and_documented(name: str) -> None:
         assert inspect.getdoc(thing)
 
 
-def test_a_star_gives_just_the_public_names() -> None:
+def test_star_import_gives_the_public_names() -> None:
     names: dict[str, object] = {}
     exec("from vhdx2raw import *", names)
     del names["__builtins__"]
     assert sorted(names) == sorted(vhdx2raw.__all__)
 
 
-def test_what_a_public_function_raises_is_public_too() -> None:
+def test_version_is_that_of_the_metadata() -> None:
+    assert vhdx2raw.__version__ == version("vhdx2raw")
+
+
+def test_all_errors_are_public() -> None:
     errors = importlib.import_module("vhdx2raw.errors")
     found = {
         name
@@ -58,10 +89,73 @@ def test_what_a_public_function_raises_is_public_too() -> None:
     assert found <= set(vhdx2raw.__all__)
 
 
-def test_the_command_line_offers_its_main_function() -> None:
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'vhdx2raw' has no attribute 'no_such_name'"):
+        getattr(vhdx2raw, "no_such_name")  # noqa: B009 - a type checker would refuse the other
+
+
+@pytest.mark.parametrize("name", DEPRECATED)
+def test_deprecated_name_works_with_a_warning(name: str) -> None:
+    assert name not in vhdx2raw.__all__
+    with pytest.warns(DeprecationWarning, match=rf"vhdx2raw\.{name} .* VirtualDisk") as warnings:
+        thing = getattr(vhdx2raw, name)
+    assert warnings[0].filename == __file__
+    assert thing is getattr(importlib.import_module(f"vhdx2raw.{DEPRECATED[name]}"), name)
+
+
+def test_command_line_offers_its_main_function() -> None:
     assert vhdx2raw.cli.__all__ == ["main"]
     assert callable(vhdx2raw.cli.main)
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_package_is_marked_as_typed() -> None:
     assert Path(vhdx2raw.__file__).with_name("py.typed").is_file()
+
+
+# -- what a user of the interpreter sees --------------------------------------------------------
+
+
+def test_help_begins_with_what_users_call() -> None:
+    text = pydoc.plain(pydoc.render_doc(vhdx2raw)).partition("DESCRIPTION\n")[2]
+    lines = [line.strip() for line in text.splitlines()[: len(FUNCTIONS)]]
+    assert [line.partition("(")[0] for line in lines] == FUNCTIONS
+
+
+@pytest.mark.parametrize("name", ["open", "convert", "check"])
+def test_help_lists_every_option_of_a_function(name: str) -> None:
+    function = getattr(vhdx2raw, name)
+    parameters = inspect.signature(function).parameters.values()
+    options = [option.name for option in parameters if option.kind is option.KEYWORD_ONLY]
+    assert len(options) >= 5
+    text = pydoc.plain(pydoc.render_doc(function))
+    assert f"{name}(" in text.splitlines()[2]
+    described = text.partition("Keyword arguments:")[2]
+    assert [option for option in options if f"{option}: " not in described] == []
+
+
+def test_repr_is_one_short_line(path: Path) -> None:
+    with vhdx2raw.open(path) as disk, vhdx2raw.RawFile(path) as raw:
+        things = [disk, raw, *disk.extents()]
+        texts = [repr(thing).replace(str(path), "disk.vhdx") for thing in things]
+    assert texts[0] == f"<VirtualDisk 'disk.vhdx', dynamic, {small_disk().virtual_disk_size} bytes>"
+    assert texts[1] == f"<RawFile 'disk.vhdx', {path.stat().st_size} bytes>"
+    assert texts[2] == "<Extent DATA 0x0-0x100000, 'disk.vhdx' at 0x500000>"
+    assert all(text.isprintable() and len(text) <= MAX_REPR_LENGTH for text in texts)
+
+
+# -- destinations -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("destination", [io.BytesIO(), 1, None, b"disk.img"], ids=name_of_type)
+def test_destination_of_another_type_is_a_type_error(path: Path, destination: object) -> None:
+    pattern = rf"neither a path nor a sink, but {name_of_type(destination)}; .*StreamSink\(file\)"
+    with pytest.raises(TypeError, match=pattern):
+        vhdx2raw.convert(path, destination)  # type: ignore[arg-type]
+
+
+def test_open_file_is_a_destination_through_stream_sink(path: Path, tmp_path: Path) -> None:
+    with (tmp_path / "disk.img").open("wb") as file:
+        with pytest.raises(TypeError, match=r"BufferedWriter; .*StreamSink\(file\)"):
+            vhdx2raw.convert(path, file)  # type: ignore[arg-type]
+        vhdx2raw.convert(path, vhdx2raw.StreamSink(file))
+    assert has_expected_bytes(tmp_path / "disk.img", small_disk())

@@ -8,7 +8,7 @@ from tests.support.paths import ROOT
 
 TESTS = ROOT / "tests"
 ROWS = [line for line in (TESTS / "README.md").read_text().splitlines() if line.startswith("| ")]
-TOKEN = re.compile(r"`(test_\w+)(\.py)?`")
+TOKEN = re.compile(r"`((?:\w+/)*test_\w+)(\.py)?`")
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "test_" in row])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.docs import ROOT, read_blocks
+from tests.support.docs import read_blocks
+from tests.support.paths import ROOT
 from tests.support.peers import needs_module
 
 TIMEOUT = 300
@@ -28,9 +29,10 @@ def read(path: Path, file: BinaryIO) -> None:
     with vhdx2raw.open(path, parents=["a", path, file], parent_dirs=[path]) as disk:
         assert_type(disk, vhdx2raw.VirtualDisk)
         assert_type(disk.size, int)
-        assert_type(disk.pread(0, 512), bytes)
+        assert_type(disk.pread(512, 0), bytes)
         assert_type(disk.extents(), Iterator[vhdx2raw.Extent])
-        assert_type(disk.chain, vhdx2raw.Chain)
+        assert_type(disk.name, str)
+        assert_type(disk.files, tuple[str, ...])
         assert_type(disk.metadata.block_size, int)
         assert_type(disk.metadata.has_parent, bool)
         assert_type(disk.warnings, tuple[tuple[str, vhdx2raw.Finding], ...])
@@ -51,11 +53,19 @@ def convert(path: Path, file: BinaryIO, sink: vhdx2raw.Sink) -> None:
     assert_type(result, vhdx2raw.ConversionResult)
     assert_type(result.digest, str | None)
     assert_type(result.lost_bytes, int)
-    with vhdx2raw.open_chain(path, salvage=True) as chain:
-        assert_type(chain.child, vhdx2raw.VhdxImage)
-        vhdx2raw.convert(chain, sink)
-        vhdx2raw.convert(chain, vhdx2raw.NullSink())
-        assert_type(next(vhdx2raw.iter_extents(chain)).kind, vhdx2raw.ExtentKind)
+    assert_type(result.warnings, tuple[tuple[str, vhdx2raw.Finding], ...])
+    with vhdx2raw.open(path, salvage=True) as disk:
+        vhdx2raw.convert(disk, sink)
+        vhdx2raw.convert(disk, vhdx2raw.NullSink())
+        vhdx2raw.convert(disk, Recorder())
+        assert_type(next(disk.extents()).kind, vhdx2raw.ExtentKind)
+
+
+class Recorder(vhdx2raw.Sink):
+    name = "a recorder"
+    sequential = True
+
+    def write(self, virtual_offset: int, data: memoryview) -> None: ...
 
 
 def check(path: Path) -> None:
@@ -66,23 +76,27 @@ def check(path: Path) -> None:
 
 def fail(path: Path) -> int:
     try:
-        vhdx2raw.open_image(path)
+        vhdx2raw.open(path)
     except vhdx2raw.ImageError as error:
         assert_type(error.finding, vhdx2raw.Finding)
         assert_type(error.path, str | None)
-        return error.exit_code
+        assert_type(error.finding.spec, str)
+        return 1
     except vhdx2raw.Vhdx2rawError as error:
         assert_type(error.hint, str)
+    assert_type(vhdx2raw.__version__, str)
     return 0
 
 
-# Each of these must be refused: with --strict, mypy complains of an ignore that nothing needs.
+# Each of these must be refused: with --strict, mypy reports an ignore that is not needed.
 vhdx2raw.open(3)  # type: ignore[arg-type]
 vhdx2raw.open(io.StringIO())  # type: ignore[arg-type]
 vhdx2raw.open("disk.vhdx", "base.vhdx")  # type: ignore[call-arg]
+vhdx2raw.convert("disk.vhdx", io.BytesIO())  # type: ignore[arg-type]
 vhdx2raw.convert("disk.vhdx")  # type: ignore[call-arg]
 vhdx2raw.convert("disk.vhdx", "disk.img", True)  # type: ignore[call-arg]
 vhdx2raw.convert("disk.vhdx", "disk.img", progress=print, workers="2")  # type: ignore[arg-type]
+vhdx2raw.open_chain  # type: ignore[attr-defined]
 vhdx2raw.no_such_name  # type: ignore[attr-defined]
 """
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.packages import PIP, ROOT, SAMPLE, SAMPLE_RAW_SHA256, build_wheel, run
+from tests.support.packages import PIP, SAMPLE_RAW_SHA256, build_wheel, run
+from tests.support.paths import ROOT, SAMPLE
 
 MANUAL_PAGE = "share/man/man1/vhdx2raw.1"
 

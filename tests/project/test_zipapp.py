@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.files import names_in, sha256_of
-from tests.support.packages import ROOT, SAMPLE, SAMPLE_RAW_SHA256, build_wheel, run
+from tests.support.packages import SAMPLE_RAW_SHA256, build_wheel, run
+from tests.support.paths import ROOT, SAMPLE
+from vhdx2raw.cli.app import COMMANDS
 
 MOST_BYTES = 1024 * 1024
 ISOLATED = ("-I", "-S")
@@ -60,6 +62,14 @@ def test_it_converts_the_sample_by_itself(archive: Path, tmp_path: Path, version
     assert done.stderr.splitlines()[0] == WARNING
     assert sha256_of(tmp_path / "disk.img") == SAMPLE_RAW_SHA256
     assert names_in(tmp_path) == ["disk.img"]
+
+
+@pytest.mark.parametrize("version", NEW)
+def test_every_command_loads(archive: Path, tmp_path: Path, version: str) -> None:
+    python = find_python(version)
+    for name in COMMANDS:
+        done = run(python, *ISOLATED, archive, name, "--help", folder=tmp_path)
+        assert done.stdout.startswith(f"Usage: vhdx2raw {name} ")
 
 
 @pytest.mark.parametrize("version", OLD)

@@ -53,10 +53,10 @@ class FileDisk:
     def size(self) -> int:
         return self.path.stat().st_size
 
-    def pread(self, virtual_offset: int, length: int, /) -> bytes:
+    def pread(self, size: int, offset: int, /) -> bytes:
         with self.path.open("rb") as file:
-            file.seek(virtual_offset)
-            return file.read(length)
+            file.seek(offset)
+            return file.read(size)
 
 
 @dataclass
@@ -67,21 +67,16 @@ class MadeDisk:
     pieces: Mapping[int, bytes] = field(default_factory=dict)
     read_bytes: int = 0
 
-    def pread(self, virtual_offset: int, length: int, /) -> bytes:
-        assert virtual_offset >= 0
-        assert 0 <= length <= 16 * KIB
-        length = max(0, min(length, self.size - virtual_offset))
-        self.read_bytes += length
-        data = bytearray(length)
-        for offset, piece in self.pieces.items():
-            low, high = (
-                max(virtual_offset, offset),
-                min(virtual_offset + length, offset + len(piece)),
-            )
+    def pread(self, size: int, offset: int, /) -> bytes:
+        assert offset >= 0
+        assert 0 <= size <= 16 * KIB
+        size = max(0, min(size, self.size - offset))
+        self.read_bytes += size
+        data = bytearray(size)
+        for start, piece in self.pieces.items():
+            low, high = max(offset, start), min(offset + size, start + len(piece))
             if low < high:
-                data[low - virtual_offset : high - virtual_offset] = piece[
-                    low - offset : high - offset
-                ]
+                data[low - offset : high - offset] = piece[low - start : high - start]
         return bytes(data)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.builder import MIB, Block, ImageSpec, child_of, make_dirty, same_bytes_guid
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, SAMPLE
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
@@ -90,7 +90,6 @@ def commands_of(text: str) -> list[Command]:
 
 # -- files --------------------------------------------------------------------------------------
 
-SAMPLE = ROOT / "testdata" / "sample.vhdx"
 BASE = ImageSpec(8 * MIB, MIB, {0: Block(), 3: Block()}, data_write_guid=same_bytes_guid(0x55))
 CHILD = child_of(BASE, "base.vhdx", blocks={1: Block(), 3: Block()})
 DISK = ImageSpec(8 * MIB, MIB, {0: Block(), 2: Block()})

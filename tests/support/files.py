@@ -2,13 +2,25 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 
 from tests.support.builder import MIB, ImageSpec
 
 ZEROS = bytes(MIB)
+
+
+def write_files(folder: Path, files: Mapping[str, ImageSpec | bytes]) -> Path:
+    """Write images and other files by their names; give the path of the first one."""
+    for name, file in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(file, ImageSpec):
+            file.write(path)
+        else:
+            path.write_bytes(file)
+    return folder / next(iter(files))
 
 
 def names_in(folder: Path) -> list[str]:
@@ -47,7 +59,7 @@ def sha256_of(path: Path) -> str:
 
 
 def has_expected_bytes(path: Path, spec: ImageSpec) -> bool:
-    """Tell whether a file holds exactly the disk of `spec`."""
+    """Return whether a file holds exactly the disk of `spec`."""
     return (
         path.stat().st_size == spec.virtual_disk_size and sha256_of(path) == spec.expected_sha256()
     )

@@ -1,4 +1,4 @@
-"""A disk whose log leaves marks, so that its pages tell which entries were replayed.
+"""A disk whose log leaves marks, so that its pages show which entries were replayed.
 
 Its only block is stored zeros. An entry *marks* a page of that block: it fills it with one value.
 """
@@ -38,7 +38,7 @@ RING = MIB // PAGE
 """Pages in the log."""
 DISK_SIZE = 2 * MIB
 BLOCK = 4 * MIB
-"""Where the block lies in the file, which ends right behind it."""
+"""Where the block lies in the file, which ends right after it."""
 FILE_SIZE = 5 * MIB
 BAT = 3 * MIB
 
@@ -126,7 +126,7 @@ class Row:
         spec: An image of that kind.
         outcome: Its column "§2.3.3": the marks on the disk, or the refusal.
         qemu_agrees: Whether qemu-img does the same after repairing a copy. Besides what the table
-            says, it takes the entries behind a wrap for a sequence of their own, and refuses a
+            says, it takes the entries after a wrap for a sequence of their own, and refuses a
             file with a wrong data sector.
     """
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 
-SAMPLE = ROOT / "testdata" / "sample.vhdx"
 SAMPLE_RAW_SHA256 = "4eb64f66cded1bb94dd82fd4bcfc1d748296d48ecb16df4ab162e03ed9e00f98"
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 

@@ -1,17 +1,16 @@
-"""Raw disks in files, with holes and bad sectors; real images, unpacked."""
+"""Raw disks in files, with holes and bad sectors."""
 
-import bz2
 import errno
-import gzip
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.builder import KIB, ImageSpec
-from tests.truth.test_real_images import FOLDER
+from tests.support.real_images import unpack_real_image
+
+__all__ = ["break_file", "raw_of", "unpack_real_image", "write_sparse"]
 
 
 def raw_of(spec: ImageSpec) -> bytearray:
@@ -43,14 +42,3 @@ def break_file(monkeypatch: pytest.MonkeyPatch, path: Path, bad_offset: int) -> 
         return real_preadv(descriptor, buffers, offset)
 
     monkeypatch.setattr(os, "preadv", preadv)
-
-
-def unpack_real_image(name: str, folder: Path) -> Path:
-    """Decompress one of the real images into a folder."""
-    packed, path = FOLDER / name, folder / Path(name).stem
-    with (
-        bz2.open(packed) if packed.suffix == ".bz2" else gzip.open(packed) as source,
-        path.open("wb") as target,
-    ):
-        shutil.copyfileobj(source, target)
-    return path

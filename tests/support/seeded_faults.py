@@ -251,7 +251,7 @@ def entry_of(block: int) -> int:
 
 ODD_SIZE = note("R113", "its size is not a multiple of 1 MiB")
 NO_SIZES = error("R61", "nothing can stand in for the sizes")
-REPLAYED = note("R119", "was replayed in memory", LOG)
+REPLAYED = note("R120", "was replayed in memory", LOG)
 NO_TABLES = error("R43", "none is valid; region table 1 .* beyond the end .* table 2 .* beyond")
 UNUSED_LOG = warning("R13", "the unused log has an impossible place", HEADER_2)
 NO_PARENT = note("R110", r"was not found.* tried .*base\.vhdx: does not exist")
@@ -462,7 +462,7 @@ LOG_FAULTS = (
         error("R40", "would take too long to make sense of: found more than 262144 updates", LOG),
     ),
     fault(
-        "R119",
+        "R120",
         "the log holds updates",
         make_dirty(disk(), disk(blocks={0: Block(), 2: Block(), 3: Block()})),
         REPLAYED,
@@ -633,7 +633,7 @@ REGION_FAULTS = (
             ]
         ),
         *(
-            note("R53", "space behind its entries is not zero", place + THIRD_REGION)
+            note("R53", "space after its entries is not zero", place + THIRD_REGION)
             for place in (TABLE_1, TABLE_2)
         ),
     ),
@@ -1175,7 +1175,7 @@ PARENT_FAULTS = (
         "the parent is another version",
         family(child(), disk(data_write_guid=OTHER_GUID)),
         error(
-            "R100", f"wanted .* with the DataWriteGuid 2222.* has the DataWriteGuid {OTHER_GUID}"
+            "R100", f"expected .* with the DataWriteGuid 2222.* has the DataWriteGuid {OTHER_GUID}"
         ),
     ),
     fault(
@@ -1288,5 +1288,7 @@ NOT_CHECKABLE = {
     "R116": "the memory of a reader",
     "R117": "the size of the output",
     "R118": "the holes of the output",
+    "R119": "a reader looks twice; a check looks once",
+    "R121": "about the disk and not the file",
 }
 """Why a rule has no fault: it binds the reader and not the file, or it allows something."""

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from threading import Lock
 
 from tests.support.builder import MIB
+from vhdx2raw.output.base import Sink
 
 Call = tuple[str] | tuple[str, int, int]
 """("write", "zero" or "clone", virtual_offset, length), or ("flush",), ("commit",), ("abort",)."""
 
 
-class RecordingSink:
+class RecordingSink(Sink):
     """Remembers every call in order, from any number of threads, and what was written."""
 
     name = "a recorder"
-    readable_path = None
     piece_size = MIB
 
     def __init__(

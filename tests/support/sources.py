@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 from vhdx2raw.source.file import FileSource
 
@@ -10,9 +11,12 @@ from vhdx2raw.source.file import FileSource
 class BadSource(FileSource):
     """Fails where a read touches one of its bad bytes."""
 
-    bad: tuple[int, ...]
+    def __init__(self, path: Path, *bad: int) -> None:
+        """Open `path`, of which the bytes at the file offsets `bad` cannot be read."""
+        super().__init__(path)
+        self._bad = bad
 
     def pread(self, file_offset: int, length: int) -> bytes:
-        if any(file_offset <= place < file_offset + length for place in self.bad):
+        if any(file_offset <= place < file_offset + length for place in self._bad):
             raise OSError(errno.EIO, "Input/output error")
         return super().pread(file_offset, length)

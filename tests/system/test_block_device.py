@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import KIB, MIB, Block, BlockState, ImageSpec
+from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices, loop_devices
 from tests.support.files import has_expected_bytes
 from tests.support.peers import run_as_superuser, skip_unless_ci
 from tests.support.sinks import RecordingSink
@@ -31,8 +32,6 @@ from vhdx2raw.output.stream import StreamSink
 from vhdx2raw.source.file import FileSource
 
 SIZE = 5 * MIB + 512
-DEVICE_SIZE = 8 * MIB
-OLD = b"\xff"
 DATA = memoryview(b"some data")
 IN_USE = "is in use: mounted, or held by another program"
 IS_INPUT = "is the input itself"
@@ -54,37 +53,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "disk.vhdx"
 
 
-class Devices:
-    """Makes loop devices on files, and detaches them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.backing = folder / "device.bin"
-        self._made: list[str] = []
-
-    def make(self, size: int = DEVICE_SIZE, *options: str) -> Path:
-        """Make a device that is full of 0xFF."""
-        self.backing.write_bytes(OLD * size)
-        return self.attach(self.backing, *options)
-
-    def attach(self, file: Path, *options: str) -> Path:
-        device = run_as_superuser("losetup", "--find", "--show", *options, file)
-        self._made.append(device)
-        return Path(device)
-
-    def detach(self) -> None:
-        while self._made:
-            subprocess.run(["losetup", "--detach", self._made.pop()], check=True)
-
-    def contents(self) -> bytes:
-        """Give what is on stable storage."""
-        return self.backing.read_bytes()
-
-
 @pytest.fixture
 def devices(tmp_path: Path) -> Iterator[Devices]:
-    devices = Devices(tmp_path)
-    yield devices
-    devices.detach()
+    with loop_devices(tmp_path) as devices:
+        yield devices
 
 
 @pytest.fixture
@@ -142,12 +114,14 @@ def refuse_zeroing(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple[i
 def assert_holds_the_disk(contents: bytes) -> None:
     is_right = contents[:SIZE] == SPEC.expected_disk(0, SIZE)
     assert is_right
-    assert contents[SIZE:] == OLD * (len(contents) - SIZE), "what lies behind the disk is changed"
+    assert contents[SIZE:] == OLD_BYTE * (len(contents) - SIZE), (
+        "what lies behind the disk is changed"
+    )
 
 
 @pytest.mark.parametrize("sparse_size", [0, 512, 4 * KIB, MIB])
 @pytest.mark.parametrize("sector_size", [512, 4096])
-def test_it_holds_the_disk_and_what_lies_behind_is_left_alone(
+def test_device_holds_the_disk_and_keeps_the_rest(
     devices: Devices, path: Path, sector_size: int, sparse_size: int
 ) -> None:
     """Every zero is a real one, though the device was full of others, and half a sector is last."""
@@ -165,7 +139,7 @@ def test_a_device_that_is_just_long_enough_is_enough(devices: Devices, path: Pat
 
 
 @pytest.mark.parametrize("number", [errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
-def test_zeros_are_written_where_the_device_cannot_make_them(
+def test_zeros_are_written_without_device_support(
     devices: Devices, device: Path, path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = refuse_zeroing(monkeypatch, number)
@@ -176,20 +150,18 @@ def test_zeros_are_written_where_the_device_cannot_make_them(
     assert_holds_the_disk(devices.contents())
 
 
-def test_zeros_are_left_out_if_the_target_is_said_to_be_zero(
-    devices: Devices, device: Path, path: Path
-) -> None:
+def test_target_is_zero_leaves_zeros_out(devices: Devices, device: Path, path: Path) -> None:
     convert_to(device, path, target_is_zero=True)
     contents, expected = devices.contents(), SPEC.expected_disk(0, SIZE)
-    assert contents[MIB : 4 * MIB] == OLD * (3 * MIB)
+    assert contents[MIB : 4 * MIB] == OLD_BYTE * (3 * MIB)
     is_right = contents[4 * MIB : SIZE] == expected[4 * MIB :]
     assert is_right
     for start in range(0, MIB, 4 * KIB):
         piece = expected[start : start + 4 * KIB]
-        assert contents[start : start + 4 * KIB] == (piece if any(piece) else OLD * 4 * KIB)
+        assert contents[start : start + 4 * KIB] == (piece if any(piece) else OLD_BYTE * 4 * KIB)
 
 
-def test_everything_is_written_if_that_is_asked_even_to_a_target_of_zeros(
+def test_sparse_size_0_writes_even_to_zeroed_target(
     devices: Devices, device: Path, path: Path
 ) -> None:
     convert_to(device, path, target_is_zero=True, sparse_size=0)
@@ -219,12 +191,12 @@ def test_any_range_becomes_zero_and_nothing_else(
     sink.flush()
     sink.commit()
     behind = DEVICE_SIZE - start - length
-    is_right = devices.contents() == OLD * start + bytes(length) + OLD * behind
+    is_right = devices.contents() == OLD_BYTE * start + bytes(length) + OLD_BYTE * behind
     assert is_right
 
 
 @pytest.mark.parametrize(("sector_size", "alignment"), [(512, 4 * KIB), (64 * KIB, 64 * KIB)])
-def test_only_whole_pages_and_sectors_are_left_to_the_device(
+def test_only_whole_pages_are_zeroed_by_the_device(
     devices: Devices,
     device: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -248,7 +220,7 @@ def test_what_is_written_may_begin_and_end_anywhere(
     sink.write(4093, DATA)
     sink.flush()
     sink.commit()
-    is_right = devices.contents() == OLD * 4093 + DATA.tobytes() + OLD * (
+    is_right = devices.contents() == OLD_BYTE * 4093 + DATA.tobytes() + OLD_BYTE * (
         DEVICE_SIZE - 4093 - len(DATA)
     )
     assert is_right
@@ -263,7 +235,7 @@ def test_a_short_write_is_continued(
     monkeypatch.undo()
     sink.flush()
     sink.commit()
-    assert devices.contents()[: 3 + len(DATA) + 1] == OLD * 3 + DATA.tobytes() + OLD
+    assert devices.contents()[: 3 + len(DATA) + 1] == OLD_BYTE * 3 + DATA.tobytes() + OLD_BYTE
 
 
 def test_nothing_is_cloned_to_a_device(sink: BlockDeviceSink, path: Path) -> None:
@@ -282,18 +254,18 @@ def refusal(device: Path, **options: object) -> OutputError:
     return caught.value
 
 
-def test_a_device_is_overwritten_only_if_that_was_asked(devices: Devices, device: Path) -> None:
+def test_device_is_overwritten_only_with_replace(devices: Devices, device: Path) -> None:
     error = refusal(device, replace=False)
     assert error.message == "is a block device, whose contents would be lost"
     assert error.hint == "use force= to overwrite it"
-    assert devices.contents() == OLD * DEVICE_SIZE
+    assert devices.contents() == OLD_BYTE * DEVICE_SIZE
 
 
 def test_a_device_that_is_too_small_is_refused(devices: Devices) -> None:
     error = refusal(devices.make(SIZE - 512))
     assert error.message == f"is too small: it has {SIZE - 512} bytes, the disk {SIZE}"
     assert error.hint == "choose a device that is at least as long as the disk"
-    assert devices.contents() == OLD * (SIZE - 512)
+    assert devices.contents() == OLD_BYTE * (SIZE - 512)
 
 
 def test_a_mounted_device_is_refused(devices: Devices, device: Path, tmp_path: Path) -> None:
@@ -312,7 +284,7 @@ def test_a_mounted_device_is_refused(devices: Devices, device: Path, tmp_path: P
     assert is_same
 
 
-def test_a_device_that_another_program_claims_is_refused_and_free_afterwards(device: Path) -> None:
+def test_claimed_device_is_refused_until_released(device: Path) -> None:
     first = BlockDeviceSink(device, SIZE, replace=True)
     assert refusal(device).message == IN_USE
     first.abort()
@@ -329,7 +301,7 @@ def test_a_read_only_device_is_refused(devices: Devices) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO])
-def test_what_else_the_host_refuses_is_told_as_it_is(
+def test_other_host_errors_are_passed_on(
     device: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "open", raiser(number))
@@ -380,9 +352,7 @@ def identities_of(path: Path) -> list[tuple[int, int]]:
     return [(0, 0), source.identity]
 
 
-def test_a_device_that_is_the_input_is_refused_under_every_name(
-    device: Path, tmp_path: Path
-) -> None:
+def test_input_device_is_refused_under_every_name(device: Path, tmp_path: Path) -> None:
     link, node = tmp_path / "link", tmp_path / "node"
     link.symlink_to(device)
     os.mknod(node, stat.S_IFBLK | 0o600, device.stat().st_rdev)
@@ -391,9 +361,7 @@ def test_a_device_that_is_the_input_is_refused_under_every_name(
         assert (error.message, error.hint) == (IS_INPUT, "choose another name for the output")
 
 
-def test_standard_output_may_not_be_the_device_that_is_the_input(
-    device: Path, tmp_path: Path
-) -> None:
+def test_stdout_to_the_input_device_is_refused(device: Path, tmp_path: Path) -> None:
     node = tmp_path / "node"
     os.mknod(node, stat.S_IFBLK | 0o600, device.stat().st_rdev)
     with node.open("r+b") as stream, pytest.raises(OutputError, match=IS_INPUT):
@@ -426,7 +394,7 @@ def test_a_disk_and_its_partitions_are_the_same_bytes(devices: Devices) -> None:
     assert "is too small" in refusal(first, inputs=identities_of(second)).message
 
 
-def test_a_device_without_a_description_is_still_told_from_the_input(
+def test_input_device_is_refused_without_sysfs(
     device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container may have no /sys."""
@@ -447,7 +415,7 @@ CHANGES: dict[str, Callable[[BlockDeviceSink], None]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("ends_well", [True, False])
-def test_a_device_is_incomplete_from_the_first_change_until_commit(
+def test_device_is_incomplete_from_change_to_commit(
     device: Path, change: Callable[[BlockDeviceSink], None], *, ends_well: bool
 ) -> None:
     sink = BlockDeviceSink(device, SIZE, replace=True)
@@ -461,7 +429,7 @@ def test_a_device_is_incomplete_from_the_first_change_until_commit(
     assert states == [False, True, not ends_well]
 
 
-def test_a_device_that_nothing_was_done_to_is_not_incomplete(device: Path) -> None:
+def test_untouched_device_is_not_incomplete(device: Path) -> None:
     sink = BlockDeviceSink(device, SIZE, replace=True, target_is_zero=True)
     sink.zero(0, SIZE)
     sink.abort()
@@ -485,7 +453,7 @@ def test_a_failure_of_the_host_names_the_device(
     assert sink.left_incomplete
 
 
-def test_no_room_behind_the_device_is_worded(
+def test_full_thin_volume_is_an_output_error(
     sink: BlockDeviceSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thin volume can be longer than its storage."""
@@ -508,7 +476,7 @@ def test_a_device_that_fails_to_make_zeros_fails(
     assert sink.left_incomplete
 
 
-def test_what_the_device_could_not_keep_is_noticed_in_the_end(
+def test_device_that_loses_writes_fails_at_the_end(
     devices: Devices, path: Path, tmp_path: Path
 ) -> None:
     """The writes themselves succeed: they only reach the cache."""
@@ -534,7 +502,7 @@ def test_what_the_device_could_not_keep_is_noticed_in_the_end(
 # -- which sink a path gets ----------------------------------------------------------------------
 
 
-def test_a_device_and_links_to_it_get_the_sink_for_devices(
+def test_device_and_links_get_the_device_sink(
     devices: Devices, device: Path, tmp_path: Path
 ) -> None:
     link = tmp_path / "by-id"
@@ -544,7 +512,7 @@ def test_a_device_and_links_to_it_get_the_sink_for_devices(
         assert isinstance(sink, BlockDeviceSink)
         sink.zero(0, SIZE)
         sink.commit()
-    assert devices.contents() == OLD * DEVICE_SIZE
+    assert devices.contents() == OLD_BYTE * DEVICE_SIZE
     with pytest.raises(OutputError, match="whose contents would be lost"):
         open_sink(device, SIZE)
     with pytest.raises(OutputError, match=IS_INPUT):
@@ -572,7 +540,7 @@ def test_every_other_name_gets_the_sink_for_files(tmp_path: Path) -> None:
 # -- long zeros ----------------------------------------------------------------------------------
 
 
-def test_zeros_that_are_work_come_in_limited_ranges_and_count_as_progress(tmp_path: Path) -> None:
+def test_zeroing_comes_in_limited_ranges_with_progress(tmp_path: Path) -> None:
     """So that a signal is answered, and the bar moves."""
     size = 200 * MIB + 512
     spec = ImageSpec(size, 2 * MIB, {0: Block(), 70: Block(content=0)})

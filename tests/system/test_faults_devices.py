@@ -48,7 +48,7 @@ def mount(step: Step, undo: ExitStack, *arguments: str | Path) -> Path:
 # -- the source ----------------------------------------------------------------------------------
 
 
-def test_a_device_that_loses_its_end_is_a_clear_failure(
+def test_device_that_loses_its_end_fails_clearly(
     tmp_path: Path, capfd: Capture, step: Step, undo: ExitStack
 ) -> None:
     """A loop device keeps its length when the file behind it is cut; what is gone gives EIO."""
@@ -82,7 +82,7 @@ def worn(tmp_path: Path, step: Step, undo: ExitStack) -> Path:
 
 
 @pytest.mark.parametrize("words", [[], ["--force"], ["-S", "0"]], ids=["plain", "force", "all"])
-def test_a_bad_block_of_the_source_is_a_clear_failure(
+def test_bad_block_of_source_fails_clearly(
     worn: Path, tmp_path: Path, capfd: Capture, words: list[str]
 ) -> None:
     target = tmp_path / "outputs" / "out.img"
@@ -99,7 +99,7 @@ def test_a_bad_block_of_the_source_is_a_clear_failure(
     assert not before or target.read_bytes() == b"precious"
 
 
-def test_a_bad_block_of_the_source_ends_a_stream(worn: Path, tmp_path: Path) -> None:
+def test_bad_block_of_source_ends_stream(worn: Path, tmp_path: Path) -> None:
     with (tmp_path / "out.bin").open("wb") as stream:
         outcome = run_program(worn, "-", stdout=stream)
     assert outcome.exit_code == 8
@@ -124,7 +124,7 @@ def hollow(tmp_path: Path, step: Step, undo: ExitStack) -> Path:
     return mount(step, undo, "-o", "loop", device, tmp_path / "mounted")
 
 
-def test_a_disk_that_fails_only_when_it_is_synced_is_a_clear_failure(
+def test_disk_that_fails_at_sync_fails_clearly(
     hollow: Path, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every write succeeds, into memory. Only fsync tells that it never reached the disk."""
@@ -147,7 +147,7 @@ def test_a_disk_that_fails_only_when_it_is_synced_is_a_clear_failure(
     assert not [name for name in names_in(hollow) if name.endswith(".part")]
 
 
-def test_a_place_that_can_only_be_read_is_a_clear_failure(
+def test_output_on_read_only_mount_fails_clearly(
     tmp_path: Path, capfd: Capture, step: Step, undo: ExitStack
 ) -> None:
     DISK.write(tmp_path / "disk.vhdx")
@@ -158,7 +158,7 @@ def test_a_place_that_can_only_be_read_is_a_clear_failure(
     assert names_in(folder) == []
 
 
-def test_a_stream_into_a_full_file_system_is_a_clear_failure(
+def test_stream_into_full_file_system_fails_clearly(
     tmp_path: Path, step: Step, undo: ExitStack
 ) -> None:
     DISK.write(tmp_path / "disk.vhdx")
@@ -173,7 +173,7 @@ def test_a_stream_into_a_full_file_system_is_a_clear_failure(
     assert (folder / "out.bin").stat().st_size == MIB
 
 
-def test_sources_on_a_place_that_can_only_be_read_are_enough(
+def test_source_on_read_only_mount_is_converted(
     tmp_path: Path, capfd: Capture, step: Step, undo: ExitStack
 ) -> None:
     folder = mount(step, undo, "-t", "tmpfs", "none", tmp_path / "mounted")

@@ -8,65 +8,27 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
 from tests.support.builder import GIB, MIB, Block, ImageSpec
 from tests.support.cli import TIMEOUT, small_disk, start_program, stored_zeros
 from tests.support.files import has_expected_bytes, names_in
+from tests.support.signals import (
+    SIGNAL_MESSAGES,
+    SIGNALS,
+    Program,
+    inherited,
+    running,
+    wait_for_end,
+)
 from vhdx2raw.cli import main
 from vhdx2raw.cli.signals import Interrupted, catch_signals, defer, deferring, raise_if_interrupted
 from vhdx2raw.output.sparse_file import SparseFileSink
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 DEADLY = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
-WORDS = {
-    signal.SIGINT: "vhdx2raw: interrupted\n",
-    signal.SIGTERM: "vhdx2raw: ended by SIGTERM\n",
-    signal.SIGHUP: "vhdx2raw: ended by SIGHUP\n",
-}
 PIPE_SIZE = 65536
-
-Program = subprocess.Popen[bytes]
-
-
-def no_matter(_number: int, _frame: FrameType | None) -> None:
-    """Take a signal in this process; in a new program it has its usual effect."""
-
-
-@contextmanager
-def inherited(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
-    """Let programs that are started here begin with the signals set like this."""
-    previous = {number: signal.signal(number, handler) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, usual in previous.items():
-            signal.signal(number, usual)
-
-
-@contextmanager
-def running(*arguments: str | Path, stdout: int = subprocess.DEVNULL) -> Iterator[Program]:
-    """Run the program, and kill it if it has not ended by the end of the context."""
-    with inherited(no_matter):
-        process = start_program("--no-clone", *arguments, stdout=stdout)
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-
-
-def ended(process: Program) -> tuple[int, str]:
-    """Wait for the end; give the exit code and what was said."""
-    assert process.stderr
-    process.wait(TIMEOUT)
-    return process.returncode, process.stderr.read().decode()
 
 
 def wait_until_begun(process: Program, folder: Path) -> None:
@@ -136,7 +98,7 @@ def test_a_signal_leaves_nothing_at_all(
         wait_until_begun(process, folder)
         time.sleep(delay)
         process.send_signal(number)
-        assert ended(process) == (128 + number, WORDS[number])
+        assert wait_for_end(process) == (128 + number, SIGNAL_MESSAGES[number])
     assert names_in(folder) == []
 
 
@@ -152,26 +114,26 @@ def test_a_signal_leaves_the_old_file_as_it_was(
             assert time.monotonic() < deadline
             time.sleep(0.002)
         process.send_signal(number)
-        assert ended(process) == (128 + number, WORDS[number])
+        assert wait_for_end(process) == (128 + number, SIGNAL_MESSAGES[number])
     assert names_in(folder) == ["out.img"]
     assert (folder / "out.img").read_bytes() == b"precious"
     assert (folder / "out.img").stat().st_ino == inode
 
 
-def test_a_user_without_patience_leaves_nothing_either(endless: Path, folder: Path) -> None:
+def test_second_interrupt_leaves_nothing(endless: Path, folder: Path) -> None:
     with running(endless, folder / "out.img") as process:
         wait_until_begun(process, folder)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
-        assert ended(process) == (130, WORDS[signal.SIGINT])
+        assert wait_for_end(process) == (130, SIGNAL_MESSAGES[signal.SIGINT])
     assert names_in(folder) == []
 
 
-def test_a_killed_program_leaves_nothing_under_the_final_name(endless: Path, folder: Path) -> None:
+def test_killed_program_leaves_no_named_file(endless: Path, folder: Path) -> None:
     with running(endless, folder / "out.img") as process:
         wait_until_begun(process, folder)
         process.kill()
-        assert ended(process) == (-signal.SIGKILL, "")
+        assert wait_for_end(process) == (-signal.SIGKILL, "")
     [name] = names_in(folder)
     assert name.startswith(".out.img.")
     assert name.endswith(".part")
@@ -181,21 +143,21 @@ def test_a_killed_program_leaves_nothing_under_the_final_name(endless: Path, fol
 
 
 def assert_perfect_or_none(
-    folder: Path, number: signal.Signals, exit_code: int, words: str
+    folder: Path, number: signal.Signals, exit_code: int, stderr: str
 ) -> None:
     """Check what a signal that came at any moment has left.
 
     Before the program can listen and after it has ended its work a signal just ends it.
     """
     if number == signal.SIGINT and exit_code == 1:
-        assert "init_import_site" in words  # Python itself was interrupted while it started
+        assert "init_import_site" in stderr  # Python itself was interrupted while it started
         assert names_in(folder) == []
         return
     assert exit_code in (0, 128 + number, -number)
     if exit_code == 0:
-        assert words == ""
+        assert stderr == ""
     if exit_code == 128 + number:
-        assert words == WORDS[number]
+        assert stderr == SIGNAL_MESSAGES[number]
     if exit_code in (0, 128 + number):
         assert names_in(folder) == (["out.img"] if exit_code == 0 else [])
     if (folder / "out.img").exists():
@@ -204,19 +166,19 @@ def assert_perfect_or_none(
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("number", DEADLY)
-def test_from_the_start_on_there_is_a_perfect_file_or_none(
+def test_signal_after_start_leaves_perfect_file_or_none(
     full: Path, folder: Path, number: signal.Signals, seed: int
 ) -> None:
     delay = random.Random(f"{number} {seed}").uniform(0.02, 0.5)
     with running(full, folder / "out.img") as process:
         time.sleep(delay)
         process.send_signal(number)
-        exit_code, words = ended(process)
-    assert_perfect_or_none(folder, number, exit_code, words)
+        exit_code, stderr = wait_for_end(process)
+    assert_perfect_or_none(folder, number, exit_code, stderr)
 
 
 @pytest.mark.parametrize("number", DEADLY)
-def test_at_any_moment_of_the_work_there_is_a_perfect_file_or_none(
+def test_signal_during_work_leaves_perfect_file_or_none(
     full: Path, folder: Path, number: signal.Signals
 ) -> None:
     chance = random.Random(f"{number}")
@@ -226,8 +188,8 @@ def test_at_any_moment_of_the_work_there_is_a_perfect_file_or_none(
             wait_until_begun(process, folder)
             time.sleep(delay)
             process.send_signal(number)
-            exit_code, words = ended(process)
-        assert_perfect_or_none(folder, number, exit_code, words)
+            exit_code, stderr = wait_for_end(process)
+        assert_perfect_or_none(folder, number, exit_code, stderr)
         interrupted += exit_code != 0 and not (folder / "out.img").exists()
         for name in names_in(folder):
             (folder / name).unlink()
@@ -239,8 +201,8 @@ def test_a_signal_after_the_work_is_too_late(
     tmp_path: Path, folder: Path, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The output is complete and has its name, so this is a success."""
-    room, name = (SparseFileSink, "_sync_folder") if "name" in moment else (json, "dumps")
-    real_step = getattr(room, name)
+    owner, name = (SparseFileSink, "_sync_folder") if "name" in moment else (json, "dumps")
+    real_step = getattr(owner, name)
     sent = 0
 
     def interrupt(*arguments: object, **options: object) -> object:
@@ -249,7 +211,7 @@ def test_a_signal_after_the_work_is_too_late(
         os.kill(os.getpid(), signal.SIGTERM)
         return real_step(*arguments, **options)
 
-    monkeypatch.setattr(room, name, interrupt)
+    monkeypatch.setattr(owner, name, interrupt)
     small_disk().write(tmp_path / "disk.vhdx")
     assert main(["--json", str(tmp_path / "disk.vhdx"), str(folder / "out.img")]) == 0
     assert sent == 1
@@ -261,16 +223,14 @@ def test_a_signal_after_the_work_is_too_late(
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_reader_that_does_not_read_does_not_hold_up_a_signal(
-    endless: Path, number: signal.Signals
-) -> None:
+def test_full_pipe_does_not_hold_up_a_signal(endless: Path, number: signal.Signals) -> None:
     with running(endless, "-", stdout=subprocess.PIPE) as process:
         wait_until_full(process)
         process.send_signal(number)
-        assert ended(process) == (128 + number, WORDS[number])
+        assert wait_for_end(process) == (128 + number, SIGNAL_MESSAGES[number])
 
 
-def test_a_signal_that_was_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
+def test_inherited_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     """By nohup, or by a shell for a program in the background."""
     spec = small_disk()
     spec.write(tmp_path / "disk.vhdx")
@@ -283,7 +243,7 @@ def test_a_signal_that_was_ignored_from_the_start_stays_ignored(tmp_path: Path) 
         time.sleep(0.1)
         assert process.stdout
         data = process.stdout.read()
-        assert ended(process) == (0, "")
+        assert wait_for_end(process) == (0, "")
     is_right = data == spec.expected_disk(0, spec.virtual_disk_size)
     assert is_right
 
@@ -298,12 +258,12 @@ def test_a_stopped_program_can_go_on(endless: Path, folder: Path) -> None:
         time.sleep(0.05)
         assert process.poll() is None
         os.kill(process.pid, signal.SIGTERM)
-        assert ended(process)[0] == 143
+        assert wait_for_end(process)[0] == 143
     assert names_in(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_waits_for_what_is_there_for_a_moment_only(number: signal.Signals) -> None:
+def test_signal_is_deferred_until_step_is_done(number: signal.Signals) -> None:
     ended = []
 
     def work() -> None:
@@ -317,7 +277,7 @@ def test_a_signal_waits_for_what_is_there_for_a_moment_only(number: signal.Signa
     assert caught.value.exit_code == 128 + number
 
 
-def test_a_signal_waits_further_where_others_already_wait_for_it() -> None:
+def test_signal_stays_deferred_by_outer_deferral() -> None:
     with catch_signals():
         defer()
         with deferring():

@@ -81,7 +81,7 @@ def place(tmp_path: Path) -> Place:
     return place
 
 
-def test_killed_at_any_moment_every_named_file_is_perfect(place: Place) -> None:
+def test_killed_conversion_leaves_only_perfect_files(place: Place) -> None:
     chance = random.Random("new names")
     before = place.source.stat().st_mtime_ns, sha256_of(place.source)
     new = NEW_DISK.expected_sha256()
@@ -99,7 +99,7 @@ def test_killed_at_any_moment_every_named_file_is_perfect(place: Place) -> None:
     assert (place.source.stat().st_mtime_ns, sha256_of(place.source)) == before
 
 
-def test_killed_at_any_moment_a_replaced_file_is_the_old_one_or_the_new_one(place: Place) -> None:
+def test_killed_replacement_leaves_old_or_new_file(place: Place) -> None:
     chance = random.Random("one name")
     before = place.source.stat().st_mtime_ns, sha256_of(place.source)
     old, new = OLD_DISK.expected_sha256(), NEW_DISK.expected_sha256()

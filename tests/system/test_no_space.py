@@ -44,7 +44,7 @@ def small_place(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("words", [[], ["-S", "0"]], ids=["sparse", "everything"])
-def test_a_full_file_system_is_said_once_and_keeps_nothing(
+def test_full_file_system_is_reported_once(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     outcome = run(capfd, *words, disk, small_place / "out.img")
@@ -54,7 +54,7 @@ def test_a_full_file_system_is_said_once_and_keeps_nothing(
     assert os.statvfs(small_place).f_bavail * os.statvfs(small_place).f_frsize == ROOM
 
 
-def test_a_full_file_system_keeps_the_old_file(
+def test_full_file_system_keeps_the_old_file(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (small_place / "out.img").write_bytes(b"precious")
@@ -63,7 +63,7 @@ def test_a_full_file_system_keeps_the_old_file(
     assert (small_place / "out.img").read_bytes() == b"precious"
 
 
-def test_holes_need_no_room(
+def test_holes_need_no_space(
     tmp_path: Path, small_place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A disk four times as large as the place fits if what it stores does."""
@@ -82,7 +82,7 @@ def limited() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_too_large_for_the_file_system_is_refused_at_once(
+def test_disk_too_large_for_file_system_is_refused(
     disk: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -105,7 +105,7 @@ def test_a_disk_too_large_for_the_file_system_is_refused_at_once(
     assert names_in(folder) == []
 
 
-def test_a_limit_that_is_met_in_the_middle_keeps_nothing(
+def test_size_limit_met_midway_keeps_nothing(
     disk: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -128,7 +128,7 @@ def test_a_limit_that_is_met_in_the_middle_keeps_nothing(
     assert names_in(folder) == []
 
 
-def test_a_stream_into_a_file_that_is_too_large_is_said_once(disk: Path, tmp_path: Path) -> None:
+def test_stream_over_size_limit_is_reported_once(disk: Path, tmp_path: Path) -> None:
     """In a process of its own, as a shell with `ulimit -f` would start it."""
     limit = ("sh", "-c", 'ulimit -f 1024; exec "$@"', "sh")
     with (tmp_path / "out.img").open("wb") as stream:

@@ -1,10 +1,6 @@
 """The builder and the naive reader agree with the format document and with each other."""
 
-import bz2
-import gzip
 import hashlib
-import re
-import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -40,10 +36,9 @@ from tests.support.builder import (
     parent_locator,
 )
 from tests.support.naive_reader import NaiveDisk, NaiveReaderError, read_virtual_disk
-from tests.support.paths import SHARED_IMAGES
+from tests.support.real_images import REAL_IMAGES, needs_real_images, unpack_real_image
 
 GOLDEN = {"g1": golden_g1, "g2": golden_g2, "g3": golden_g3, "g4": golden_g4}
-REAL_IMAGES = SHARED_IMAGES
 ALL_STATES = (
     BlockState.NOT_PRESENT,
     BlockState.UNDEFINED,
@@ -89,7 +84,7 @@ def test_golden_file_is_built_to_the_byte(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_golden_description_tells_the_raw_disk(name: str) -> None:
+def test_golden_description_gives_the_raw_disk(name: str) -> None:
     """The description alone gives the SHA-256 of the raw disk."""
     assert GOLDEN[name]().expected_sha256() == GOLDEN_RAW_SHA256[name]
 
@@ -396,7 +391,7 @@ def test_zero_states_of_a_middle_layer_hide_the_base(tmp_path: Path) -> None:
     assert shown == [True, False, False, False, True]
 
 
-def test_bitmap_of_ones_is_not_asked_for_other_states(tmp_path: Path) -> None:
+def test_bitmap_of_ones_is_ignored_for_other_states(tmp_path: Path) -> None:
     """A bitmap full of ones in a chunk without partial blocks changes nothing."""
     base = ImageSpec(4 * MIB, MIB, {k: Block() for k in range(4)})
     child = child_of(base, ".\\base.vhdx", blocks={1: Block(BlockState.ZERO), 2: Block()})
@@ -405,7 +400,7 @@ def test_bitmap_of_ones_is_not_asked_for_other_states(tmp_path: Path) -> None:
     assert child.expected_disk(0, 512) == address_pattern(0, 512, "base")
 
 
-def test_partial_block_without_bitmap_is_written_as_asked(tmp_path: Path) -> None:
+def test_partial_block_without_bitmap_can_be_built(tmp_path: Path) -> None:
     """A bitmap block can be left out although a block needs it."""
     child = golden_g3()
     child.bitmaps[0] = None
@@ -433,7 +428,7 @@ def test_log_moves_the_metadata(tmp_path: Path) -> None:
     assert_readers_agree(tmp_path, make_dirty(before, after))
 
 
-def test_only_the_newest_sequence_from_its_tail_is_replayed(tmp_path: Path) -> None:
+def test_only_the_newest_sequence_is_replayed(tmp_path: Path) -> None:
     """Stale entries before the tail, older sequences and torn entries have no effect."""
     after = golden_g1()
     after.blocks[3] = Block(content=0xB6)
@@ -474,19 +469,9 @@ def test_naive_reader_demands_the_whole_chain(tmp_path: Path) -> None:
 # -- real images -----------------------------------------------------------------------------
 
 
-def real_images() -> list[tuple[str, str]]:
-    """Give name and raw SHA-256 of the real images that have one."""
-    readme = REAL_IMAGES / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    return re.findall(r"^\| `([^`]+)` .*\| ([0-9a-f]{64}) \|$", text, re.MULTILINE)
-
-
-@pytest.mark.skipif(not REAL_IMAGES.exists(), reason="no folder of real images beside the checkout")
-@pytest.mark.parametrize(("name", "raw_sha256"), real_images() or [("none", "")])
-def test_naive_reader_reads_real_image(name: str, raw_sha256: str, tmp_path: Path) -> None:
+@needs_real_images
+@pytest.mark.parametrize("name", REAL_IMAGES)
+def test_naive_reader_reads_real_image(name: str, tmp_path: Path) -> None:
     """A disk written by Hyper-V or QEMU has the known hash."""
-    path = tmp_path / Path(name).stem
-    opener = gzip.open if name.endswith(".gz") else bz2.open
-    with opener(REAL_IMAGES / name, "rb") as packed, path.open("wb") as plain:
-        shutil.copyfileobj(packed, plain)
-    assert NaiveDisk([path]).sha256() == raw_sha256
+    _, expected = REAL_IMAGES[name]
+    assert NaiveDisk([unpack_real_image(name, tmp_path)]).sha256() == expected

@@ -41,7 +41,7 @@ def require_the_version_of_the_document(tool: str) -> None:
         pytest.skip(f"the document is about {tool} {written}, here is {installed or 'none'}")
 
 
-def test_the_document_has_a_row_for_everything_that_is_compared() -> None:
+def test_document_has_a_row_for_every_comparison() -> None:
     assert list(TABLES["disk"]) == [case.row for case in CASES]
     assert list(TABLES["feature"]) == [feature.row for feature in FEATURES]
     assert list(TABLES["tool"]) == list(COLUMNS)
@@ -65,7 +65,7 @@ LARGE_ROW = "fixed disk larger than a chunk (4.25 GiB)"
 
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.row)
-def test_a_tool_reads_a_disk_as_the_document_says(case: Case, tool: str) -> None:
+def test_tool_reads_disks_as_documented(case: Case, tool: str) -> None:
     require_the_version_of_the_document(tool)
     if tool != COLUMNS[0] and case.row == LARGE_ROW and not os.environ.get("VHDX2RAW_ALL_PEERS"):
         pytest.skip("takes half a minute: set VHDX2RAW_ALL_PEERS=1")
@@ -75,7 +75,7 @@ def test_a_tool_reads_a_disk_as_the_document_says(case: Case, tool: str) -> None
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.row)
 @pytest.mark.parametrize("tool", COLUMNS)
-def test_a_tool_has_a_feature_as_the_document_says(feature: Feature, tool: str) -> None:
+def test_tool_has_features_as_documented(feature: Feature, tool: str) -> None:
     cell = TABLES["feature"][feature.row][COLUMNS.index(tool)]
     if tool not in feature.tried:
         assert f"{read_of(feature, tool)} ({peers.READ})" == cell

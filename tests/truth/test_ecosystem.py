@@ -16,7 +16,7 @@ import vhdx2raw
 from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.paths import SAMPLE
 from tests.support.peers import needs_module
-from tests.truth.test_real_images import FOLDER
+from tests.support.real_images import needs_real_images, unpack_real_image
 
 SAMPLE_SIZE = 16 * MIB
 SAMPLE_RAW_SHA256 = "4eb64f66cded1bb94dd82fd4bcfc1d748296d48ecb16df4ab162e03ed9e00f98"
@@ -79,9 +79,7 @@ def test_reading_one_file_reads_no_more_than_it_needs() -> None:
         assert len(HELLO) < file.count < MIB
 
 
-def test_a_file_system_that_lies_in_several_files_of_a_chain_is_read(
-    tmp_path: Path, raw_sample: bytes
-) -> None:
+def test_file_system_across_a_chain_is_read(tmp_path: Path, raw_sample: bytes) -> None:
     """The child has every second block, and the parent has wrong bytes there."""
     blocks = range(SAMPLE_SIZE // MIB)
     parts = {index: raw_sample[index * MIB : (index + 1) * MIB] for index in blocks}
@@ -97,14 +95,10 @@ def test_a_file_system_that_lies_in_several_files_of_a_chain_is_read(
         assert files.get("/hello.txt").open().read() == HELLO
 
 
+@needs_real_images
 @pytest.mark.parametrize("name", ["dissect-dynamic", "dissect-fixed"])
-def test_an_ntfs_volume_in_a_partition_of_a_real_image_is_listed(tmp_path: Path, name: str) -> None:
-    packed = FOLDER / f"{name}.vhdx.gz"
-    if not packed.exists():
-        pytest.skip("no folder of real images beside the checkout")
-    image = tmp_path / packed.stem
-    with gzip.open(packed) as source, image.open("wb") as target:
-        shutil.copyfileobj(source, target)
+def test_ntfs_partition_of_a_real_image_is_listed(tmp_path: Path, name: str) -> None:
+    image = unpack_real_image(f"{name}.vhdx.gz", tmp_path)
     volume, ntfs = dissect("volume.disk"), dissect("ntfs")
     with vhdx2raw.open(image) as disk:
         (partition,) = volume.Disk(disk).partitions
@@ -144,7 +138,7 @@ def test_gzip_packs_the_disk(tmp_path: Path) -> None:
     assert hashlib.sha256(unpacked).hexdigest() == SAMPLE_RAW_SHA256
 
 
-def test_a_buffered_reader_gives_the_same_bytes_in_any_order(raw_sample: bytes) -> None:
+def test_buffered_reader_reads_in_any_order(raw_sample: bytes) -> None:
     chance = random.Random(1)
     with io.BufferedReader(vhdx2raw.open(SAMPLE), buffer_size=4096) as disk:
         for _ in range(300):

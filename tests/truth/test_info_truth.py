@@ -1,9 +1,6 @@
 """What `vhdx2raw info` says, against other truths: qemu-img, and the facts of real images."""
 
-import bz2
-import gzip
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,9 @@ import pytest
 from tests.support.builder import GIB, MIB
 from tests.support.contents import UUID_TEXT
 from tests.support.info import MOUNT, Capture, facts_of, words_of
-from tests.support.paths import ROOT
+from tests.support.paths import SAMPLE
 from tests.support.peers import needs_program
-
-REAL = ROOT.parent / "shared" / "images"
+from tests.support.real_images import needs_real_images, unpack_real_image
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +32,7 @@ def qemu_image(folder: Path) -> Path:
     return Path("disk.vhdx")
 
 
-def test_qemu_img_says_the_same_under_its_keys(qemu_image: Path, capfd: Capture) -> None:
+def test_qemu_img_info_agrees_on_shared_keys(qemu_image: Path, capfd: Capture) -> None:
     command = ["qemu-img", "info", "--output=json", str(qemu_image)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     theirs = json.loads(done.stdout)
@@ -102,20 +98,10 @@ INSIDE = {
 """What sfdisk says of the raw disks."""
 
 
-def unpack(name: str) -> Path:
-    """Decompress a real image."""
-    if not REAL.exists():
-        pytest.skip("no folder of real images beside the checkout")
-    path = Path(Path(name).stem)
-    opener = gzip.open if name.endswith(".gz") else bz2.open
-    with opener(REAL / name) as packed, path.open("wb") as plain:
-        shutil.copyfileobj(packed, plain)
-    return path
-
-
+@needs_real_images
 @pytest.mark.parametrize("name", TABLE)
-def test_the_facts_of_a_real_image_are_those_of_the_table(name: str, capfd: Capture) -> None:
-    facts = facts_of(capfd, unpack(name))
+def test_facts_of_real_images_match_the_table(folder: Path, name: str, capfd: Capture) -> None:
+    facts = facts_of(capfd, unpack_real_image(name, folder))
     expected = {"dirty-flag": False, "header-number": 2, "logical-sector-size": 512} | TABLE[name]
     assert {key: facts[key] for key in expected} == expected
     if name in INSIDE:
@@ -126,8 +112,9 @@ def test_the_facts_of_a_real_image_are_those_of_the_table(name: str, capfd: Capt
         assert (table["scheme"], table["disk-id"], parts) == INSIDE[name]
 
 
-def test_the_real_swap_disk_holds_one(capfd: Capture) -> None:
-    facts = facts_of(capfd, unpack("swap.vhdx.gz"))
+@needs_real_images
+def test_the_real_swap_disk_holds_one(folder: Path, capfd: Capture) -> None:
+    facts = facts_of(capfd, unpack_real_image("swap.vhdx.gz", folder))
     assert facts["contents"]["volume"] == {
         "kind": "swap",
         "usage": "swap",
@@ -137,6 +124,6 @@ def test_the_real_swap_disk_holds_one(capfd: Capture) -> None:
 
 
 def test_the_sample_holds_a_file_system(capfd: Capture) -> None:
-    words = words_of(capfd, ROOT / "testdata" / "sample.vhdx")
+    words = words_of(capfd, SAMPLE)
     assert words["contents"] == [f'ext4 "sample", UUID {UUID_TEXT}, without a partition table']
     assert words["mount"] == [MOUNT]

@@ -79,7 +79,7 @@ def test_what_qemu_img_put_into_an_image_comes_out(
 
 @pytest.mark.parametrize("size", [MIB, ODD_SIZE, 40 * MIB, 300 * MIB + 1024])
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
-def test_blocks_written_by_qemu_io_in_any_order_are_found(
+def test_blocks_of_qemu_io_in_any_order_are_found(
     tmp_path: Path, block_size: int, size: int
 ) -> None:
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.vhdx"
@@ -137,7 +137,7 @@ BUILT = {
 
 
 @pytest.mark.parametrize("name", BUILT)
-def test_qemu_img_reads_what_the_builder_writes_as_we_do(tmp_path: Path, name: str) -> None:
+def test_qemu_img_reads_built_images_as_we_do(tmp_path: Path, name: str) -> None:
     image = tmp_path / "disk.vhdx"
     BUILT[name].write(image)
     before = sha256_of(image)

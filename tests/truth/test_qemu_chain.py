@@ -92,7 +92,7 @@ def test_most_lines_of_table_7_4_can_be_compared() -> None:
 
 
 @pytest.mark.parametrize("row", readable_by_both(), ids=lambda row: row.case)
-def test_7_zip_reads_the_same_from_the_lines_of_table_7_4(
+def test_7_zip_agrees_on_table_7_4(
     row: ChainRow, seven_zip: Callable[[Path], bytes], tmp_path: Path
 ) -> None:
     path = write_files(tmp_path, row.files)
@@ -143,7 +143,7 @@ def random_family(number: int) -> dict[str, ImageSpec]:
 
 
 @pytest.mark.parametrize("number", range(20), ids=lambda number: f"seed {number}")
-def test_7_zip_reads_the_same_from_random_chains(
+def test_7_zip_agrees_on_random_chains(
     number: int, seven_zip: Callable[[Path], bytes], tmp_path: Path
 ) -> None:
     family = random_family(number)
@@ -166,7 +166,7 @@ def test_many_lines_of_table_7_3_can_be_compared() -> None:
 
 
 @pytest.mark.parametrize("row", where_qemu_agrees(), ids=lambda row: row.case)
-def test_qemu_img_repairs_the_lines_of_table_7_3_to_the_same(
+def test_qemu_img_agrees_on_table_7_3(
     row: LogRow, repair: Callable[[Path], bytes | None], tmp_path: Path
 ) -> None:
     path = tmp_path / "disk.vhdx"
@@ -181,7 +181,7 @@ def test_qemu_img_repairs_the_lines_of_table_7_3_to_the_same(
         assert_same(read_chain(path), theirs)
 
 
-def test_qemu_img_repairs_golden_g2_to_the_same(
+def test_qemu_img_agrees_on_golden_g2(
     repair: Callable[[Path], bytes | None], tmp_path: Path
 ) -> None:
     path = tmp_path / "g2.vhdx"
@@ -192,7 +192,7 @@ def test_qemu_img_repairs_golden_g2_to_the_same(
 
 
 @pytest.mark.parametrize("number", range(12), ids=lambda number: f"seed {number}")
-def test_qemu_img_repairs_random_dirty_disks_to_the_same(
+def test_qemu_img_agrees_on_random_dirty_disks(
     number: int, repair: Callable[[Path], bytes | None], tmp_path: Path
 ) -> None:
     """Entries are not wrapped between each other, which qemu-img gets wrong."""

@@ -1,10 +1,7 @@
 """The dirty disk and the child among the real images, where a folder of them lies beside us."""
 
-import bz2
-import gzip
 import io
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,57 +13,46 @@ from tests.support.builder import GIB, MIB, Block, ImageSpec
 from tests.support.cli import run
 from tests.support.files import ZEROS, assert_same_disk, data_of, sha256_of
 from tests.support.naive_reader import NaiveDisk
-from tests.support.paths import SHARED_IMAGES
 from tests.support.peers import needs_program
+from tests.support.real_images import (
+    CHILD,
+    DIRTY,
+    REAL_IMAGES,
+    needs_real_images,
+    unpack_real_image,
+)
 from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.layout import PayloadBlockState
 from vhdx2raw.vhdx.log import LogState
 
-FOLDER = SHARED_IMAGES
-DIRTY = "iotest-dirtylog-10G-4M.vhdx.bz2"
-CHILD = "dissect-differencing.avhdx.gz"
 PARENT_GUID = UUID("ff34003b-11ed-4cf8-a166-b2be05e20b80")
 PARENT_NAME = "Generation 1_49C4BAF3-4B25-4406-8C4B-D39E65C32385.avhdx"
 CHILD_BLOCK_SIZE = 2 * MIB
 
 Capture = pytest.CaptureFixture[str]
 
-pytestmark = pytest.mark.skipif(
-    not FOLDER.exists(), reason="no folder of real images beside the checkout"
-)
-
-
-def unpack(name: str, folder: Path) -> Path:
-    """Decompress an image into a folder."""
-    path = folder / Path(name).stem
-    opener = gzip.open if name.endswith(".gz") else bz2.open
-    with opener(FOLDER / name) as packed, path.open("wb") as plain:
-        shutil.copyfileobj(packed, plain)
-    return path
+pytestmark = needs_real_images
 
 
 @pytest.fixture(scope="module")
 def child(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack(CHILD, tmp_path_factory.mktemp("child"))
+    return unpack_real_image(CHILD, tmp_path_factory.mktemp("child"))
 
 
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return unpack(DIRTY, tmp_path_factory.mktemp("dirty"))
+    return unpack_real_image(DIRTY, tmp_path_factory.mktemp("dirty"))
 
 
 # -- the dirty disk --------------------------------------------------------------------------
 
 
-def test_dirty_disk_has_the_known_hash_and_stays_as_it_is(
+def test_dirty_disk_has_known_hash_and_stays_unchanged(
     dirty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
-    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
-    pattern = rf"^\| `{re.escape(DIRTY)}` .*\| (\d+) \| ([0-9a-f]{{64}}) \|$"
-    row = re.search(pattern, readme, re.MULTILINE)
-    assert row
+    size, expected = REAL_IMAGES[DIRTY]
     flags: list[int] = []
     real_open = os.open
 
@@ -83,8 +69,8 @@ def test_dirty_disk_has_the_known_hash_and_stays_as_it_is(
     assert flags
     assert not any(flag & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC) for flag in flags)
     assert (sha256_of(dirty), dirty.stat().st_mtime_ns) == before
-    assert (tmp_path / "disk.img").stat().st_size == int(row[1])
-    assert sha256_of(tmp_path / "disk.img") == row[2]
+    assert (tmp_path / "disk.img").stat().st_size == size
+    assert sha256_of(tmp_path / "disk.img") == expected
 
 
 def test_dirty_disk_holds_one_entry_among_stale_ones(dirty: Path) -> None:
@@ -100,9 +86,7 @@ def test_dirty_disk_holds_one_entry_among_stale_ones(dirty: Path) -> None:
         assert present == 18
 
 
-def test_qemu_img_repairs_the_dirty_disk_to_the_same(
-    dirty: Path, tmp_path: Path, capfd: Capture
-) -> None:
+def test_qemu_img_agrees_on_the_dirty_disk(dirty: Path, tmp_path: Path, capfd: Capture) -> None:
     needs_program("qemu-img")
     copy, ours, theirs = (tmp_path / name for name in ("copy.vhdx", "ours", "theirs"))
     shutil.copyfile(dirty, copy)
@@ -137,7 +121,7 @@ def present_blocks(child: Path) -> list[int]:
         ]
 
 
-def test_child_without_its_parent_is_refused_naming_the_parent(child: Path) -> None:
+def test_child_without_parent_names_the_parent(child: Path) -> None:
     with pytest.raises(ParentNotFoundError) as caught, open_chain(child):
         pass
     assert caught.value.path == str(child)
@@ -152,17 +136,19 @@ def test_child_without_its_parent_ends_with_code_6(
 ) -> None:
     outcome = run(capfd, child, tmp_path / "disk.img")
     assert outcome.exit_code == 6
-    assert outcome.err_lines[0].startswith(f"vhdx2raw: {child}: its parent cannot be used: expected ")
+    assert outcome.err_lines[0].startswith(
+        f"vhdx2raw: {child}: its parent cannot be used: expected "
+    )
     assert outcome.err_lines[1] == (
         "vhdx2raw: hint: name the parent with --parent FILE, or its folder with --parent-dir DIR"
     )
     assert not (tmp_path / "disk.img").exists()
 
 
-def test_child_with_a_built_parent_reads_as_two_others_say(
+def test_child_with_built_parent_reads_as_two_others(
     child: Path, tmp_path: Path, capfd: Capture
 ) -> None:
-    """Found beside it by the wanted name, and again when it is named."""
+    """Found beside it by the expected name, and again when it is named."""
     needs_program("7zz")
     parent = tmp_path / "vm" / PARENT_NAME
     parent.parent.mkdir()

@@ -1,22 +1,29 @@
-"""The names of failure: one tree, one exit code for each family, one wording of the facts."""
+"""Errors: one tree, one exit code for each family, a remedy and a hint."""
 
 import importlib
 import inspect
-import itertools
 import pkgutil
+from typing import Any
 
 import pytest
 
 import vhdx2raw
+from vhdx2raw.cli.exit_codes import exit_code_of
 from vhdx2raw.errors import (
+    CUT_OFF,
     CorruptImageError,
     ImageError,
     OutputError,
+    ParentCycleError,
+    ParentError,
+    ParentMismatchError,
+    ParentNotFoundError,
     TruncatedImageError,
     UnsupportedImageError,
     Vhdx2rawError,
 )
-from vhdx2raw.findings import Finding, Findings
+from vhdx2raw.findings import Finding
+from vhdx2raw.rules import Rule
 
 FAMILIES = {"UnsupportedImageError": 4, "CorruptImageError": 5, "ParentError": 6, "OutputError": 7}
 """Exit codes by the class that heads a family, as promised to users."""
@@ -57,11 +64,10 @@ def test_an_interruption_is_no_error_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("error", LEAVES, ids=lambda error: error.__name__)
-def test_every_error_that_is_raised_has_the_exit_code_of_its_family(
-    error: type[Vhdx2rawError],
-) -> None:
+def test_errors_have_the_exit_code_of_their_family(error: type[Vhdx2rawError]) -> None:
     family = next(ancestor.__name__ for ancestor in error.__mro__ if ancestor.__name__ in FAMILIES)
-    assert error.exit_code == FAMILIES[family]
+    text: Any = Finding(Rule.FILE_END, "file", "is wrong") if issubclass(error, ImageError) else "x"
+    assert exit_code_of(error(text)) == FAMILIES[family]
 
 
 def test_truncated_is_a_kind_of_corrupt() -> None:
@@ -69,41 +75,12 @@ def test_truncated_is_a_kind_of_corrupt() -> None:
     assert issubclass(CorruptImageError, ImageError)
 
 
-PARTS = {
-    "file_offset": (0x30018, " at file offset 0x30018"),
-    "found": ("0x04", "found 0x04"),
-    "expected": ("0 to 3", "expected 0 to 3"),
-    "spec": ("2.5.1", " (MS-VHDX 2.5.1)"),
-}
-SUBSETS = [
-    subset for count in range(len(PARTS) + 1) for subset in itertools.combinations(PARTS, count)
-]
-
-
-@pytest.mark.parametrize("subset", SUBSETS, ids=lambda subset: " ".join(subset) or "nothing")
-def test_a_finding_words_the_facts_that_it_has(subset: tuple[str, ...]) -> None:
-    facts = {name: PARTS[name][0] for name in subset}
-    finding = Finding("R77", "BAT entry 3", "is wrong", **facts)  # type: ignore[arg-type]
-    words = {name: PARTS[name][1] if name in subset else "" for name in PARTS}
-    values = ", ".join(filter(None, [words["found"], words["expected"]]))
-    assert str(finding) == (
-        f"BAT entry 3{words['file_offset']}: is wrong"
-        f"{': ' if values else ''}{values}{words['spec']}"
-    )
-
-
-def test_a_file_offset_of_zero_is_a_place() -> None:
-    assert str(Finding("R1", "file", "is wrong", file_offset=0)) == (
-        "file at file offset 0x0: is wrong"
-    )
-
-
 @pytest.mark.parametrize("error", [UnsupportedImageError, CorruptImageError, TruncatedImageError])
-def test_an_image_error_keeps_its_facts_and_names_the_file(error: type[ImageError]) -> None:
-    finding = Finding("R7", "header 1", "is wrong", "2.2.2", 65536)
-    caught = error(finding, path="disk.vhdx", hint="fetch it again")
+def test_image_error_has_its_finding_and_file(error: type[ImageError]) -> None:
+    finding = Finding(Rule.HEADER_VALID, "header 1", "is wrong", file_offset=65536)
+    caught = error(finding, path="disk.vhdx")
     assert caught.finding is finding
-    assert (caught.path, caught.hint) == ("disk.vhdx", "fetch it again")
+    assert caught.path == "disk.vhdx"
     assert str(caught) == f"disk.vhdx: {finding}"
     caught.path = None
     assert str(caught) == str(finding)
@@ -115,16 +92,19 @@ def test_an_output_error_names_the_file() -> None:
     assert OutputError("exists already").hint == ""
 
 
-def test_findings_keep_warnings_in_order() -> None:
-    findings = Findings()
-    assert findings.warnings == ()
-    given = [Finding("R7", "header 1", "is wrong"), Finding("R82", "BAT", "is odd")]
-    for finding in given:
-        findings.warn(finding)
-    assert findings.warnings == tuple(given)
+def test_hint_is_the_remedy_in_terms_of_python() -> None:
+    remedy = "leave out {no_replay}, or use {ignore_log} or {salvage}"
+    error = Vhdx2rawError("is wrong", remedy=remedy)
+    assert error.remedy == remedy
+    assert error.hint == "leave out LogPolicy.REFUSE, or use LogPolicy.IGNORE or salvage="
 
 
-def test_what_a_file_says_is_repeated_only_in_part_if_it_is_long() -> None:
-    words = "a" * 1000 + "z" * 1000
-    finding = Finding("R99", "locator", "is no GUID", found=words)
-    assert str(finding) == f"locator: is no GUID: found {'a' * 200}...{'z' * 200}"
+def test_truncated_file_has_the_remedy_of_a_cut_file() -> None:
+    error = TruncatedImageError(Finding(Rule.FILE_END, "file", "ends too early"))
+    assert error.remedy == error.hint == CUT_OFF
+
+
+@pytest.mark.parametrize("error", [ParentNotFoundError, ParentMismatchError, ParentCycleError])
+def test_parent_error_has_a_rule(error: type[ParentError]) -> None:
+    assert error("is missing").rule is Rule.PARENT_MISSING
+    assert error("is its own parent", rule=Rule.PARENT_CYCLE).rule is Rule.PARENT_CYCLE

@@ -24,7 +24,8 @@ import pytest
 import vhdx2raw
 from tests.support.cli import small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of
-from tests.support.packages import SAMPLE, SAMPLE_RAW_SHA256
+from tests.support.packages import SAMPLE_RAW_SHA256
+from tests.support.paths import SAMPLE
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError, UnsupportedImageError
 from vhdx2raw.operations.convert import MAX_WORKERS, default_workers
@@ -64,7 +65,7 @@ def without(*names: str) -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("lacking", LACKING.values(), ids=LACKING)
-def test_a_conversion_gives_the_same_bytes_whatever_the_host_lacks(
+def test_conversion_on_a_host_that_lacks_functions(
     tmp_path: Path, lacking: tuple[str, ...], workers: int
 ) -> None:
     spec = small_disk()
@@ -77,7 +78,7 @@ def test_a_conversion_gives_the_same_bytes_whatever_the_host_lacks(
     assert has_expected_bytes(tmp_path / "disk.img", spec)
 
 
-def test_the_program_works_where_fcntl_and_much_of_os_are_missing(tmp_path: Path) -> None:
+def test_program_works_without_fcntl_and_much_of_os(tmp_path: Path) -> None:
     """From the first import on: a module that needs any of them at its top would fail."""
     code = f"""
         import os, signal, sys
@@ -89,14 +90,21 @@ def test_the_program_works_where_fcntl_and_much_of_os_are_missing(tmp_path: Path
         from vhdx2raw.cli import main
         sys.exit(main())
     """
-    words = [sys.executable, "-c", textwrap.dedent(code), "--verify", SAMPLE, tmp_path / "disk.img"]
-    done = subprocess.run([*map(str, words)], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(code),
+        "--verify",
+        SAMPLE,
+        tmp_path / "disk.img",
+    ]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert sha256_of(tmp_path / "disk.img") == SAMPLE_RAW_SHA256
     assert names_in(tmp_path) == ["disk.img"]
 
 
-def test_without_hard_links_what_is_there_is_not_replaced(tmp_path: Path) -> None:
+def test_existing_file_is_kept_without_hard_links(tmp_path: Path) -> None:
     target = tmp_path / "disk.img"
     sink = SparseFileSink(target, 512)
     target.write_bytes(b"precious")
@@ -120,9 +128,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("lacking", [(), ("preadv",), POSITIONED], ids=["none", "preadv", "all"])
-def test_reads_and_writes_are_as_positioned_as_those_of_linux(
-    descriptor: int, lacking: tuple[str, ...]
-) -> None:
+def test_reads_and_writes_are_positioned(descriptor: int, lacking: tuple[str, ...]) -> None:
     buffer = memoryview(bytearray(b"\xee" * 100))
     with without(*lacking):
         assert host.pread(descriptor, 100, 777) == CONTENT[777:877]
@@ -181,7 +187,7 @@ def test_two_files_do_not_wait_for_each_other(descriptor: int, tmp_path: Path) -
     os.close(other)
 
 
-def test_a_file_takes_up_what_the_host_says_or_its_length(tmp_path: Path) -> None:
+def test_allocated_size_is_that_of_host_or_the_length(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     path.touch()
     os.truncate(path, 1 << 30)
@@ -192,7 +198,7 @@ def test_a_file_takes_up_what_the_host_says_or_its_length(tmp_path: Path) -> Non
 # -- opening ----------------------------------------------------------------------------------
 
 
-def test_flags_that_a_host_lacks_are_left_out_and_no_file_is_text(
+def test_missing_flags_are_left_out_and_files_are_binary(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert host.flags("O_RDWR", "O_CREAT") == os.O_RDWR | os.O_CREAT
@@ -232,11 +238,11 @@ def test_the_temporary_name_is_cut_between_characters(tmp_path: Path) -> None:
 class Windows:
     """The part of Windows that gives a file its length; a handle is 1000 and the descriptor."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, *, has_holes: bool = True, room: int) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, *, has_holes: bool = True, free: int) -> None:
         """Take the place of this host."""
         self.calls: list[tuple[str, int, int]] = []
         self._has_holes = has_holes
-        self._room = room
+        self._free = free
         kernel = SimpleNamespace(
             DeviceIoControl=self._control, SetFileInformationByHandle=self._set_information
         )
@@ -263,17 +269,17 @@ class Windows:
     ) -> bool:
         [length] = array("q", ctypes.string_at(place, size))  # type: ignore[arg-type]
         self.calls.append(("set information", kind, length))
-        if length > self._room:
+        if length > self._free:
             return False
         os.truncate(f"/proc/self/fd/{(handle.value or 0) - 1000}", length)
         return True
 
 
 @pytest.mark.parametrize("has_holes", [True, False])
-def test_on_windows_a_file_gets_holes_before_its_length(tmp_path: Path, has_holes: bool) -> None:  # noqa: FBT001
+def test_windows_file_gets_holes_before_its_length(tmp_path: Path, has_holes: bool) -> None:  # noqa: FBT001
     path = tmp_path / "file"
     with path.open("wb") as file, pytest.MonkeyPatch.context() as patch:
-        windows = Windows(patch, has_holes=has_holes, room=1 << 50)
+        windows = Windows(patch, has_holes=has_holes, free=1 << 50)
         host.set_length(file.fileno(), 5 << 30)
         handle = file.fileno() + 1000
     # FSCTL_SET_SPARSE and FileEndOfFileInfo of the Windows SDK.
@@ -282,16 +288,16 @@ def test_on_windows_a_file_gets_holes_before_its_length(tmp_path: Path, has_hole
     assert path.stat().st_size == 5 << 30
 
 
-def test_on_windows_too_there_may_be_no_room(tmp_path: Path) -> None:
+def test_full_windows_disk_is_an_output_error(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        Windows(patch, room=1000)
+        Windows(patch, free=1000)
         with pytest.raises(OutputError, match=r"disk\.img: cannot be written: There is not enough"):
             SparseFileSink(tmp_path / "disk.img", 1001)
     assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-def test_on_macos_the_cache_of_the_drive_is_emptied(
+def test_macos_drive_cache_is_flushed(
     descriptor: int,
     monkeypatch: pytest.MonkeyPatch,
     is_refused: bool,  # noqa: FBT001
@@ -314,18 +320,18 @@ def test_on_macos_the_cache_of_the_drive_is_emptied(
 # -- requests of Linux ------------------------------------------------------------------------
 
 
-def test_other_hosts_are_never_asked_by_the_numbers_of_linux(
+def test_other_hosts_get_no_requests_of_linux(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr(fcntl, "ioctl", lambda *words: asked.append(words))
+    requests = []
+    monkeypatch.setattr(fcntl, "ioctl", lambda *arguments: requests.append(arguments))
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(OSError, match=os.strerror(errno.ENOTTY)):
         host.ioctl(0, 0x1268, b"")
     sink = SparseFileSink(tmp_path / "disk.img", 4096)
     assert not sink.clone(0, 0, 0, 4096)
     sink.abort()
-    assert asked == []
+    assert requests == []
 
 
 def test_block_devices_are_left_alone_on_other_hosts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,17 +31,17 @@ Value = TypeVar("Value")
 
 def expand_groups(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command with a parameter for each option of its groups."""
-    hints = get_type_hints(command, include_extras=True)
     parameters: list[Parameter] = []
     groups: dict[str, type] = {}
-    for parameter in signature(command).parameters.values():
-        hint = hints[parameter.name]
+    # Not get_type_hints of a function: before Python 3.11 it wraps what has None as its default.
+    for parameter in signature(command, eval_str=True).parameters.values():
+        hint = parameter.annotation
         if isinstance(hint, type) and is_dataclass(hint):
             groups[parameter.name] = hint
             types = get_type_hints(hint, include_extras=True)
             parameters += [_parameter_of(option, types[option.name]) for option in fields(hint)]
         else:
-            parameters.append(parameter.replace(annotation=hint))
+            parameters.append(parameter)
 
     def run(**values: object) -> None:
         made = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -140,6 +141,7 @@ def convert_disk(
         ValueError: An option is out of its range, or the sink cannot do what is asked.
         TypeError: The destination is neither a path nor a sink.
     """
+    _require_path_or_sink(destination)
     with ExitStack() as opened:
         sink = destination if isinstance(destination, Sink) else None
         try:
@@ -157,6 +159,14 @@ def convert_disk(
                 if isinstance(sink, BlockDeviceSink) and sink.left_incomplete:
                     _add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
             raise
+
+
+def _require_path_or_sink(destination: object) -> None:
+    if not isinstance(destination, str | os.PathLike | Sink):
+        raise TypeError(
+            f"the destination is neither a path nor a sink, but {type(destination).__name__};"
+            " for an open file or a pipe use StreamSink(file)"
+        )
 
 
 def _add_note(error: BaseException, note: str) -> None:

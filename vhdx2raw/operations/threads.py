@@ -55,11 +55,14 @@ def map_ahead(
     """
     results: dict[int, Result | _Failure] = {}
     taken = 0
+    is_closed = False
 
     def work(numbered: tuple[int, Item]) -> None:
         number, item = numbered
         with crew.changed:
-            crew.changed.wait_for(lambda: number < taken + 2 * count or crew.stopping)
+            crew.changed.wait_for(lambda: number <= taken + count or crew.stopping)
+        if is_closed:
+            return
         result: Result | _Failure
         try:
             result = function(item)
@@ -88,6 +91,7 @@ def map_ahead(
                 taken += 1
                 crew.changed.notify_all()
     finally:
+        is_closed = True
         crew.stop()
     if crew.failure:
         raise crew.failure

@@ -66,7 +66,8 @@ class Sink(Protocol):
 
     def zero(self, virtual_offset: int, length: int) -> None:
         """Make a range read as zeros without writing them."""
-        return  # not abstract
+        if not self.makes_holes:
+            raise NotImplementedError(f"{self.name} makes no holes")
 
     def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
         """Let a range share its storage with an open file; False if no range can do that here.

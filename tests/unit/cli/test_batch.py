@@ -32,7 +32,7 @@ from tests.support.cli import (
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.paths import ROOT
 from tests.support.peers import needs_program
-from tests.system.test_interruption import WORDS, ended, running
+from tests.support.signals import SIGNAL_MESSAGES, running, wait_for_end
 from vhdx2raw.cli import console, main
 from vhdx2raw.cli.commands.convert import batch
 from vhdx2raw.cli.commands.convert.outcome import Converter
@@ -490,7 +490,7 @@ def test_a_signal_leaves_only_complete_outputs(
         wait_for_parts(process, folder / "raw", jobs)
         for _ in range(1 if patience else 3):
             process.send_signal(number)
-        assert ended(process) == (128 + number, WORDS[number])
+        assert wait_for_end(process) == (128 + number, SIGNAL_MESSAGES[number])
     assert names_in(folder / "raw") == ["a.img"]
     assert has_expected_bytes(folder / "raw/a.img", small_disk())
 

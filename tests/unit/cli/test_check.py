@@ -208,7 +208,7 @@ def test_a_parent_can_be_named(folder: Path, capfd: Capture) -> None:
 def test_the_state_before_the_log_can_be_checked(folder: Path, capfd: Capture) -> None:
     golden_g2().write("disk.vhdx")
     replayed = facts_of(run(capfd, "check", "--json", "disk.vhdx"))
-    assert [(f["severity"], f["rule"]) for f in replayed["findings"]] == [("note", "R119")]
+    assert [(f["severity"], f["rule"]) for f in replayed["findings"]] == [("note", "R120")]
     ignored = facts_of(run(capfd, "check", "--json", "--ignore-log", "disk.vhdx"))
     assert [(f["severity"], f["rule"]) for f in ignored["findings"]] == [("warning", "R14")]
 

@@ -18,8 +18,8 @@ from tests.support.cli import TIMEOUT, run, run_program, small_disk, start_progr
 from tests.support.files import names_in
 from tests.support.paths import read_schema
 from tests.support.peers import needs_program
-from tests.support.raw import break_file, raw_of, unpack_real_image, write_sparse
-from tests.truth.test_real_images import ALL, CLEAN, FOLDER
+from tests.support.raw import break_file, raw_of, write_sparse
+from tests.support.real_images import CLEAN, REAL_IMAGES, needs_real_images, unpack_real_image
 
 SIZE = small_disk().virtual_disk_size
 SCHEMA = read_schema("compare")
@@ -352,7 +352,7 @@ def test_qemu_img_gives_the_same_answer(
     assert run(capfd, "compare", "-q", *words, "disk.vhdx", file).exit_code == theirs
 
 
-@pytest.mark.skipif(not FOLDER.exists(), reason="no folder of real images beside the checkout")
+@needs_real_images
 @pytest.mark.parametrize("name", CLEAN)
 def test_a_real_image_is_what_qemu_img_makes_of_it(
     tmp_path: Path, capfd: Capture, name: str
@@ -363,8 +363,8 @@ def test_a_real_image_is_what_qemu_img_makes_of_it(
     subprocess.run(command, check=True)
     assert run(capfd, "compare", "-q", "--strict", image, raw).exit_code == 0
     with raw.open("r+b") as file:
-        file.seek(ALL[name][0] - 7)
+        file.seek(REAL_IMAGES[name][0] - 7)
         file.write(b"\xa5\x5a")
     outcome = run(capfd, "compare", image, raw)
     assert outcome.exit_code == 1
-    assert f"at offset {ALL[name][0] - 7:#x} " in outcome.out
+    assert f"at offset {REAL_IMAGES[name][0] - 7:#x} " in outcome.out

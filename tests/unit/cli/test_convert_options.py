@@ -27,11 +27,11 @@ from tests.support.cli import (
     small_disk,
     start_program,
 )
+from tests.support.devices import OLD_BYTE, Devices
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.paths import read_schema
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of
-from tests.system.test_block_device import OLD, Devices
 from vhdx2raw.cli import main
 from vhdx2raw.cli.commands.convert import outcome as conversion
 from vhdx2raw.output.hashes import ALGORITHMS
@@ -570,7 +570,7 @@ def test_a_device_is_overwritten_only_by_force_and_can_be_verified(
     device = str(devices.make())
     outcome = run(capfd, "disk.vhdx", device)
     assert_refused(outcome, 7, f"{device}: is a block device, whose contents would be lost")
-    assert devices.contents().strip(OLD) == b""
+    assert devices.contents().strip(OLD_BYTE) == b""
     words = ["--json", "--force", "--verify", "--hash", "sha256"]
     outcome = run(capfd, *words, "disk.vhdx", device)
     assert outcome.exit_code == 0
@@ -579,7 +579,7 @@ def test_a_device_is_overwritten_only_by_force_and_can_be_verified(
     assert "actual-size" not in facts
     is_right = devices.contents()[:SIZE] == raw_of(small_disk())
     assert is_right
-    assert devices.contents()[SIZE:].strip(OLD) == b""
+    assert devices.contents()[SIZE:].strip(OLD_BYTE) == b""
 
 
 def test_what_is_zero_is_left_out_on_a_target_that_is_zero(
@@ -589,7 +589,7 @@ def test_what_is_zero_is_left_out_on_a_target_that_is_zero(
     device = str(devices.make())
     outcome = run(capfd, "--force", "--target-is-zero", "disk.vhdx", device)
     assert outcome.exit_code == 0
-    expected = io.BytesIO(OLD * SIZE)
+    expected = io.BytesIO(OLD_BYTE * SIZE)
     written = raw_of(small_disk())
     for start in range(0, SIZE, 4 * KIB):
         if any(written[start : start + 4 * KIB]):

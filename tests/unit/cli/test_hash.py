@@ -36,8 +36,8 @@ from tests.support.cli import (
 from tests.support.files import names_in
 from tests.support.paths import read_schema
 from tests.support.peers import needs_program
-from tests.support.raw import break_file, raw_of, unpack_real_image
-from tests.truth.test_real_images import ALL, FOLDER
+from tests.support.raw import break_file, raw_of
+from tests.support.real_images import REAL_IMAGES, needs_real_images, unpack_real_image
 from vhdx2raw.output.hashes import ALGORITHMS
 
 SIZE = small_disk().virtual_disk_size
@@ -190,11 +190,13 @@ def test_the_log_is_replayed_ignored_or_refused(folder: Path, capfd: Capture) ->
     assert outcomes[2].out == ""
 
 
-@pytest.mark.skipif(not FOLDER.exists(), reason="no folder of real images beside the checkout")
-@pytest.mark.parametrize("name", [name for name in ALL if ALL[name][0] <= LARGEST_REAL_DISK])
+@needs_real_images
+@pytest.mark.parametrize(
+    "name", [name for name, (size, _) in REAL_IMAGES.items() if size <= LARGEST_REAL_DISK]
+)
 def test_a_real_image_has_the_known_digest(tmp_path: Path, capfd: Capture, name: str) -> None:
     image = unpack_real_image(name, tmp_path)
-    assert run(capfd, "hash", image).out == f"{ALL[name][1]}  {image}\n"
+    assert run(capfd, "hash", image).out == f"{REAL_IMAGES[name][1]}  {image}\n"
 
 
 # -- answers for programs -----------------------------------------------------------------------

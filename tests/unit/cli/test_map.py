@@ -17,11 +17,10 @@ from tests.support.cli import MODULE, run, run_program, small_disk
 from tests.support.files import names_in, sha256_of
 from tests.support.logs import BLOCK, PAGE, disk_with, entry, erase, mark
 from tests.support.maps import SCHEMA, VALIDATOR, Facts, assert_tiles, family, fragmented, map_of
+from tests.support.memory import MAX_RESIDENT, run_and_measure
 from tests.support.naive_reader import NaiveDisk
 from tests.support.peers import needs_program
-from tests.system.test_scale import MAX_RESIDENT, run_and_measure
-from tests.truth.test_real_chain import DIRTY, FOLDER, unpack
-from tests.truth.test_real_images import ALL
+from tests.support.real_images import DIRTY, REAL_IMAGES, needs_real_images, unpack_real_image
 
 Capture = pytest.CaptureFixture[str]
 TABLE = """\
@@ -387,10 +386,10 @@ def test_qemu_img_maps_the_same_writes_to_the_same_ranges(
     assert is_right
 
 
-REAL = [name for name, (size, _) in ALL.items() if size <= GIB or name == DIRTY]
+REAL = [name for name, (size, _) in REAL_IMAGES.items() if size <= GIB or name == DIRTY]
 
 
-@pytest.mark.skipif(not FOLDER.exists(), reason="no folder of real images beside the checkout")
+@needs_real_images
 def test_some_real_images_are_read() -> None:
     assert len(REAL) >= 3
     assert DIRTY in REAL
@@ -400,8 +399,8 @@ def test_some_real_images_are_read() -> None:
 def test_a_real_image_read_by_its_map_is_the_known_disk(
     tmp_path: Path, capfd: Capture, name: str
 ) -> None:
-    size, expected = ALL[name]
-    facts = map_of(capfd, unpack(name, tmp_path))
+    size, expected = REAL_IMAGES[name]
+    facts = map_of(capfd, unpack_real_image(name, tmp_path))
     assert_tiles(facts, 0, size)
     raw = tmp_path / "disk.raw"
     with raw.open("wb") as file:

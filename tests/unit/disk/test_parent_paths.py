@@ -9,45 +9,19 @@ import pytest
 from tests.support.builder import Block, ImageSpec
 from tests.support.chains import (
     RELATIVE,
-    chain_bytes,
     child_with,
     open_files,
     read_chain,
     small_disk,
     write_files,
 )
+from tests.support.parents import OUTSIDE, parents_of, refusal_of
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search
-from vhdx2raw.disk.chain import OpenOptions, open_chain
-from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy
 
-OUTSIDE = "lies outside the child's folder and every folder that was named for parents"
 WINDOWS = "\\\\?\\"
-
-
-def parents_of(path: Path, *folders: Path) -> list[str]:
-    """Open a chain, check that it reads its root, and give the paths of the parents."""
-    with open_chain(path, OpenOptions(parent_dirs=folders)) as chain:
-        assert chain_bytes(chain, 0, 4) == b"root"
-        return [image.source.name for image in chain.images[1:]]
-
-
-def refusal_of(path: Path, *folders: Path) -> str:
-    """Open a chain whose parent is not found, and give the message."""
-    before = open_files()
-    with (
-        pytest.raises(ParentNotFoundError) as caught,
-        open_chain(path, OpenOptions(parent_dirs=folders)),
-    ):
-        pass
-    assert caught.value.path == str(path)
-    assert caught.value.hint == (
-        "name the parent with parents= FILE, or its folder with parent_dirs= DIR"
-    )
-    assert open_files() == before
-    return caught.value.message
 
 
 def family(folder: Path, parent: str, child: str = "child.vhdx", **locator: str) -> Path:

@@ -98,7 +98,7 @@ def save(path: Path, *, workers: int = 1, sequential: bool = False, **options: A
     """Salvage a disk."""
     before = open_files()
     with open_disk(path, OpenOptions(salvage=True, **options)) as disk:
-        damage = [finding.rule for _, finding in disk.chain.damage]
+        damage = [str(finding.rule) for _, finding in disk.chain.damage]
         sink = RecordingSink(sequential=sequential, makes_holes=not sequential)
         result = convert(disk, sink, workers=workers)
         data = sink.contents(disk.size)

@@ -15,7 +15,7 @@ from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec
 from tests.support.cli import TIMEOUT, small_disk, stored_zeros
 from tests.support.sinks import Call, FailingSink, RecordingSink, fail_at
 from vhdx2raw import convert
-from vhdx2raw.disk.chain import Chain, open_chain
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError
 from vhdx2raw.operations.convert import ConversionResult
 from vhdx2raw.output.base import Sink
@@ -32,11 +32,11 @@ class StopEverythingError(BaseException):
 
 
 @contextmanager
-def opened(folder: Path, spec: ImageSpec) -> Iterator[Chain]:
+def opened(folder: Path, spec: ImageSpec) -> Iterator[VirtualDisk]:
     path = folder / "disk.vhdx"
     spec.write(path)
-    with open_chain(path) as chain:
-        yield chain
+    with open_disk(path) as disk:
+        yield disk
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,8 @@ def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
         },
     )
     sink = RecordingSink()
-    with opened(tmp_path, spec) as chain:
-        result = convert(chain, sink, workers=1)
+    with opened(tmp_path, spec) as disk:
+        result = convert(disk, sink, workers=1)
     assert sink.calls == [
         ("zero", 0, 4096),
         ("write", 4096, 4096),
@@ -91,8 +91,8 @@ def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
 
 def test_an_empty_disk_is_one_hole(tmp_path: Path) -> None:
     sink = RecordingSink()
-    with opened(tmp_path, ImageSpec(7 * MIB + 512, 2 * MIB)) as chain:
-        result = convert(chain, sink)
+    with opened(tmp_path, ImageSpec(7 * MIB + 512, 2 * MIB)) as disk:
+        result = convert(disk, sink)
     # Where the size is no multiple of a piece, what is left over may come apart.
     assert all(name == "zero" for name, _, _ in sink.ranges)
     assert len(sink.ranges) <= 2
@@ -115,15 +115,16 @@ def striped_disk() -> ImageSpec:
 def test_stored_zeros_become_holes_by_the_size_asked_for(tmp_path: Path, sparse_size: int) -> None:
     """Exactly the granules of the disk that are all zero are holes."""
     spec = striped_disk()
-    disk = spec.expected_disk(0, spec.virtual_disk_size)
+    expected_disk = spec.expected_disk(0, spec.virtual_disk_size)
     zeros = bytes(sparse_size)
     expected = [
-        disk[start : start + sparse_size] == zeros for start in range(0, len(disk), sparse_size)
+        expected_disk[start : start + sparse_size] == zeros
+        for start in range(0, len(expected_disk), sparse_size)
     ]
     sink = RecordingSink()
-    with opened(tmp_path, spec) as chain:
-        result = convert(chain, sink, sparse_size=sparse_size)
-    assert sink.contents(spec.virtual_disk_size) == disk
+    with opened(tmp_path, spec) as disk:
+        result = convert(disk, sink, sparse_size=sparse_size)
+    assert sink.contents(spec.virtual_disk_size) == expected_disk
     found = [
         name == "zero"
         for name, _, length in sink.ranges
@@ -138,8 +139,8 @@ def test_stored_zeros_become_holes_by_the_size_asked_for(tmp_path: Path, sparse_
 def test_sparse_size_zero_writes_everything(tmp_path: Path) -> None:
     spec = small_disk()
     sink = RecordingSink()
-    with opened(tmp_path, spec) as chain:
-        result = convert(chain, sink, sparse_size=0)
+    with opened(tmp_path, spec) as disk:
+        result = convert(disk, sink, sparse_size=0)
     assert {name for name, _, _ in sink.ranges} == {"write"}
     assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
     assert result == ConversionResult(spec.virtual_disk_size, 3 * MIB, 0, spec.virtual_disk_size)
@@ -149,8 +150,8 @@ def test_sparse_size_zero_writes_everything(tmp_path: Path) -> None:
 def test_a_sink_without_holes_gets_everything_in_order(tmp_path: Path, sparse_size: int) -> None:
     spec = small_disk()
     sink = RecordingSink(sequential=True, makes_holes=False)
-    with opened(tmp_path, spec) as chain:
-        result = convert(chain, sink, sparse_size=sparse_size, workers=4)
+    with opened(tmp_path, spec) as disk:
+        result = convert(disk, sink, sparse_size=sparse_size, workers=4)
     ranges = [call for call in sink.calls if len(call) == 3]
     assert ranges == sink.ranges
     assert {name for name, _, _ in ranges} == {"write"}
@@ -162,8 +163,8 @@ def test_a_sink_without_holes_gets_everything_in_order(tmp_path: Path, sparse_si
 def test_a_sequential_sink_that_makes_holes_gets_them_in_order(tmp_path: Path) -> None:
     spec = small_disk()
     sink = RecordingSink(sequential=True)
-    with opened(tmp_path, spec) as chain:
-        convert(chain, sink, workers=4)
+    with opened(tmp_path, spec) as disk:
+        convert(disk, sink, workers=4)
     assert [call for call in sink.calls if len(call) == 3] == sink.ranges
     assert "zero" in sink.names
     assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
@@ -173,10 +174,10 @@ def test_any_number_of_threads_gives_the_same_bytes_and_counts(tmp_path: Path) -
     spec = striped_disk()
     results: set[ConversionResult] = set()
     ranges: list[list[tuple[str, int, int]]] = []
-    with opened(tmp_path, spec) as chain:
+    with opened(tmp_path, spec) as disk:
         for workers in ALL_WORKERS:
             sink = RecordingSink()
-            results.add(convert(chain, sink, workers=workers))
+            results.add(convert(disk, sink, workers=workers))
             ranges.append(sink.ranges)
             assert sink.contents(4 * MIB) == spec.expected_disk(0, 4 * MIB)
             assert sink.names[-2:] == ["flush", "commit"]
@@ -186,8 +187,8 @@ def test_any_number_of_threads_gives_the_same_bytes_and_counts(tmp_path: Path) -
 
 def test_the_null_sink_counts_like_any_other(tmp_path: Path) -> None:
     """Three blocks are stored, the last one of a sector; two of their granules are not zeros."""
-    with opened(tmp_path, small_disk()) as chain:
-        result = convert(chain, NullSink())
+    with opened(tmp_path, small_disk()) as disk:
+        result = convert(disk, NullSink())
     assert result == ConversionResult(5 * MIB + 512, 3 * MIB, 0, 8 * KIB + MIB)
 
 
@@ -207,10 +208,10 @@ def test_progress_counts_what_is_moved_and_ends_with_all_of_it(tmp_path: Path, w
         steps.append((done, total))
         threads.add(threading.current_thread())
 
-    with opened(tmp_path, spec) as chain:
+    with opened(tmp_path, spec) as disk:
         sparse_size = 0 if way == "everything" else 4096
         workers = 1 if way == "one" else 2
-        convert(chain, sink, sparse_size=sparse_size, workers=workers, progress=progress)
+        convert(disk, sink, sparse_size=sparse_size, workers=workers, progress=progress)
     # Only what is stored has to be moved, unless holes have to be written too.
     total = 3 * MIB if way in ("threads", "one") else spec.virtual_disk_size
     assert {step[1] for step in steps} == {total}
@@ -226,12 +227,12 @@ def test_progress_comes_about_ten_times_a_second(tmp_path: Path) -> None:
     def slow_write(_number: int) -> None:
         time.sleep(0.1)
 
-    with opened(tmp_path, ImageSpec(4 * MIB, MIB, {0: Block(), 2: Block(), 3: Block()})) as chain:
+    with opened(tmp_path, ImageSpec(4 * MIB, MIB, {0: Block(), 2: Block(), 3: Block()})) as disk:
         for sequential in (False, True):
             times.clear()
             started = time.monotonic()
             convert(
-                chain,
+                disk,
                 FailingSink("write", slow_write, sequential=sequential),
                 workers=1,
                 progress=lambda _done, _total: times.append(time.monotonic()),
@@ -245,11 +246,11 @@ def test_progress_comes_about_ten_times_a_second(tmp_path: Path) -> None:
 
 
 def assert_fails(
-    chain: Chain, sink: RecordingSink, error: BaseException, workers: int | None = None
+    disk: VirtualDisk, sink: RecordingSink, error: BaseException, workers: int | None = None
 ) -> None:
     """Convert, which raises just this error and aborts the sink as the last thing."""
     with pytest.raises(type(error)) as caught:
-        convert(chain, sink, workers=workers)
+        convert(disk, sink, workers=workers)
     assert caught.value is error
     calls: list[Call] = list(sink.calls)
     assert calls[-1] == ("abort",)
@@ -270,15 +271,15 @@ def test_what_a_sink_raises_ends_the_run_and_aborts_the_sink(
     tmp_path: Path, name: str, number: int, workers: int, error: BaseException
 ) -> None:
     sink = FailingSink(name, fail_at(number, error))
-    with opened(tmp_path, striped_disk()) as chain:
-        assert_fails(chain, sink, error, workers=workers)
+    with opened(tmp_path, striped_disk()) as disk:
+        assert_fails(disk, sink, error, workers=workers)
 
 
 @pytest.mark.parametrize("name", ["write", "flush", "commit"])
 def test_what_a_sequential_sink_raises_ends_the_run(tmp_path: Path, name: str) -> None:
     error = OutputError("no reader")
-    with opened(tmp_path, striped_disk()) as chain:
-        assert_fails(chain, FailingSink(name, fail_at(0, error), sequential=True), error)
+    with opened(tmp_path, striped_disk()) as disk:
+        assert_fails(disk, FailingSink(name, fail_at(0, error), sequential=True), error)
 
 
 def test_the_first_cause_is_the_one_that_is_raised(tmp_path: Path) -> None:
@@ -294,8 +295,8 @@ def test_the_first_cause_is_the_one_that_is_raised(tmp_path: Path) -> None:
         time.sleep(0.2)
         raise OSError(errno.EBADF, "a consequence")
 
-    with opened(tmp_path, striped_disk()) as chain:
-        assert_fails(chain, FailingSink("write", fail), first, workers=4)
+    with opened(tmp_path, striped_disk()) as disk:
+        assert_fails(disk, FailingSink("write", fail), first, workers=4)
 
 
 @pytest.mark.parametrize("sequential", [False, True], ids=["threads", "stream"])
@@ -314,9 +315,9 @@ def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
         count += 1
         fail(count)
 
-    with opened(tmp_path, stored_zeros(16 * GIB)) as chain:
+    with opened(tmp_path, stored_zeros(16 * GIB)) as disk:
         with pytest.raises(StopEverythingError):
-            convert(chain, sink, workers=2, progress=progress)
+            convert(disk, sink, workers=2, progress=progress)
         assert sink.calls[-1] == ("abort",)
     assert count == call
     assert sum(length for _, _, length in sink.ranges) < 8 * GIB
@@ -326,10 +327,10 @@ def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
 def test_a_file_that_shrinks_after_it_was_opened_is_truncated(tmp_path: Path, workers: int) -> None:
     spec = striped_disk()
     sink = RecordingSink()
-    with opened(tmp_path, spec) as chain:
+    with opened(tmp_path, spec) as disk:
         os.truncate(tmp_path / "disk.vhdx", spec.block_file_offset(3) + MIB // 2)
         with pytest.raises(TruncatedImageError) as caught:
-            convert(chain, sink, workers=workers)
+            convert(disk, sink, workers=workers)
     assert caught.value.path == str(tmp_path / "disk.vhdx")
     assert sink.calls[-1] == ("abort",)
 
@@ -342,10 +343,10 @@ def test_a_file_that_cannot_be_read_is_named(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     sink = RecordingSink(sequential=sequential)
-    with opened(tmp_path, striped_disk()) as chain:
+    with opened(tmp_path, striped_disk()) as disk:
         monkeypatch.setattr(os, "preadv", bad_disk)
         with pytest.raises(OSError, match="Input/output error") as caught:
-            convert(chain, sink)
+            convert(disk, sink)
     assert caught.value.errno == errno.EIO
     assert caught.value.filename == str(tmp_path / "disk.vhdx")
     assert sink.calls[-1] == ("abort",)
@@ -365,8 +366,8 @@ def test_a_thread_that_cannot_be_started_ends_the_run(
 
     monkeypatch.setattr(threading.Thread, "start", start_only_one)
     sink = RecordingSink()
-    with opened(tmp_path, striped_disk()) as chain, pytest.raises(OSError, match="new thread"):
-        convert(chain, sink, workers=4)
+    with opened(tmp_path, striped_disk()) as disk, pytest.raises(OSError, match="new thread"):
+        convert(disk, sink, workers=4)
     assert sink.calls[-1] == ("abort",)
 
 
@@ -375,10 +376,10 @@ def test_a_thread_that_cannot_be_started_ends_the_run(
 
 @pytest.mark.parametrize("make_sink", [NullSink, lambda: RecordingSink(sequential=True)])
 def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[[], Sink]) -> None:
-    with opened(tmp_path, stored_zeros(GIB // 4, b"data")) as chain:
+    with opened(tmp_path, stored_zeros(GIB // 4, b"data")) as disk:
         tracemalloc.start()
         try:
-            convert(chain, make_sink(), workers=4)
+            convert(disk, make_sink(), workers=4)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -389,27 +390,25 @@ def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[
 
 
 @pytest.mark.parametrize("size", [-1, 1, 256, 3 * KIB, 2 * MIB])
-def test_an_impossible_sparse_size_is_refused_and_leaves_no_output(
-    tmp_path: Path, size: int
-) -> None:
+def test_impossible_sparse_size_is_refused_before_all_else(tmp_path: Path, size: int) -> None:
     sink = RecordingSink()
     with (
-        opened(tmp_path, small_disk()) as chain,
+        opened(tmp_path, small_disk()) as disk,
         pytest.raises(ValueError, match=f"sparse_size {size} is neither 0 nor a power of two"),
     ):
-        convert(chain, sink, sparse_size=size)
-    assert [call[0] for call in sink.calls] == ["abort"]
+        convert(disk, sink, sparse_size=size)
+    assert sink.calls == []
 
 
 @pytest.mark.parametrize("workers", [0, -1])
-def test_less_than_one_worker_is_refused_and_leaves_no_output(tmp_path: Path, workers: int) -> None:
+def test_less_than_one_worker_is_refused_before_all_else(tmp_path: Path, workers: int) -> None:
     sink = RecordingSink()
     with (
-        opened(tmp_path, small_disk()) as chain,
+        opened(tmp_path, small_disk()) as disk,
         pytest.raises(ValueError, match=f"workers must be at least 1, not {workers}"),
     ):
-        convert(chain, sink, workers=workers)
-    assert [call[0] for call in sink.calls] == ["abort"]
+        convert(disk, sink, workers=workers)
+    assert sink.calls == []
 
 
 @pytest.mark.parametrize("size", [0, 2 * KIB, 12 * KIB, 2 * MIB])
@@ -419,10 +418,10 @@ def test_a_sink_that_asks_for_impossible_pieces_is_refused_and_aborted(
     sink = RecordingSink()
     sink.piece_size = size
     with (
-        opened(tmp_path, small_disk()) as chain,
+        opened(tmp_path, small_disk()) as disk,
         pytest.raises(ValueError, match=f"piece_size {size} of the sink is no power of two"),
     ):
-        convert(chain, sink)
+        convert(disk, sink)
     assert [call[0] for call in sink.calls] == ["abort"]
 
 
@@ -430,8 +429,8 @@ def test_a_sink_that_asks_for_impossible_pieces_is_refused_and_aborted(
 def test_a_sink_gets_pieces_of_the_size_that_it_asks_for(tmp_path: Path, size: int) -> None:
     sink = RecordingSink()
     sink.piece_size = size
-    with opened(tmp_path, ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})) as chain:
-        convert(chain, sink)
+    with opened(tmp_path, ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})) as disk:
+        convert(disk, sink)
     writes = sorted(call[1:] for call in sink.calls if call[0] == "write")
     assert writes == [(start, size) for start in range(0, 2 * MIB, size)]
 
@@ -441,8 +440,8 @@ def test_a_sink_that_cannot_be_read_back_is_refused_before_anything_is_written(
 ) -> None:
     sink = RecordingSink()
     with (
-        opened(tmp_path, small_disk()) as chain,
+        opened(tmp_path, small_disk()) as disk,
         pytest.raises(ValueError, match="what goes to this sink cannot be read back"),
     ):
-        convert(chain, sink, verify=True)
+        convert(disk, sink, verify=True)
     assert [call[0] for call in sink.calls] == ["abort"]

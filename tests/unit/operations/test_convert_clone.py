@@ -15,7 +15,7 @@ from tests.support.files import has_expected_bytes, names_in
 from tests.support.peers import needs_mounts, run_as_superuser
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
-from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.operations.convert import ConversionResult
 from vhdx2raw.output.sparse_file import SparseFileSink
 
@@ -33,8 +33,8 @@ def disk_with_a_tail() -> ImageSpec:
 
 
 def convert_to(sink: RecordingSink, path: Path, **options: bool | int) -> ConversionResult:
-    with open_chain(path) as chain:
-        return convert(chain, sink, **options)  # type: ignore[arg-type]  # any of them
+    with open_disk(path) as disk:
+        return convert(disk, sink, **options)  # type: ignore[arg-type]  # any of them
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_whole_extents_are_cloned_and_only_the_rest_is_copied(path: Path) -> Non
 def test_progress_counts_what_is_cloned(path: Path, workers: int) -> None:
     steps: list[tuple[int, int]] = []
     sink = RecordingSink(clones=True)
-    with open_chain(path) as chain:
-        convert(chain, sink, workers=workers, progress=lambda *step: steps.append(step))
+    with open_disk(path) as disk:
+        convert(disk, sink, workers=workers, progress=lambda *step: steps.append(step))
     assert steps[-1] == (3 * MIB + 512, 3 * MIB + 512)
     assert steps == sorted(steps)
     assert sink.contents(SIZE) == disk_with_a_tail().expected_disk(0, SIZE)
@@ -102,14 +102,14 @@ def test_what_a_log_changed_is_never_cloned(tmp_path: Path) -> None:
     spec = disk_with_a_tail()
     places = {0: b"first", 3 * MIB + 8192: b"middle", 4 * MIB - 4096: b"last"}
     sectors = {offset: data.ljust(4096, b"!") for offset, data in places.items()}
-    disk = bytearray(spec.expected_disk(0, SIZE))
+    expected = bytearray(spec.expected_disk(0, SIZE))
     for offset, data in sectors.items():
-        disk[offset : offset + 4096] = data
+        expected[offset : offset + 4096] = data
     in_file = {spec.block_file_offset(o // MIB) + o % MIB: data for o, data in sectors.items()}
     log_sectors(spec, in_file).write(tmp_path / "disk.vhdx")
     sink = RecordingSink(clones=True)
     result = convert_to(sink, tmp_path / "disk.vhdx")
-    is_right = sink.contents(SIZE) == disk
+    is_right = sink.contents(SIZE) == expected
     assert is_right
     cloned = [call for call in sink.ranges if call[0] == "clone"]
     assert [call[1:] for call in cloned] == [
@@ -155,8 +155,8 @@ def test_a_refusal_of_the_file_system_is_remembered(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "ioctl", refuse)
-    with open_chain(path) as chain:
-        result = convert(chain, SparseFileSink(tmp_path / "out.img", SIZE))
+    with open_disk(path) as disk:
+        result = convert(disk, SparseFileSink(tmp_path / "out.img", SIZE))
     assert calls == 1
     assert result.cloned_bytes == 0
     assert has_expected_bytes(tmp_path / "out.img", disk_with_a_tail())
@@ -191,8 +191,8 @@ def test_a_disk_on_one_file_system_takes_no_space_twice(
     image, out = cloning_place / "disk.vhdx", cloning_place / "out.img"
     spec.write(image)
     before = used_bytes(cloning_place)
-    with open_chain(image) as chain:
-        result = convert(chain, SparseFileSink(out, chain.virtual_disk_size))
+    with open_disk(image) as disk:
+        result = convert(disk, SparseFileSink(out, disk.size))
     assert result.cloned_bytes == 3 * MIB
     assert used_bytes(cloning_place) - before < MIB
     assert has_expected_bytes(out, spec)
@@ -201,6 +201,6 @@ def test_a_disk_on_one_file_system_takes_no_space_twice(
     with out.open("r+b") as file:
         file.write(b"changed".ljust(MIB, b"\0"))
     out.unlink()
-    with open_chain(image) as chain:
-        convert(chain, SparseFileSink(out, chain.virtual_disk_size), clone=False)
+    with open_disk(image) as disk:
+        convert(disk, SparseFileSink(out, disk.size), clone=False)
     assert has_expected_bytes(out, spec)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support.builder import KIB, MIB, Block, BlockState, Content, ImageSpec
 from vhdx2raw import convert
-from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.operations.convert import ConversionResult
 from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.output.stream import StreamSink
@@ -60,14 +60,14 @@ def specs(draw: st.DrawFn) -> ImageSpec:
 
 
 def to_file(source: Path, target: Path, sparse_size: int, workers: int) -> ConversionResult:
-    with open_chain(source) as chain:
-        sink = SparseFileSink(target, chain.virtual_disk_size, inputs=chain.identities)
-        return convert(chain, sink, sparse_size=sparse_size, workers=workers)
+    with open_disk(source) as disk:
+        sink = SparseFileSink(target, disk.size, inputs=disk.chain.identities)
+        return convert(disk, sink, sparse_size=sparse_size, workers=workers)
 
 
 def to_stream(source: Path, target: Path) -> ConversionResult:
-    with open_chain(source) as chain, target.open("wb") as stream:
-        return convert(chain, StreamSink(stream))
+    with open_disk(source) as disk, target.open("wb") as stream:
+        return convert(disk, StreamSink(stream))
 
 
 @settings(max_examples=40, deadline=None)

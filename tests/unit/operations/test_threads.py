@@ -1,4 +1,4 @@
-"""Threads that share a plan do each item once, and end together, whatever goes wrong."""
+"""Threads that share work: each item is done once, and all end together after any failure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
-from threading import Event, Thread
+from contextlib import closing
+from functools import partial
+from itertools import count as endless
+from threading import Event, Thread, current_thread
 
 import pytest
 
-from vhdx2raw.operations.threads import share_work
+from vhdx2raw.operations import threads
+from vhdx2raw.operations.threads import map_ahead, share_work
 
 PATIENCE = 30
 """Seconds; how long a test waits for what must happen, before it fails."""
 
 
-class Failure(Exception):  # noqa: N818 - not an error of anybody
+class Failure(Exception):  # noqa: N818 - of no use but to be recognized
     pass
 
 
@@ -28,8 +32,43 @@ def doing(do: Callable[[int], None]) -> Callable[[], Callable[[int], None]]:
     return lambda: do
 
 
+def ignore(_: int) -> None:
+    pass
+
+
 def wait_for(event: Event) -> None:
-    assert event.wait(PATIENCE), "what was waited for never happened"
+    assert event.wait(PATIENCE), "the event never happened"
+
+
+def has_length(items: list[int], length: int) -> bool:
+    return len(items) == length
+
+
+def eventually(is_true: Callable[[], bool]) -> None:
+    """Wait until a condition holds that other threads make true."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_true():
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def few_threads(monkeypatch: pytest.MonkeyPatch) -> list[Thread]:
+    """Let only two threads start, and give those that did."""
+    start = Thread.start
+    started: list[Thread] = []
+
+    def start_two(thread: Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(Thread, "start", start_two)
+    return started
+
+
+# -- share_work ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -57,22 +96,18 @@ def test_as_many_threads_as_asked_for_work_at_the_same_time() -> None:
     assert not together.broken
 
 
-def ignore(_: int) -> None:
-    pass
-
-
 def test_each_thread_starts_its_own_worker_once() -> None:
     starters: list[Thread] = []
     together = threading.Barrier(3)
 
     def start_worker() -> Callable[[int], None]:
-        starters.append(threading.current_thread())
+        starters.append(current_thread())
         together.wait(PATIENCE)
         return ignore
 
     share_work(iter(range(30)), start_worker, 3, no_progress)
     assert len(starters) == len(set(starters)) == 3
-    assert threading.current_thread() not in starters
+    assert current_thread() not in starters
 
 
 def test_the_plan_is_taken_from_by_one_thread_at_a_time() -> None:
@@ -91,17 +126,17 @@ def test_progress_is_told_again_and_again_by_the_caller_while_there_is_work() ->
     often = Event()
 
     def tell_progress() -> None:
-        told.append(threading.current_thread())
+        told.append(current_thread())
         if len(told) == 3:
             often.set()
 
     share_work(iter([0]), doing(lambda _: wait_for(often)), 2, tell_progress)
-    assert set(told) == {threading.current_thread()}
+    assert set(told) == {current_thread()}
 
 
 def test_the_caller_sleeps_until_a_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """And wakes up then, however long it might sleep."""
-    monkeypatch.setattr(workers, "PROGRESS_SECONDS", 3600)
+    monkeypatch.setattr(threads, "PROGRESS_SECONDS", 3600)
     told: list[int] = []
     plan, pause = iter(range(20)), Event()
     caller = Thread(
@@ -118,13 +153,13 @@ def test_the_caller_sleeps_until_a_thread_ends(monkeypatch: pytest.MonkeyPatch) 
 def test_a_failure_stops_the_caller_while_other_threads_still_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "PROGRESS_SECONDS", 3600)
+    monkeypatch.setattr(threads, "PROGRESS_SECONDS", 3600)
     stopped, begun = Event(), Event()
     stop = threads._Crew.stop
 
     def stop_seen(crew: threads._Crew[int]) -> None:
-        stop(crew)
         stopped.set()
+        stop(crew)
 
     monkeypatch.setattr(threads._Crew, "stop", stop_seen)
     seen: list[tuple[int, bool]] = []
@@ -188,7 +223,7 @@ def test_the_first_of_two_failures_is_raised() -> None:
 
     def do(item: int) -> None:
         if item == 0:
-            first_thread.append(threading.current_thread())
+            first_thread.append(current_thread())
         both_at_work.wait(PATIENCE)
         if item == 1:
             first_thread[0].join(PATIENCE)
@@ -220,33 +255,13 @@ def test_a_failure_of_progress_ends_the_work_after_the_items_at_hand() -> None:
     assert sorted(done) == sorted(begun)
 
 
-def endless() -> Iterator[int]:
-    """More than can ever be done."""
-    item = 0
-    while True:
-        yield item
-        item += 1
-
-
-def test_a_host_without_another_thread_is_a_host_that_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """What runs already is stopped, and nobody waits for a thread that never ran."""
-    start = Thread.start
-    started: list[Thread] = []
-
-    def start_two(thread: Thread) -> None:
-        if len(started) == 2:
-            raise RuntimeError("can't start new thread")
-        started.append(thread)
-        start(thread)
-
-    monkeypatch.setattr(Thread, "start", start_two)
+def test_a_host_without_another_thread_is_a_host_that_fails(few_threads: list[Thread]) -> None:
+    """The threads that run already are stopped, and none that never ran is waited for."""
     with pytest.raises(OSError, match="can't start new thread") as caught:
         share_work(endless(), doing(ignore), 4, no_progress)
     assert caught.value.errno == errno.EAGAIN
-    assert len(started) == 2
-    assert not any(thread.is_alive() for thread in started)
+    assert len(few_threads) == 2
+    assert not any(thread.is_alive() for thread in few_threads)
 
 
 def test_every_thread_has_ended_when_a_failure_is_raised() -> None:
@@ -255,7 +270,7 @@ def test_every_thread_has_ended_when_a_failure_is_raised() -> None:
     noticed = Event()
 
     def do(item: int) -> None:
-        at_work.append(threading.current_thread())
+        at_work.append(current_thread())
         both.wait(PATIENCE)
         if item == 0:
             raise Failure("item 0")
@@ -265,3 +280,172 @@ def test_every_thread_has_ended_when_a_failure_is_raised() -> None:
         share_work(iter(range(2)), doing(do), 2, no_progress)
     assert len(at_work) == 2
     assert not any(thread.is_alive() for thread in at_work)
+
+
+# -- map_ahead -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_results_come_in_the_order_of_the_items(count: int) -> None:
+    def slow_if_even(number: int) -> int:
+        time.sleep(0.002 * (number % 2 == 0))
+        return number * number
+
+    assert list(map_ahead(slow_if_even, range(30), count)) == [n * n for n in range(30)]
+
+
+def test_a_result_waits_for_those_before_it() -> None:
+    later_ones = Event()
+
+    def function(number: int) -> int:
+        if number == 0:
+            wait_for(later_ones)
+        elif number == 2:
+            later_ones.set()
+        return number
+
+    assert list(map_ahead(function, range(6), 2)) == list(range(6))
+
+
+def test_no_items_give_no_results() -> None:
+    assert list(map_ahead(abs, [], 3)) == []
+
+
+def test_nothing_begins_before_the_first_result_is_asked_for() -> None:
+    before = threading.active_count()
+    begun: list[int] = []
+    results = map_ahead(begun.append, range(3), 2)
+    assert (begun, threading.active_count()) == ([], before)
+    results.close()
+    assert begun == []
+
+
+def test_items_are_worked_on_by_all_threads_at_the_same_time() -> None:
+    together = threading.Barrier(4)
+
+    def thread_of(_: int) -> Thread:
+        together.wait(PATIENCE)
+        return current_thread()
+
+    assert len({*map_ahead(thread_of, range(4), 4), current_thread()}) == 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_one_result_for_each_thread_is_computed_ahead(count: int) -> None:
+    """And one item more is at hand in each thread."""
+    begun: list[int] = []
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in endless():
+            taken.append(number)
+            yield number
+
+    with closing(map_ahead(begun.append, items(), count)) as results:
+        for limit, _ in zip(range(1 + count, 20), results, strict=False):
+            eventually(partial(has_length, begun, limit))
+            time.sleep(0.001)  # for one that would go on
+            assert has_length(begun, limit)
+            assert len(taken) <= limit + count
+
+
+def test_a_failure_of_an_item_comes_in_its_turn() -> None:
+    failed = Event()
+
+    def function(number: int) -> int:
+        if number == 1:
+            failed.set()
+            raise Failure("item 1")
+        if number == 0:
+            wait_for(failed)
+        return number
+
+    results = map_ahead(function, endless(), 2)
+    assert next(results) == 0
+    with pytest.raises(Failure, match="item 1"):
+        next(results)
+    assert list(results) == []
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_no_failure_of_an_item_is_lost(failure: type[BaseException]) -> None:
+    def function(_: int) -> None:
+        raise failure
+
+    with pytest.raises(failure):
+        list(map_ahead(function, range(3), 2))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_failure_of_the_items_comes_after_the_results(count: int) -> None:
+    def items() -> Iterator[int]:
+        yield from range(5)
+        raise Failure("no more items")
+
+    results = map_ahead(abs, items(), count)
+    assert [next(results) for _ in range(5)] == list(range(5))
+    with pytest.raises(Failure, match="no more items"):
+        next(results)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_closing_early_ends_the_threads(count: int) -> None:
+    """Once what is at work is done; nothing else is begun."""
+    begun: list[int] = []
+    done: list[int] = []
+    closing_now = Event()
+
+    def function(number: int) -> int:
+        begun.append(number)
+        if number > 0:
+            wait_for(closing_now)
+            time.sleep(0.01)
+        done.append(number)
+        return number
+
+    before = threading.active_count()
+    results = map_ahead(function, endless(), count)
+    assert next(results) == 0
+    eventually(partial(has_length, begun, 1 + count))
+    closing_now.set()
+    results.close()
+    assert threading.active_count() == before
+    assert sorted(done) == sorted(begun) == list(range(1 + count))
+    assert list(results) == []
+
+
+def test_items_that_wait_when_it_is_closed_are_not_begun() -> None:
+    begun: list[int] = []
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = map_ahead(begun.append, items(), 2)
+    next(results)
+    eventually(partial(has_length, taken, 5))
+    results.close()
+    assert sorted(begun) == [0, 1, 2]
+
+
+def test_a_failure_of_the_consumer_ends_the_threads() -> None:
+    def consume() -> None:
+        with closing(map_ahead(abs, endless(), 3)) as results:
+            for number in results:
+                if number == 4:
+                    raise Failure("full")
+
+    before = threading.active_count()
+    with pytest.raises(Failure, match="full"):
+        consume()
+    assert threading.active_count() == before
+
+
+def test_results_ahead_need_threads(few_threads: list[Thread]) -> None:
+    with pytest.raises(OSError, match="can't start new thread") as caught:
+        list(map_ahead(abs, endless(), 4))
+    assert caught.value.errno == errno.EAGAIN
+    assert len(few_threads) == 2
+    assert not any(thread.is_alive() for thread in few_threads)

@@ -163,7 +163,7 @@ def test_an_existing_file_is_refused_and_untouched(target: Path) -> None:
     with pytest.raises(OutputError, match="exists already") as caught:
         SparseFileSink(target, SIZE)
     assert caught.value.path == str(target)
-    assert "--force" in caught.value.hint
+    assert "force=" in caught.value.hint
     assert target.read_bytes() == b"precious"
     assert names_in(target.parent) == ["out.img"]
 

@@ -12,11 +12,11 @@ from types import FrameType
 
 import pytest
 
+from tests.support.chains import open_files
 from vhdx2raw.errors import TruncatedImageError, UnsupportedImageError
 from vhdx2raw.source.file import FileSource
 
 CONTENT = bytes(range(256)) * 40
-OPEN_FILES = Path("/proc/self/fd")
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_the_name_is_what_the_user_wrote(path: Path, monkeypatch: pytest.MonkeyP
     assert source.name == "./some.vhdx"
 
 
-def test_the_file_is_opened_for_reading_only_and_not_inherited(source: FileSource) -> None:
+def test_file_is_opened_read_only_and_not_inherited(source: FileSource) -> None:
     flags = fcntl.fcntl(source.descriptor, fcntl.F_GETFL)
     assert flags & os.O_ACCMODE == os.O_RDONLY
     assert not os.get_inheritable(source.descriptor)
@@ -212,7 +212,7 @@ def test_a_closed_file_is_not_read(path: Path) -> None:
         source.pread(0, 1)
 
 
-# -- what is no file -------------------------------------------------------------------------
+# -- other kinds of file----------------------------------------------------------------------
 
 
 def make_directory(path: Path) -> Path:
@@ -245,16 +245,16 @@ def character_device(_path: Path) -> Path:
         (character_device, "a character device"),
     ],
 )
-def test_what_cannot_be_read_at_any_offset_is_named(
+def test_file_without_random_access_is_refused(
     make: Callable[[Path], Path], kind: str, tmp_path: Path
 ) -> None:
     path = make(tmp_path / "it")
-    before = sorted(entry.name for entry in OPEN_FILES.iterdir())
+    before = open_files()
     with pytest.raises(UnsupportedImageError, match=f"is {kind}, not a VHDX file") as caught:
         FileSource(path)
     assert caught.value.finding.rule == "R1"
     assert caught.value.path == str(path)
-    assert sorted(entry.name for entry in OPEN_FILES.iterdir()) == before
+    assert open_files() == before
 
 
 def test_a_missing_file_is_an_error_of_the_host(tmp_path: Path) -> None:
@@ -262,14 +262,14 @@ def test_a_missing_file_is_an_error_of_the_host(tmp_path: Path) -> None:
         FileSource(tmp_path / "none.vhdx")
 
 
-def test_nothing_stays_open_if_the_size_cannot_be_told(
+def test_nothing_stays_open_if_the_size_is_unknown(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: int) -> int:
         raise OSError(29, "Illegal seek")
 
-    before = sorted(entry.name for entry in OPEN_FILES.iterdir())
+    before = open_files()
     monkeypatch.setattr(os, "lseek", fail)
     with pytest.raises(OSError, match="Illegal seek"):
         FileSource(path)
-    assert sorted(entry.name for entry in OPEN_FILES.iterdir()) == before
+    assert open_files() == before

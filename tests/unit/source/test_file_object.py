@@ -1,4 +1,4 @@
-"""Disks in binary file objects: whatever they are made of, they read like files, and stay open."""
+"""Disks in binary file objects of any kind, which read like files and stay open."""
 
 import bz2
 import errno
@@ -179,11 +179,11 @@ def close(file: object) -> None:
     file.close()  # type: ignore[attr-defined]  # every object of these tests can
 
 
-# -- what an object holds ------------------------------------------------------------------------
+# -- contents -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", OBJECTS.values(), ids=OBJECTS)
-def test_every_kind_of_object_gives_the_disk_and_stays_open(
+def test_every_kind_of_object_is_read_and_stays_open(
     make: Callable[[bytes, Path], BinaryFile], raw: bytes, tmp_path: Path
 ) -> None:
     file = make(raw, tmp_path)
@@ -222,14 +222,14 @@ def test_a_dirty_image_is_replayed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("most", [None, 4099])
 def test_threads_read_without_disturbing_each_other(raw: bytes, most: int | None) -> None:
     file = ShortReads(raw, most) if most else io.BytesIO(raw)
-    places = [(index * 70_001 % SIZE, 90_000) for index in range(200)]
+    places = [(90_000, index * 70_001 % SIZE) for index in range(200)]
     with vhdx2raw.open(file) as disk, ThreadPoolExecutor(8) as pool:
         pieces = list(pool.map(lambda place: disk.pread(*place), places))
-    for (offset, length), piece in zip(places, pieces, strict=True):
-        assert piece == SPEC.expected_disk(offset, min(length, SIZE - offset))
+    for (size, offset), piece in zip(places, pieces, strict=True):
+        assert piece == SPEC.expected_disk(offset, min(size, SIZE - offset))
 
 
-def test_no_other_thread_moves_the_position_between_seek_and_read(raw: bytes) -> None:
+def test_seek_and_read_are_one_step_among_threads(raw: bytes) -> None:
     """Without luck: the second reader is let go while the first one has only moved."""
     moved, second_is_there = threading.Event(), threading.Event()
 
@@ -254,15 +254,15 @@ def test_no_other_thread_moves_the_position_between_seek_and_read(raw: bytes) ->
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_it_is_converted_to_a_file(raw: bytes, tmp_path: Path, workers: int) -> None:
-    with open_chain(io.BytesIO(raw)) as chain:
-        convert(chain, SparseFileSink(tmp_path / "out.img", SIZE), workers=workers)
+    with vhdx2raw.open(io.BytesIO(raw)) as disk:
+        convert(disk, SparseFileSink(tmp_path / "out.img", SIZE), workers=workers)
     assert has_expected_bytes(tmp_path / "out.img", SPEC)
 
 
 @pytest.mark.parametrize("name", ["buffered file", "gzip file", "bytes"])
 @pytest.mark.parametrize("is_dirty", [False, True], ids=["clean", "dirty"])
 def test_nothing_is_cloned_from_an_object(name: str, tmp_path: Path, *, is_dirty: bool) -> None:
-    """The file behind it may hold other bytes: that of a gzip object does."""
+    """The file of an object may hold other bytes: that of a gzip object does."""
     spec = disk_spec()
     sector = SPEC.expected_disk(8192, 4096)
     data = bytes_of(
@@ -273,8 +273,8 @@ def test_nothing_is_cloned_from_an_object(name: str, tmp_path: Path, *, is_dirty
     packed.write_bytes(gzip.compress(data, 1))
     file = gzip.GzipFile(packed) if name == "gzip file" else OBJECTS[name](data, tmp_path)
     sink = RecordingSink(clones=True)
-    with open_chain(file) as chain:
-        result = convert(chain, sink)
+    with vhdx2raw.open(file) as disk:
+        result = convert(disk, sink)
     close(file)
     assert "clone" not in sink.names
     assert result.cloned_bytes == 0
@@ -304,14 +304,12 @@ def test_an_object_hands_no_descriptor_to_the_kernel(folder: Path) -> None:
         (None, "<Named>"),
     ],
 )
-def test_an_object_is_called_by_its_name_or_by_its_class(
-    raw: bytes, name: object, expected: str
-) -> None:
+def test_object_is_called_by_its_name_or_class(raw: bytes, name: object, expected: str) -> None:
     with open_image(Named(raw, name)) as image:
         assert image.source.name == expected
 
 
-def test_an_object_without_a_name_is_called_by_its_class() -> None:
+def test_errors_name_an_object_by_its_class() -> None:
     with pytest.raises(UnsupportedImageError, match=r"^<BytesIO>: ") as caught:
         open_image(io.BytesIO(b"not a VHDX".ljust(4096, b"!")))
     assert caught.value.path == "<BytesIO>"
@@ -333,7 +331,7 @@ def test_an_object_is_the_same_only_as_itself(raw: bytes) -> None:
     assert identities[0][0] < 0, "no device of the host"
 
 
-def test_the_file_behind_an_object_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+def test_file_of_an_object_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "disk.vhdx"
     path.write_bytes((folder / "base.vhdx").read_bytes())
     with (
@@ -375,7 +373,7 @@ def test_beside_an_open_file_its_parent_is_found(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "top.vhdx", "nowhere.vhdx", "x" * 5000, "a\0b"])
-def test_beside_any_other_object_no_parent_is_looked_for(
+def test_no_parent_is_searched_beside_other_objects(
     folder: Path, name: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even if its name is that of a file, and nowhere in the working directory."""
@@ -400,7 +398,7 @@ def test_an_object_that_is_its_own_parent_is_a_cycle(folder: Path) -> None:
     assert not file.closed
 
 
-def test_a_file_that_is_its_own_parent_is_a_cycle_also_as_an_object(folder: Path) -> None:
+def test_file_and_its_object_are_a_cycle(folder: Path) -> None:
     path = folder / "top.vhdx"
     with path.open("rb") as file:
         for child, parent in ((file, path), (path, file)):
@@ -419,7 +417,7 @@ def test_an_object_that_is_not_needed_is_named(folder: Path, raw: bytes) -> None
     assert error.value.path == "disk"
 
 
-def test_a_parent_that_fails_is_told_with_its_reason(folder: Path) -> None:
+def test_failing_parent_is_reported_with_its_reason(folder: Path) -> None:
     class Failing(io.BytesIO):
         def seek(self, _offset: int, _whence: int = io.SEEK_SET, /) -> int:
             raise OSError("the server is gone")
@@ -428,7 +426,7 @@ def test_a_parent_that_fails_is_told_with_its_reason(folder: Path) -> None:
         open_chain(folder / "top.vhdx", OpenOptions(parents=[Failing()]))
 
 
-# -- what is refused -----------------------------------------------------------------------------
+# -- refusals -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"disk.vhdx", ["disk.vhdx"], object()])
@@ -474,7 +472,7 @@ LAST_BLOCK = SPEC.block_file_offset(5)
         (LAST_BLOCK + 512, TruncatedImageError),
     ],
 )
-def test_an_object_that_ends_too_early_is_refused_and_stays_open(
+def test_truncated_object_is_refused_and_stays_open(
     raw: bytes, size: int, error: type[ImageError]
 ) -> None:
     file = io.BytesIO(raw[:size])
@@ -493,14 +491,14 @@ def test_an_object_that_becomes_shorter_is_truncated(raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("read", ["pread", "pread_into"])
-def test_nothing_is_read_behind_the_end(raw: bytes, read: str) -> None:
+def test_read_past_the_end_is_truncated(raw: bytes, read: str) -> None:
     source = FileObjectSource(io.BytesIO(raw))
     assert source.pread(len(raw) - 5, 5) == raw[-5:]
     with pytest.raises(TruncatedImageError, match="6 bytes are needed here"):
         getattr(source, read)(len(raw) - 5, 6 if read == "pread" else memoryview(bytearray(6)))
 
 
-def test_a_read_of_an_impossible_length_takes_no_memory(raw: bytes) -> None:
+def test_read_of_impossible_length_is_refused(raw: bytes) -> None:
     with pytest.raises(TruncatedImageError, match=f"{1 << 60} bytes are needed here"):
         FileObjectSource(io.BytesIO(raw)).pread(0, 1 << 60)
 

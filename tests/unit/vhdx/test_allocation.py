@@ -8,15 +8,19 @@ import pytest
 
 from tests.conftest import Bench
 from tests.support.builder import MIB, TIB, Block, BlockState, ImageSpec, RegionEntrySpec, golden_g1
+from tests.support.sources import BadSource
 from vhdx2raw import check
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Findings, Severity
+from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx.allocation import _Walk, check_allocation
 from vhdx2raw.vhdx.bat import Bat
+from vhdx2raw.vhdx.image import read_image
 from vhdx2raw.vhdx.layout import PayloadBlockState
+from vhdx2raw.vhdx.log import LogPolicy
 
 EMPTY_STATES = [0, 1, 2, 3]
 PRESENT_STATES = [6, 7]
@@ -48,9 +52,9 @@ def test_blocks_are_counted_by_their_state(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "file_offset",
     [None, 0, MIB, 3 * MIB, 6 * MIB, 64 * MIB, 2**63, 2**64 - MIB],
-    ids=["none", "header", "log", "bat", "another block", "behind", "2^63", "last"],
+    ids=["none", "header", "log", "bat", "another block", "past the end", "2^63", "last"],
 )
-def test_blocks_without_data_read_as_zeros_wherever_they_point(
+def test_stale_place_of_a_block_without_data_is_ignored(
     bench: Bench, state: int, file_offset: int | None
 ) -> None:
     """States 1 and 3 may keep pointing at the old contents, which others may own by now."""
@@ -79,7 +83,7 @@ def test_state_4_is_corrupt(bench: Bench) -> None:
     bench.assert_refused(spec, CorruptImageError, "R80", pattern)
 
 
-def test_state_7_without_a_parent_reads_as_present_with_one_warning(bench: Bench) -> None:
+def test_state_7_without_a_parent_is_one_warning(bench: Bench) -> None:
     spec = simple(7, 6, 7, 0, 7)
     pattern = (
         "BAT: blocks that are partially present, without a parent, read as fully present: found 3 "
@@ -117,7 +121,7 @@ def test_a_present_block_without_a_place_is_corrupt(bench: Bench, state: int) ->
 
 @pytest.mark.parametrize("state", PRESENT_STATES)
 @pytest.mark.parametrize("file_offset", [5 * MIB, 2**40, 2**62, 2**63, 2**64 - MIB])
-def test_a_block_behind_the_end_of_the_file_is_truncation(
+def test_block_past_the_end_of_the_file_is_truncated(
     bench: Bench, state: int, file_offset: int
 ) -> None:
     spec = simple(6, 0, 0)
@@ -146,7 +150,7 @@ def test_a_last_block_that_is_cut_is_truncation(bench: Bench, missing: int) -> N
 def test_the_first_block_that_does_not_fit_is_named(
     bench: Bench, size: int, block: int, place: str
 ) -> None:
-    """The three of them lie one behind the other and are one run."""
+    """The three of them follow each other and are one run."""
     spec = simple(6, 6, 6, block_size=2 * MIB)
     spec.file_size = size
     pattern = f"payload block {block} at file offset {0x300000 + 8 * block:#x}: .*, at {place}"
@@ -154,7 +158,7 @@ def test_the_first_block_that_does_not_fit_is_named(
 
 
 @pytest.mark.parametrize("extra", [0, 512, 777, MIB])
-def test_a_short_last_block_is_enough_if_the_disk_ends_in_it(bench: Bench, extra: int) -> None:
+def test_last_block_may_be_cut_after_the_disk_ends(bench: Bench, extra: int) -> None:
     """QEMU makes a file of 17 MiB for a fixed disk of 9 MiB with blocks of 8 MiB."""
     spec = ImageSpec(9 * MIB, 8 * MIB, {0: Block(), 1: Block()}, leave_block_allocated=True)
     spec.file_size = 4 * MIB + 9 * MIB + extra
@@ -169,7 +173,7 @@ def test_a_short_last_block_needs_its_last_used_byte(bench: Bench) -> None:
     bench.assert_refused(spec, TruncatedImageError, "R111", pattern)
 
 
-def test_a_short_block_that_is_not_the_last_of_the_disk_is_truncation(bench: Bench) -> None:
+def test_short_block_before_the_last_is_truncated(bench: Bench) -> None:
     spec = ImageSpec(9 * MIB, 8 * MIB, {1: Block(), 0: Block()})
     spec.file_size = 4 * MIB + 9 * MIB
     bench.assert_refused(spec, TruncatedImageError, "R111", "payload block 0 .*beyond the end")
@@ -185,7 +189,7 @@ def test_extra_bytes_at_the_end_are_ignored(bench: Bench, extra: int) -> None:
 @pytest.mark.parametrize(
     ("file_offset", "fits"), [(256 * TIB - MIB, True), (256 * TIB, False), (2**62, False)]
 )
-def test_a_block_behind_256_tib_is_corrupt_however_long_the_file_is(
+def test_block_past_256_tib_is_refused(
     bench: Bench,
     file_offset: int,
     fits: bool,  # noqa: FBT001
@@ -253,7 +257,7 @@ def test_the_owner_is_not_a_block_with_a_stale_place(bench: Bench) -> None:
     bench.assert_refused(spec, CorruptImageError, "R84", "block 3 .* where payload block 1 lies")
 
 
-def test_blocks_of_different_chunks_that_share_space_are_corrupt(bench: Bench) -> None:
+def test_blocks_of_two_chunks_sharing_space_are_refused(bench: Bench) -> None:
     size = 256 * MIB
     spec = ImageSpec(40 * size, size, {2: Block(content=0), 35: Block(content=0)})
     spec.blocks[20] = Block(content=0, file_offset=5 * MIB)
@@ -270,7 +274,7 @@ def test_the_owner_may_lie_in_any_chunk(bench: Bench) -> None:
     bench.assert_refused(spec, CorruptImageError, "R84", pattern)
 
 
-def test_the_unused_log_occupies_nothing_where_it_cannot_be(bench: Bench) -> None:
+def test_unused_log_in_impossible_place_takes_no_space(bench: Bench) -> None:
     spec = simple(6, 6)
     spec.blocks[1].file_offset, spec.blocks[0].file_offset = MIB, 4 * MIB
     for header in spec.headers:
@@ -310,7 +314,7 @@ def chunked(*bitmap_entries: int) -> ImageSpec:
         ((2**64 - 1, 2**64 - 1), 2),
     ],
 )
-def test_sector_bitmap_entries_without_a_parent_are_ignored_with_one_warning(
+def test_bitmap_entries_without_a_parent_are_one_warning(
     bench: Bench, entries: tuple[int, ...], count: int
 ) -> None:
     pattern = (
@@ -320,7 +324,7 @@ def test_sector_bitmap_entries_without_a_parent_are_ignored_with_one_warning(
     bench.assert_reads(chunked(*entries), ("R82", pattern))
 
 
-def test_a_page_shifted_by_old_qemu_is_corrupt_if_an_offset_shows_twice(bench: Bench) -> None:
+def test_shifted_page_with_double_offset_is_refused(bench: Bench) -> None:
     """The first entry of the page was written again, the others moved up by one."""
     spec = simple(6, 6, 6, 0)
     place = spec.block_file_offset
@@ -329,7 +333,7 @@ def test_a_page_shifted_by_old_qemu_is_corrupt_if_an_offset_shows_twice(bench: B
     bench.assert_refused(spec, CorruptImageError, "R84", "block 1 .* where payload block 0 lies")
 
 
-def test_a_shifted_page_without_a_double_offset_is_the_warning(bench: Bench) -> None:
+def test_shifted_page_without_double_offset_is_a_warning(bench: Bench) -> None:
     """The last payload entry of the chunk has become its sector bitmap entry."""
     spec = chunked(0)
     spec.bat_overrides = {16: spec.block_file_offset(15) | 6, 15: 0}
@@ -338,7 +342,7 @@ def test_a_shifted_page_without_a_double_offset_is_the_warning(bench: Bench) -> 
     bench.assert_reads(spec, ("R82", "sector bitmap entries .*: found 1"))
 
 
-def test_blocks_that_overlap_between_two_regions_are_not_laid_to_the_regions(bench: Bench) -> None:
+def test_overlap_between_two_regions_names_the_block(bench: Bench) -> None:
     """The metadata end where the two blocks begin, and the BAT begins where they end."""
     blocks = {index: Block(file_offset=5 * MIB) for index in range(2)}
     spec = ImageSpec(2 * MIB, MIB, blocks, metadata_offset=4 * MIB, bat_offset=6 * MIB)
@@ -346,7 +350,7 @@ def test_blocks_that_overlap_between_two_regions_are_not_laid_to_the_regions(ben
     bench.assert_refused(spec, CorruptImageError, "R84", pattern)
 
 
-def test_a_stray_bitmap_entry_owns_nothing_of_a_disk_without_a_parent(bench: Bench) -> None:
+def test_stray_bitmap_entry_takes_no_space(bench: Bench) -> None:
     """Two blocks of the second chunk overlap where the one of the first chunk points."""
     place, block = 16 * MIB, 256 * MIB
     blocks = {index: Block(content=0, file_offset=place) for index in (16, 17)}
@@ -367,14 +371,14 @@ def test_what_is_free_has_no_owner(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("entry", [2**64 - 4, 2**64 - 1, 0xFFFF_FFFF_FFFF_FFFC & ~0x7 | 4])
-def test_an_entry_of_all_ones_is_refused_like_any_other_garbage(bench: Bench, entry: int) -> None:
+def test_entry_of_all_ones_is_refused(bench: Bench, entry: int) -> None:
     """None of them stands for an entry that could not be read."""
     spec = simple(6, 6, 6)
     spec.bat_overrides = {1: entry}
     bench.assert_refused(spec, CorruptImageError, "R77", "reserved bits are set")
 
 
-def test_an_entry_of_all_ones_is_an_error_to_a_check_too(bench: Bench) -> None:
+def test_entry_of_all_ones_is_an_error_of_check(bench: Bench) -> None:
     spec = simple(6, 6, 6)
     spec.bat_overrides = {1: 2**64 - 4}
     spec.write(bench.path)
@@ -383,18 +387,32 @@ def test_an_entry_of_all_ones_is_an_error_to_a_check_too(bench: Bench) -> None:
     assert rules == ["R77", "R80"]
 
 
-def test_a_table_of_garbage_is_checked_without_wording_every_entry(bench: Bench) -> None:
+def test_unreadable_piece_of_the_table_is_an_error(bench: Bench) -> None:
+    simple(6, 6).write(bench.path)
+    source = BadSource(bench.path, 0x300000)
+    findings = Findings(lenient=True)
+    read_image(source, LogPolicy.REPLAY, findings)
+    source.close()
+    (finding,) = findings.of(Severity.ERROR)
+    assert finding.rule == "R52"
+    assert str(finding) == (
+        "BAT at file offset 0x300000: a piece of the table cannot be read: Input/output error"
+        " (MS-VHDX 2.5)"
+    )
+
+
+def test_table_of_garbage_has_a_limited_number_of_errors(bench: Bench) -> None:
     spec = simple(*[0] * 200)
     spec.bat_overrides = {index: (index << 20) | 0x8C for index in range(200)}
     spec.write(bench.path)
     report = check(bench.path)
-    for rule in ("R77", "R80"):
+    for rule in (Rule.ENTRY_RESERVED, Rule.BLOCK_STATE):
         kept = [finding for _, finding in report.results if finding.rule == rule]
         assert len(kept) == MAX_FINDINGS_PER_RULE
         assert report.suppressed[Severity.ERROR, rule] == 200 - MAX_FINDINGS_PER_RULE
 
 
-def test_blocks_behind_one_without_a_place_are_held_against_the_file(bench: Bench) -> None:
+def test_blocks_after_one_without_a_place_are_checked(bench: Bench) -> None:
     """Offsets 0, 1, 2, ... MiB look like one run, but only the first has no place."""
     spec = simple(6, 6, 6, 6, 6)
     spec.bat_overrides = {index: index * MIB | 6 for index in range(5)}

@@ -21,6 +21,7 @@ from tests.support.builder import (
 )
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE
+from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx.layout import PayloadBlockState
 
 BLOCK = 256 * MIB
@@ -89,9 +90,7 @@ def test_a_partial_block_without_a_bitmap_is_corrupt(bench: Bench, entry: int) -
 
 @pytest.mark.parametrize("chunk", [0, 1])
 @pytest.mark.parametrize("entry", [1, 2, 3, 4, 5, 7, 64 * MIB | 7, 8, 0xFFFF8])
-def test_an_odd_bitmap_entry_that_nobody_needs_is_a_warning(
-    bench: Bench, entry: int, chunk: int
-) -> None:
+def test_invalid_unneeded_bitmap_entry_is_a_warning(bench: Bench, entry: int, chunk: int) -> None:
     message = (
         f"BAT entry of the sector bitmap block of chunk {chunk} "
         f"at file offset {BITMAP_PLACES[chunk]:#x}: "
@@ -107,7 +106,7 @@ def test_a_bitmap_that_is_not_present_may_keep_a_place(bench: Bench, file_offset
     assert_opens(bench, with_bitmap_entry(child(6, 0), file_offset))
 
 
-def test_the_unused_payload_entries_before_the_last_bitmap_entry_are_ignored(bench: Bench) -> None:
+def test_unused_payload_entries_are_ignored(bench: Bench) -> None:
     spec = child(7, virtual_disk_size=2 * BLOCK - 512)
     spec.bat_overrides = dict.fromkeys([*range(2, RATIO), *range(RATIO + 1, 40)], 2**64 - 1)
     assert_opens(bench, spec)
@@ -139,7 +138,7 @@ def test_a_present_bitmap_without_a_place_is_corrupt(bench: Bench, state: int) -
 
 
 @pytest.mark.parametrize("file_offset", [2**40, 2**63, 2**64 - MIB])
-def test_a_bitmap_behind_the_end_of_the_file_is_truncation(bench: Bench, file_offset: int) -> None:
+def test_bitmap_past_the_end_of_the_file_is_truncated(bench: Bench, file_offset: int) -> None:
     pattern = (
         f"BAT entry of the sector bitmap block of chunk 0 at file offset {BITMAP_PLACES[0]:#x}: "
         rf"the block lies beyond the end of the file, at {file_offset:#x}: "
@@ -152,14 +151,12 @@ def test_a_bitmap_behind_the_end_of_the_file_is_truncation(bench: Bench, file_of
 
 
 @pytest.mark.parametrize("file_offset", [2**40, 2**63, 2**64 - MIB])
-def test_a_bitmap_that_nobody_needs_may_lie_behind_the_end_of_the_file(
-    bench: Bench, file_offset: int
-) -> None:
+def test_unneeded_bitmap_may_lie_past_the_end(bench: Bench, file_offset: int) -> None:
     assert_opens(bench, with_bitmap_entry(child(6, 0), file_offset | 6))
 
 
 def bitmap_at_the_end(spec: ImageSpec, missing: int) -> ImageSpec:
-    """Put the bitmap of chunk 0 behind everything else; cut so many bytes off its MiB."""
+    """Put the bitmap of chunk 0 at the end of the file; cut so many bytes off its MiB."""
     end = 4 * MIB
     for block in spec.blocks.values():
         if block.owns_space:
@@ -170,7 +167,7 @@ def bitmap_at_the_end(spec: ImageSpec, missing: int) -> ImageSpec:
     return spec
 
 
-def test_a_bitmap_needs_no_bytes_for_sectors_behind_the_disk(bench: Bench) -> None:
+def test_bitmap_may_end_after_the_last_sector(bench: Bench) -> None:
     """A block of 256 MiB has 64 KiB of bits."""
     spec = child(7, virtual_disk_size=BLOCK)
     assert_opens(bench, bitmap_at_the_end(spec, MIB - 65536))
@@ -180,14 +177,14 @@ def test_a_bitmap_needs_no_bytes_for_sectors_behind_the_disk(bench: Bench) -> No
 
 
 @pytest.mark.parametrize("needed", [0, 2])
-def test_a_bitmap_needs_no_bytes_behind_its_last_partial_block(bench: Bench, needed: int) -> None:
+def test_bitmap_may_end_after_its_last_partial_block(bench: Bench, needed: int) -> None:
     states = [6, 0, 6, 2]
     states[needed] = 7
     spec = bitmap_at_the_end(child(*states), MIB - (needed + 1) * 65536)
     assert_opens(bench, spec)
 
 
-def test_a_bitmap_needs_every_byte_of_its_last_partial_block(bench: Bench) -> None:
+def test_bitmap_cut_in_its_last_partial_block_is_refused(bench: Bench) -> None:
     spec = bitmap_at_the_end(child(6, 0, 7, 2), MIB - 3 * 65536 + 1)
     pattern = "BAT entry of the sector bitmap block of chunk 0 .*: the block lies beyond the end"
     bench.assert_refused(spec, TruncatedImageError, "R114", pattern)
@@ -210,7 +207,7 @@ def test_a_bitmap_needs_every_byte_of_its_last_partial_block(bench: Bench) -> No
 def test_a_bitmap_that_shares_space_is_corrupt(
     bench: Bench, state: int, file_offset: int, owner: str
 ) -> None:
-    """Also one that nobody needs: it says that the place is taken."""
+    """Also one that is not needed: its entry takes the place."""
     spec = child(state)
     spec.blocks[0].file_offset = 5 * MIB
     pattern = (
@@ -243,7 +240,7 @@ def test_the_owner_may_be_the_bitmap_of_any_chunk(bench: Bench) -> None:
     bench.assert_refused(spec, CorruptImageError, "R84", pattern)
 
 
-def test_a_block_over_the_bitmap_of_an_earlier_chunk_is_corrupt(bench: Bench) -> None:
+def test_block_over_an_earlier_bitmap_is_refused(bench: Bench) -> None:
     spec = child(7)
     spec.blocks[0].file_offset = 600 * MIB
     spec.blocks[20] = Block(content=0, file_offset=10 * MIB)
@@ -263,13 +260,13 @@ def test_bitmaps_and_blocks_may_touch(bench: Bench) -> None:
     assert_opens(bench, spec)
 
 
-def test_many_odd_entries_of_bitmaps_give_few_warnings(bench: Bench) -> None:
+def test_many_invalid_bitmap_entries_give_few_warnings(bench: Bench) -> None:
     spec = child_of(ImageSpec(64 * GIB, MIB), ".\\parent.vhdx")
     chunks = 16
     spec.bat_overrides = {(index + 1) * 4096 + index: 5 for index in range(chunks)}
     few = [finding.rule for finding in bench.open(spec).warnings]
-    assert few.count("R83") == chunks
+    assert few.count(Rule.SECTOR_BITMAP) == chunks
     spec = child_of(ImageSpec(256 * GIB, MIB), ".\\parent.vhdx")
     spec.bat_overrides = {(index + 1) * 4096 + index: 5 for index in range(64)}
     many = [finding.rule for finding in bench.open(spec).warnings]
-    assert many.count("R83") == MAX_FINDINGS_PER_RULE
+    assert many.count(Rule.SECTOR_BITMAP) == MAX_FINDINGS_PER_RULE

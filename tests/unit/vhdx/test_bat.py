@@ -1,4 +1,4 @@
-"""The table is its raw entries, told as runs (R71 to R76)."""
+"""The table as runs of its raw entries (R71 to R76)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from tests.conftest import Bench
 from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, golden_g4
 from tests.support.sources import BadSource
-from vhdx2raw.findings import Findings, Severity
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx import bat
 from vhdx2raw.vhdx.bat import MISSING_ENTRY, OCCUPYING_STATES, Bat, BlockRun
@@ -53,7 +52,7 @@ def table_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_table(path: Path, raw: list[int], geometry: Geometry) -> tuple[Bat, FileSource]:
-    """Lay a table over a file that holds just these entries, behind a page of something else."""
+    """Lay a table over a file that holds just these entries, after a page of something else."""
     path.write_bytes(b"\xee" * REGION_OFFSET + struct.pack(f"<{len(raw)}Q", *raw))
     source = FileSource(path)
     return Bat(source, Region("BAT region", REGION_OFFSET, 8 * len(raw)), geometry), source
@@ -98,8 +97,7 @@ def test_runs_are_the_entries(
     bitmap_entries = [table.sector_bitmap_entry(c) for c in range(geometry.chunk_count)]
     source.close()
     expanded = [pair for run in runs for pair in expand(run).items()]
-    wanted = range(first, end)
-    assert expanded == [(k, raw[geometry.payload_bat_index(k)]) for k in wanted]
+    assert expanded == [(k, raw[geometry.payload_bat_index(k)]) for k in range(first, end)]
     indexes = [geometry.sector_bitmap_bat_index(c) for c in range(geometry.chunk_count)]
     count = geometry.bat_entry_count
     assert bitmap_entries == [raw[index] if index < count else 0 for index in indexes]
@@ -110,7 +108,7 @@ def test_runs_are_the_entries(
             assert following.entry != expand(longer)[run.end_block], "two runs could be one"
 
 
-def test_a_run_tells_its_state_and_place() -> None:
+def test_run_has_state_and_place() -> None:
     run = BlockRun(5, 3, 0x400000 | 7)
     assert run.state is PayloadBlockState.PARTIALLY_PRESENT
     assert run.file_offset == 0x400000
@@ -128,7 +126,7 @@ def test_a_split_run_is_a_run_for_each_block(state: PayloadBlockState) -> None:
     ]
 
 
-def test_entries_lie_one_behind_the_other(table_path: Path) -> None:
+def test_entries_follow_each_other(table_path: Path) -> None:
     table, source = open_table(table_path, [0] * 40, geometry_of(40, has_parent=False))
     source.close()
     assert [table.entry_file_offset(index) for index in (0, 1, 39)] == [4096, 4104, 4096 + 312]
@@ -224,19 +222,17 @@ PLACED = [6 | (1000 + 256 * index) * MIB for index in range(ENTRIES)]
 """A table no entry of which is like another; of the 20 chunks, none ends with a sector."""
 
 
-def open_bad_table(path: Path, *bad: int, lenient: bool = True) -> tuple[Bat, FileSource, Findings]:
+def open_bad_table(path: Path, *bad: int, lenient: bool = True) -> tuple[Bat, FileSource]:
     """Lay a table over a file some of whose entries cannot be read."""
     path.write_bytes(b"\xee" * REGION_OFFSET + struct.pack(f"<{ENTRIES}Q", *PLACED))
-    source = BadSource(path)
-    source.bad = tuple(REGION_OFFSET + 8 * index for index in bad)
+    source = BadSource(path, *(REGION_OFFSET + 8 * index for index in bad))
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
-    findings = Findings(lenient=lenient)
     region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
-    return Bat(source, region, geometry, findings), source, findings
+    return Bat(source, region, geometry, lenient=lenient), source
 
 
 def entries_of(table: Bat) -> list[int]:
-    """Give every entry of a table, in order, through what it says of blocks and bitmaps."""
+    """Give every entry of a table, in order, by its runs and its bitmap entries."""
     geometry = table.geometry
     entries = [0] * geometry.bat_entry_count
     for run in table.iter_runs(0, geometry.payload_block_count):
@@ -250,12 +246,12 @@ def entries_of(table: Bat) -> list[int]:
 
 @pytest.mark.parametrize("piece_size", [17 * 8 * 7, MIB])
 @pytest.mark.parametrize("bad", [0, 1, 63, 64, 100, 127, 128, ENTRIES - 1])
-def test_an_entry_that_cannot_be_read_costs_a_lenient_reader_the_sector_around_it(
+def test_unreadable_entry_loses_the_sector_around_it(
     table_path: Path, bad: int, piece_size: int
 ) -> None:
     """As far as one piece of the table goes."""
     with patch.object(bat, "PIECE_SIZE", piece_size):
-        table, source, findings = open_bad_table(table_path, bad)
+        table, source = open_bad_table(table_path, bad)
     found = entries_of(table)
     source.close()
     lost = [index for index in range(ENTRIES) if found[index] != PLACED[index]]
@@ -264,35 +260,34 @@ def test_an_entry_that_cannot_be_read_costs_a_lenient_reader_the_sector_around_i
     assert {found[index] for index in lost} == {MISSING_ENTRY}
     if piece_size == MIB:
         assert lost == [index for index in range(ENTRIES) if index // 64 == bad // 64]
-        (finding,) = findings.of(Severity.ERROR)
-        assert finding.rule == "R52"
-        text = "BAT at file offset %#x: a piece of the table cannot be read: Input/output error"
-        assert text % (REGION_OFFSET + bad // 64 * 512) in str(finding)
+        assert table.unreadable == {REGION_OFFSET + bad // 64 * 512: "Input/output error"}
 
 
 def test_two_bad_sectors_cost_two_sectors(table_path: Path) -> None:
-    table, source, findings = open_bad_table(table_path, 70, 310)
+    table, source = open_bad_table(table_path, 70, 310)
     found = entries_of(table)
     source.close()
     lost = [index for index in range(ENTRIES) if found[index] == MISSING_ENTRY]
     assert lost == [*range(64, 128), *range(256, 320)]
-    assert len(findings.of(Severity.ERROR)) == 2
+    assert sorted(table.unreadable) == [REGION_OFFSET + 8 * 64, REGION_OFFSET + 8 * 256]
 
 
-def test_a_table_that_cannot_be_read_fails_a_strict_reader(table_path: Path) -> None:
-    table, source, findings = open_bad_table(table_path, 70, lenient=False)
+def test_unreadable_table_fails_strict_reader(table_path: Path) -> None:
+    table, source = open_bad_table(table_path, 70, lenient=False)
     with pytest.raises(OSError, match="Input/output error"):
         entries_of(table)
+    with pytest.raises(OSError, match="Input/output error"):
+        table.sector_bitmap_entry(0)
     source.close()
-    assert findings.reported == []
+    assert table.unreadable == {}
 
 
 @pytest.mark.parametrize("piece_size", [17 * 8 * 3, MIB])
 @pytest.mark.parametrize("rest", [0, 8 * 5, 8 * 16, 8 * 17, 8 * 20 + 7, 8 * (ENTRIES - 1)])
-def test_entries_behind_the_end_of_the_file_are_missing_ones(
+def test_entries_past_the_end_of_the_file_are_missing(
     table_path: Path, rest: int, piece_size: int
 ) -> None:
-    """Nobody asks for them but who salvages; the bitmap entry of a chunk is no entry then."""
+    """Only a lenient reader asks for them; the bitmap entry of a chunk is no entry then."""
     open_bad_table(table_path)[1].close()
     with table_path.open("r+b") as file:
         file.truncate(REGION_OFFSET + rest)
@@ -300,7 +295,7 @@ def test_entries_behind_the_end_of_the_file_are_missing_ones(
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
     region = Region("BAT region", REGION_OFFSET, 8 * ENTRIES)
     with patch.object(bat, "PIECE_SIZE", piece_size):
-        table = Bat(source, region, geometry, Findings(lenient=True))
+        table = Bat(source, region, geometry, lenient=True)
     found = entries_of(table)
     source.close()
     bitmaps = {geometry.sector_bitmap_bat_index(chunk) for chunk in range(geometry.chunk_count)}
@@ -309,12 +304,12 @@ def test_entries_behind_the_end_of_the_file_are_missing_ones(
         assert entry == (PLACED[index] if index < rest // 8 else missing)
 
 
-def test_what_lies_behind_the_region_is_no_entry(table_path: Path) -> None:
+def test_bytes_past_the_region_are_no_entries(table_path: Path) -> None:
     """Though the file goes on, and the table of the disk would."""
     open_bad_table(table_path)[1].close()
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
-    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * 20), geometry, Findings())
+    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * 20), geometry)
     runs = list(table.iter_runs(0, 24))
     bitmaps = [table.sector_bitmap_entry(chunk) for chunk in (0, 1, 2)]
     source.close()
@@ -323,29 +318,18 @@ def test_what_lies_behind_the_region_is_no_entry(table_path: Path) -> None:
     assert bitmaps == [PLACED[16], 0, 0]
 
 
-def test_a_table_without_a_list_of_findings_fails_as_its_file_does(table_path: Path) -> None:
-    open_bad_table(table_path)[1].close()
-    source = BadSource(table_path)
-    source.bad = (REGION_OFFSET,)
-    geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
-    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry)
-    with pytest.raises(OSError, match="Input/output error"):
-        table.sector_bitmap_entry(0)
-    source.close()
-
-
-def test_what_is_left_of_an_empty_table_says_nothing_of_the_rest(table_path: Path) -> None:
+def test_rest_of_a_cut_empty_table_is_missing(table_path: Path) -> None:
     table_path.write_bytes(bytes(8 * 20))
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=True)
     region = Region("BAT region", 0, 8 * ENTRIES)
-    runs = list(Bat(source, region, geometry, Findings(lenient=True)).iter_runs(0, 24))
+    runs = list(Bat(source, region, geometry, lenient=True).iter_runs(0, 24))
     source.close()
     entries = {block: entry for run in runs for block, entry in expand(run).items()}
     assert list(entries.values()) == [0] * 19 + [MISSING_ENTRY] * 5
 
 
-def test_a_table_no_byte_of_which_can_be_read_is_missing_as_a_whole(table_path: Path) -> None:
+def test_wholly_unreadable_table_is_missing(table_path: Path) -> None:
     class NoSource(FileSource):
         def pread(self, file_offset: int, length: int) -> bytes:
             raise OSError(errno.EIO, "Input/output error")
@@ -354,20 +338,20 @@ def test_a_table_no_byte_of_which_can_be_read_is_missing_as_a_whole(table_path: 
     size = 8 * geometry.bat_entry_count
     with table_path.open("wb") as file:
         file.truncate(size)
-    source, findings = NoSource(table_path), Findings(lenient=True)
-    table = Bat(source, Region("BAT region", 0, size), geometry, findings)
+    source = NoSource(table_path)
+    table = Bat(source, Region("BAT region", 0, size), geometry, lenient=True)
     runs = list(table.iter_runs(0, geometry.payload_block_count))
     source.close()
     assert {run.entry for run in runs} == {MISSING_ENTRY}
     assert sum(run.block_count for run in runs) == geometry.payload_block_count
-    assert {finding.rule for finding in findings.of(Severity.ERROR)} == {"R52"}
+    assert set(range(0, size, 512)) <= set(table.unreadable)
 
 
-def test_a_region_behind_the_end_of_the_file_has_no_entries(table_path: Path) -> None:
+def test_region_past_the_end_has_no_entries(table_path: Path) -> None:
     table_path.write_bytes(b"\xee" * 100)
     source = FileSource(table_path)
     geometry = Geometry(20 * RATIO * BLOCK, BLOCK, 512, has_parent=False)
-    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry, Findings())
+    table = Bat(source, Region("BAT region", REGION_OFFSET, 8 * ENTRIES), geometry)
     runs = list(table.iter_runs(0, geometry.payload_block_count))
     source.close()
     assert {run.entry for run in runs} == {MISSING_ENTRY}
@@ -375,7 +359,7 @@ def test_a_region_behind_the_end_of_the_file_has_no_entries(table_path: Path) ->
 
 
 def test_a_missing_entry_is_one_that_cannot_be_right() -> None:
-    """Whoever comes to it learns that nobody knows, not that the block is stored somewhere."""
+    """Nothing can take the block for one that is stored somewhere."""
     run = BlockRun(0, 1, MISSING_ENTRY)
     assert run.state is PayloadBlockState.RESERVED
     assert MISSING_ENTRY & RESERVED_MASK == RESERVED_MASK
@@ -385,7 +369,7 @@ def test_a_missing_entry_is_one_that_cannot_be_right() -> None:
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_the_tables_of_dynamic_and_fixed_disks_are_interleaved_alike(
+def test_dynamic_and_fixed_tables_have_bitmap_entries(
     bench: Bench,
     fixed: bool,  # noqa: FBT001
 ) -> None:

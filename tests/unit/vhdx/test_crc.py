@@ -17,8 +17,8 @@ import pytest
 from tests.support.builder import Block, ImageSpec, make_dirty
 from tests.support.cli import run, small_disk
 from tests.support.files import has_expected_bytes
-from vhdx2raw.cli import checksums
-from vhdx2raw.vhdx import crc, log_entry
+from vhdx2raw.cli import console
+from vhdx2raw.vhdx import crc, layout, log_entry
 
 BOTH = pytest.mark.parametrize("function", [crc.crc32c, crc.slow_crc32c], ids=["best", "slow"])
 WARNING = "vhdx2raw: without the package crc32c a large log takes long to read"
@@ -46,15 +46,13 @@ READ_COMMAND = bytes.fromhex(
     ],
 )
 def test_the_vectors_of_rfc_3720(function: crc.Crc, data: bytes, expected: int) -> None:
-    """Appendix B.4, and the value by which catalogues of checksums tell this one."""
+    """Appendix B.4, and the value that catalogues of checksums give for this one."""
     assert function(data) == expected
 
 
 @BOTH
 @pytest.mark.parametrize("length", [*range(20), 4096, 65537])
-def test_any_bytes_in_any_pieces_have_the_checksum_of_the_package(
-    function: crc.Crc, length: int
-) -> None:
+def test_checksum_in_pieces_equals_that_of_package(function: crc.Crc, length: int) -> None:
     data = random.Random(length).randbytes(length)
     expected = package.crc32c(data)
     assert function(data) == expected
@@ -75,20 +73,20 @@ def find_all_but(*missing: str) -> Callable[..., ModuleSpec | None]:
     return find
 
 
-def test_the_fast_one_is_used_and_does_not_wait_for_the_package() -> None:
-    code = "import sys, vhdx2raw.crc as c; print(c.IS_SLOW, 'crc32c' in sys.modules)"
+def test_extension_is_used_without_importing_package() -> None:
+    code = "import sys, vhdx2raw.vhdx.crc as c; print(c.IS_SLOW, 'crc32c' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
 
-def test_an_extension_at_another_place_is_left_to_its_package(
+def test_extension_elsewhere_is_loaded_by_its_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(PathFinder, "find_spec", find_all_but("crc32c._crc32c"))
     assert crc._choose() is package.crc32c
 
 
-def test_an_extension_of_another_kind_is_left_to_its_package(
+def test_extension_without_function_is_left_to_package(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(crc, "module_from_spec", lambda _: SimpleNamespace())
@@ -96,7 +94,7 @@ def test_an_extension_of_another_kind_is_left_to_its_package(
     assert crc._choose() is package.crc32c
 
 
-def test_without_the_package_everything_is_done_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_replaced_by_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PathFinder, "find_spec", find_all_but("crc32c"))
     monkeypatch.setitem(sys.modules, "crc32c", None)
     assert crc._choose() is crc.slow_crc32c
@@ -119,12 +117,12 @@ def dirty_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageSpec:
 
 @pytest.fixture
 def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structures, "crc32c", crc.slow_crc32c)
+    monkeypatch.setattr(layout, "crc32c", crc.slow_crc32c)
     monkeypatch.setattr(log_entry, "crc32c", crc.slow_crc32c)
     monkeypatch.setattr(crc, "IS_SLOW", True)
 
 
-def test_a_disk_with_a_log_is_converted_without_the_package(
+def test_dirty_disk_is_converted_without_the_package(
     dirty_disk: ImageSpec,
 ) -> None:
     code = """
@@ -134,14 +132,13 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
         def find(name, *rest):
             return None if name.startswith("crc32c") else real(name, *rest)
         PathFinder.find_spec = find
-        from vhdx2raw import crc
+        from vhdx2raw.vhdx import crc
         assert crc.IS_SLOW
         from vhdx2raw.cli import main
         sys.exit(main())
     """
-    words = ("disk.vhdx", "disk.img")
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *words],
+        [sys.executable, "-c", textwrap.dedent(code), "disk.vhdx", "disk.img"],
         capture_output=True,
         text=True,
         check=False,
@@ -152,7 +149,7 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
 
 @pytest.mark.usefixtures("_slow", "dirty_disk")
 @pytest.mark.parametrize(
-    ("words", "is_terminal", "told"),
+    ("options", "is_terminal", "warns"),
     [
         ((), False, False),
         (("-v",), False, True),
@@ -162,17 +159,17 @@ def test_a_disk_with_a_log_is_converted_without_the_package(
         (("--quiet",), True, False),
     ],
 )
-def test_the_user_is_told_once_if_there_is_one(
+def test_missing_package_is_reported_once(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
+    options: tuple[str, ...],
     is_terminal: bool,  # noqa: FBT001
-    told: bool,  # noqa: FBT001
+    warns: bool,  # noqa: FBT001
 ) -> None:
-    monkeypatch.setattr(checksums, "is_terminal", lambda _stream: is_terminal)
-    outcome = run(capfd, *words, "disk.vhdx", "disk.img")
+    monkeypatch.setattr(console, "is_terminal", lambda _stream: is_terminal)
+    outcome = run(capfd, *options, "disk.vhdx", "disk.img")
     assert outcome.exit_code == 0
-    assert outcome.err_lines.count(WARNING) == told
+    assert outcome.err_lines.count(WARNING) == warns
 
 
 @pytest.mark.usefixtures("_slow")
@@ -180,12 +177,12 @@ def test_the_help_is_not_about_checksums(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an argument the program shows its help, or completes a word for a shell."""
-    monkeypatch.setattr(checksums, "is_terminal", lambda _stream: True)
+    monkeypatch.setattr(console, "is_terminal", lambda _stream: True)
     assert WARNING not in run(capfd).err_lines
 
 
 @pytest.mark.usefixtures("dirty_disk")
-def test_nobody_is_told_where_the_package_is_there(
+def test_present_package_is_not_reported(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     outcome = run(capfd, "-v", "disk.vhdx", "disk.img")

@@ -12,17 +12,16 @@ import pytest
 
 from tests.support.builder import MIB, ImageSpec, golden_g2
 from tests.support.chains import BASE_NAME
-from tests.support.files import names_in
+from tests.support.files import names_in, write_files
 from tests.support.seeded_faults import HEADER_1, HEADER_2, child, disk, family
 from tests.support.sinks import FailingSink, RecordingSink
-from tests.unit.operations.test_check import write
 from vhdx2raw import convert
-from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.cli.exit_codes import exit_code_of
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.operations.compare import compare
-from vhdx2raw.operations.convert import CHANGED_HINT
+from vhdx2raw.operations.convert import CHANGED_REMEDY
 from vhdx2raw.operations.digest import digest
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.output.sparse_file import SparseFileSink
@@ -96,78 +95,78 @@ def changing_sink(path: Path, change: Change, moment: str = "write") -> FailingS
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_file_that_changes_gives_no_output(tmp_path: Path, what: str, moment: str) -> None:
     change, message = CHANGES[what]
-    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     sink = changing_sink(path, change, moment)
-    with open_chain(path) as chain, pytest.raises(CorruptImageError) as caught:
-        convert(chain, sink)
-    assert (caught.value.finding.rule, caught.value.exit_code) == ("R119", 5)
+    with open_disk(path) as opened, pytest.raises(CorruptImageError) as caught:
+        convert(opened, sink)
+    assert (caught.value.finding.rule, exit_code_of(caught.value)) == ("R119", 5)
     assert (caught.value.path, caught.value.message) == (str(path), message)
-    assert caught.value.hint == CHANGED_HINT
-    assert "--allow-changed" in CHANGED_HINT
+    assert caught.value.remedy == CHANGED_REMEDY
+    assert "{allow_changed}" in CHANGED_REMEDY
     assert sink.names[-1] == "abort"
     assert "commit" not in sink.names
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_change_that_is_allowed_is_told(tmp_path: Path, what: str) -> None:
+def test_allowed_change_is_a_warning(tmp_path: Path, what: str) -> None:
     change, message = CHANGES[what]
-    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     sink = changing_sink(path, change)
-    with open_chain(path) as chain:
-        result = convert(chain, sink, allow_changed=True)
-    ((name, finding),) = result.changes
+    with open_disk(path) as opened:
+        result = convert(opened, sink, allow_changed=True)
+    ((name, finding),) = result.warnings
     assert (name, finding.rule, str(finding)) == (str(path), "R119", message)
     assert sink.names[-1] == "commit"
 
 
-def test_a_change_between_two_reports_of_progress_is_seen(tmp_path: Path) -> None:
-    path = write(tmp_path, {"disk.vhdx": padded_disk()})
-    told = threading.Event()
+def test_change_between_two_progress_reports_is_seen(tmp_path: Path) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
+    reported = threading.Event()
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         os.utime(path, ns=(1, 1))
-        told.set()
+        reported.set()
 
     def wait(number: int) -> None:
-        assert told.wait(30), "progress is not told"
+        assert reported.wait(30), "progress is not reported"
 
     sink = FailingSink("write", wait)
-    with open_chain(path) as chain, pytest.raises(CorruptImageError, match="it was written to"):
-        convert(chain, sink, progress=tell)
+    with open_disk(path) as opened, pytest.raises(CorruptImageError, match="it was written to"):
+        convert(opened, sink, progress=report)
     assert sink.names[-1] == "abort"
 
 
-def test_a_change_leaves_no_file_behind(tmp_path: Path) -> None:
-    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+def test_change_leaves_no_output_file(tmp_path: Path) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     target = tmp_path / "out" / "disk.img"
     target.parent.mkdir()
-    with open_chain(path) as chain:
-        sink = SparseFileSink(target, chain.virtual_disk_size, inputs=chain.identities)
+    with open_disk(path) as opened:
+        sink = SparseFileSink(target, opened.size, inputs=opened.chain.identities)
         os.utime(path, ns=(1, 1))
         with pytest.raises(CorruptImageError, match="was changed while it was read"):
-            convert(chain, sink)
+            convert(opened, sink)
     assert names_in(target.parent) == []
 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_parent_is_watched_too(tmp_path: Path, what: str) -> None:
     change, message = CHANGES[what]
-    path = write(tmp_path, family(child(), padded_disk()))
+    path = write_files(tmp_path, family(child(), padded_disk()))
     parent = tmp_path / BASE_NAME
     sink = changing_sink(parent, change)
-    with open_chain(path) as chain, pytest.raises(CorruptImageError) as caught:
-        convert(chain, sink)
+    with open_disk(path) as opened, pytest.raises(CorruptImageError) as caught:
+        convert(opened, sink)
     assert (caught.value.path, caught.value.message) == (str(parent), message)
     assert sink.names[-1] == "abort"
 
 
-def test_all_files_that_changed_are_told(tmp_path: Path) -> None:
-    path = write(tmp_path, family(child(), padded_disk()))
-    with open_chain(path) as chain:
-        assert chain.find_changes() == ()
+def test_all_changed_files_are_reported(tmp_path: Path) -> None:
+    path = write_files(tmp_path, family(child(), padded_disk()))
+    with open_disk(path) as opened:
+        assert opened.chain.find_changes() == ()
         os.utime(path, ns=(1, 1))
         overwrite(tmp_path / BASE_NAME, HEADER_1, b"x")
-        changes = chain.find_changes()
+        changes = opened.chain.find_changes()
     assert [(name, finding.structure) for name, finding in changes] == [
         (str(path), "file"),
         (str(tmp_path / BASE_NAME), "header 1"),
@@ -177,65 +176,66 @@ def test_all_files_that_changed_are_told(tmp_path: Path) -> None:
 def test_a_file_that_loses_what_is_needed_is_truncated(tmp_path: Path) -> None:
     """Whether a change is allowed or not: what is gone cannot be read."""
     for allow_changed in (False, True):
-        path = write(tmp_path, {"disk.vhdx": disk()})
-        with open_chain(path) as chain:
+        path = write_files(tmp_path, {"disk.vhdx": disk()})
+        with open_disk(path) as opened:
             os.truncate(path, 5 * MIB)
             sink = RecordingSink()
             with pytest.raises(TruncatedImageError, match="ends too early"):
-                convert(chain, sink, allow_changed=allow_changed)
+                convert(opened, sink, allow_changed=allow_changed)
         assert sink.names[-1] == "abort"
 
 
-# -- what is no change ---------------------------------------------------------------------------
+# -- no change ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", [padded_disk(), golden_g2()], ids=["clean", "dirty"])
 def test_a_file_that_stays_as_it_is_has_no_change(tmp_path: Path, spec: ImageSpec) -> None:
-    path = write(tmp_path, {"disk.vhdx": spec})
-    with open_chain(path) as chain:
-        assert convert(chain, RecordingSink()).changes == ()
-        assert convert(chain, RecordingSink(), allow_changed=True).changes == ()
-        chain.require_unchanged()  # raises nothing
-        assert chain.child.find_change() is None
+    path = write_files(tmp_path, {"disk.vhdx": spec})
+    with open_disk(path) as opened:
+        for allow_changed in (False, True):
+            result = convert(opened, RecordingSink(), allow_changed=allow_changed)
+            assert result.warnings == opened.warnings
+        opened.chain.require_unchanged()  # raises nothing
+        assert opened.chain.child.find_change() is None
 
 
 def test_a_dirty_file_is_watched_below_its_log(tmp_path: Path) -> None:
-    path = write(tmp_path, {"disk.vhdx": golden_g2()})
-    with open_chain(path) as chain:
+    path = write_files(tmp_path, {"disk.vhdx": golden_g2()})
+    with open_disk(path) as opened:
         overwrite(path, HEADER_2 + 100, b"x", keep_time=True)
-        change = chain.child.find_change()
+        change = opened.chain.child.find_change()
     assert change is not None
-    assert change.section == "header 2"
+    assert change.structure == "header 2"
 
 
 def test_reading_and_renaming_a_file_do_not_change_it(tmp_path: Path) -> None:
-    path = write(tmp_path, {"disk.vhdx": padded_disk()})
-    with open_chain(path) as chain:
+    path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
+    with open_disk(path) as opened:
         path.read_bytes()
         os.utime(path, ns=(1, path.stat().st_mtime_ns))
         path.rename(tmp_path / "renamed.vhdx")
         (tmp_path / "disk.vhdx").write_bytes(b"another file")
-        assert chain.find_changes() == ()
+        assert opened.chain.find_changes() == ()
 
 
 # -- file objects --------------------------------------------------------------------------------
 
 
-def test_a_file_object_is_watched_by_its_size_and_headers(tmp_path: Path) -> None:
+def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
     """When it was written last is not known."""
-    data = write(tmp_path, {"disk.vhdx": padded_disk()}).read_bytes()
+    data = write_files(tmp_path, {"disk.vhdx": padded_disk()}).read_bytes()
     file = io.BytesIO(data)
-    with open_chain(file) as chain:
+    with open_disk(file) as opened:
         file.seek(5 * MIB)
         file.write(b"unseen")
-        assert chain.find_changes() == ()
+        assert opened.chain.find_changes() == ()
         file.seek(HEADER_2 + 50)
         file.write(b"seen")
-        ((name, change),) = chain.find_changes()
-        assert (name, change.section) == ("<BytesIO>", "header 2")
+        ((name, change),) = opened.chain.find_changes()
+        assert (name, change.structure) == ("<BytesIO>", "header 2")
         file.seek(0, io.SEEK_END)
         file.write(b"more")
-        ((_, change),) = chain.find_changes()
+        ((_, change),) = opened.chain.find_changes()
         assert change.found == f"{SIZE + 4} bytes"
 
 
@@ -243,7 +243,7 @@ def test_a_file_object_is_watched_by_its_size_and_headers(tmp_path: Path) -> Non
 
 
 def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
-    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     source = FileSource(path)
     try:
         state = read_state(source)
@@ -281,10 +281,10 @@ STATE = FileState(SIZE, 5, (b"first", b"second"))
         (STATE._replace(modified_ns=4), "file"),
     ],
 )
-def test_the_most_telling_change_is_told(after: FileState, section: str) -> None:
+def test_most_specific_change_is_reported(after: FileState, section: str) -> None:
     change = find_change(STATE, after)
     assert isinstance(change, Finding)
-    assert (change.rule, change.section) == ("R119", section)
+    assert (change.rule, change.structure) == ("R119", section)
     assert find_change(after, after) is None
 
 
@@ -295,22 +295,22 @@ def changing_progress(path: Path, change: Change) -> ProgressCallback:
     """Give a callback that changes a file as soon as some of it was read."""
     changed: list[Path] = []
 
-    def tell(_done: int, _total: int) -> None:
+    def report(_done: int, _total: int) -> None:
         if not changed:
             changed.append(path)
             change(path)
 
-    return tell
+    return report
 
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_file_that_changes_has_no_digest(tmp_path: Path, what: str) -> None:
     change, message = CHANGES[what]
-    path = write(tmp_path, {"disk.vhdx": padded_disk()})
+    path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     with open_disk(path) as opened, pytest.raises(CorruptImageError) as caught:
         digest(opened, progress=changing_progress(path, change))
     assert (caught.value.path, caught.value.message) == (str(path), message)
-    assert "--allow-changed" not in caught.value.hint
+    assert "{allow_changed}" not in caught.value.remedy
 
 
 @pytest.mark.parametrize("stop_at_first", [False, True])

@@ -26,7 +26,7 @@ LOG = same_bytes_guid(0x44)
 
 
 def section_of(path: Path, findings: Findings | None = None) -> HeaderSection:
-    """Read the header section alone, whatever follows it."""
+    """Read the header section alone."""
     source = FileSource(path)
     try:
         return read_header_section(source, findings or Findings())
@@ -92,7 +92,7 @@ def test_one_bad_header_leaves_the_other_one(
     assert image.header_section.header_number == 3 - bad
 
 
-def test_a_checksum_covers_the_reserved_part_of_the_header(bench: Bench) -> None:
+def test_header_checksum_covers_reserved_part(bench: Bench) -> None:
     spec = golden_g1()
     spec.patches[128 * KIB + 4095] = b"\x01"
     image = bench.assert_reads(spec, ("R7", "header 2 .* checksum is wrong"))
@@ -119,7 +119,7 @@ def test_a_file_that_ends_before_the_headers_has_none(bench: Bench, size: int) -
     bench.assert_refused(spec, CorruptImageError, "R10", pattern)
 
 
-def test_a_file_that_ends_behind_header_1_is_read_as_far_as_it_goes(bench: Bench) -> None:
+def test_file_that_ends_after_header_1(bench: Bench) -> None:
     """Header 1 is current then, and the region tables are what is missing."""
     spec = golden_g1()
     spec.file_size = 68 * KIB
@@ -157,9 +157,7 @@ def test_the_greater_sequence_number_is_current(
 
 @pytest.mark.parametrize("dirty", [1, 2])
 @pytest.mark.parametrize("newer", [1, 2])
-def test_only_the_current_header_says_whether_the_log_counts(
-    bench: Bench, dirty: int, newer: int
-) -> None:
+def test_only_the_current_header_decides_if_dirty(bench: Bench, dirty: int, newer: int) -> None:
     spec = golden_g1()
     spec.headers[newer - 1].sequence_number = 10
     spec.headers[dirty - 1].log_guid = LOG
@@ -185,7 +183,7 @@ def test_two_identical_headers_are_fine(bench: Bench) -> None:
     ],
     ids=["guid", "log", "reserved"],
 )
-def test_equal_numbers_in_different_headers_are_corrupt(bench: Bench, second: HeaderSpec) -> None:
+def test_equal_numbers_in_different_headers_are_refused(bench: Bench, second: HeaderSpec) -> None:
     spec = golden_g1()
     spec.headers = [HeaderSpec(7), second]
     pattern = "headers: both are valid .* none is the current one: found sequence number 7 twice"
@@ -193,9 +191,7 @@ def test_equal_numbers_in_different_headers_are_corrupt(bench: Bench, second: He
 
 
 @pytest.mark.parametrize("version", [0, 2, 0xFFFF])
-def test_an_unknown_version_in_the_current_header_is_unsupported(
-    bench: Bench, version: int
-) -> None:
+def test_unknown_version_of_current_header_is_refused(bench: Bench, version: int) -> None:
     """The older header, although of version 1, is no way out."""
     spec = golden_g1()
     spec.headers[1].version = version
@@ -206,19 +202,13 @@ def test_an_unknown_version_in_the_current_header_is_unsupported(
     bench.assert_refused(spec, UnsupportedImageError, "R11", pattern)
 
 
-def test_an_unknown_version_in_both_headers_is_unsupported(bench: Bench) -> None:
-    spec = golden_g1()
-    spec.headers[0].version = spec.headers[1].version = 2
-    bench.assert_refused(spec, UnsupportedImageError, "R11", "unknown version of the format")
-
-
-def test_the_version_of_the_other_header_does_not_count(bench: Bench) -> None:
+def test_version_of_the_other_header_does_not_count(bench: Bench) -> None:
     spec = golden_g1()
     spec.headers[0].version = 2
     bench.assert_reads(spec)
 
 
-# -- what a clean file may say about its log -------------------------------------------------
+# -- the log fields of a clean file ----------------------------------------------------------
 
 
 def test_the_version_of_an_unused_log_does_not_count(bench: Bench) -> None:
@@ -254,7 +244,7 @@ def test_a_log_without_length_lies_nowhere(bench: Bench, log_offset: int) -> Non
         (2**64 - 1, 0xFFFFFFFF),
     ],
 )
-def test_an_impossible_place_of_an_unused_log_is_a_warning(
+def test_impossible_place_of_an_unused_log_is_a_warning(
     bench: Bench, log_offset: int, log_length: int
 ) -> None:
     spec = golden_g1()
@@ -267,7 +257,7 @@ def test_an_impossible_place_of_an_unused_log_is_a_warning(
     bench.assert_reads(spec, ("R13", pattern))
 
 
-def test_entries_in_the_log_of_a_clean_file_are_not_replayed(bench: Bench) -> None:
+def test_log_of_a_clean_file_is_not_replayed(bench: Bench) -> None:
     """Those of golden image G2 would add a block, but the log GUID is zero."""
     spec = golden_g1()
     spec.log = golden_g2().log
@@ -280,7 +270,7 @@ def test_entries_in_the_log_of_a_clean_file_are_not_replayed(bench: Bench) -> No
 # -- what does not matter --------------------------------------------------------------------
 
 
-def test_reserved_parts_of_the_header_section_are_ignored(bench: Bench) -> None:
+def test_reserved_parts_of_header_section_are_ignored(bench: Bench) -> None:
     spec = golden_g1()
     for header in spec.headers:
         header.reserved = b"\xee" * (4096 - 80)
@@ -308,8 +298,7 @@ def test_guids_of_the_header_are_reported_as_they_are(bench: Bench) -> None:
 def read_bad(path: Path, findings: Findings, *bad: int) -> HeaderSection:
     """Read the header section of a disk some bytes of which cannot be read."""
     golden_g1().write(path)
-    source = BadSource(path)
-    source.bad = bad
+    source = BadSource(path, *bad)
     try:
         return read_header_section(source, findings)
     finally:
@@ -321,9 +310,7 @@ def texts(findings: Findings) -> list[tuple[Severity, str, str]]:
 
 
 @pytest.mark.parametrize("bad", [0, 64 * KIB, 128 * KIB])
-def test_a_header_section_that_cannot_be_read_fails_a_strict_reader(
-    tmp_path: Path, bad: int
-) -> None:
+def test_unreadable_header_section_fails_strict_reader(tmp_path: Path, bad: int) -> None:
     with pytest.raises(OSError, match="Input/output error"):
         read_bad(tmp_path / "disk.vhdx", Findings(), bad)
 
@@ -336,7 +323,7 @@ def test_a_lenient_reader_needs_no_file_identifier(tmp_path: Path) -> None:
     assert texts(findings) == [(Severity.ERROR, "R1", f"{text} (MS-VHDX 2.2.1)")]
 
 
-def test_to_a_lenient_reader_a_header_that_cannot_be_read_is_an_invalid_one(tmp_path: Path) -> None:
+def test_unreadable_header_is_invalid_to_lenient_reader(tmp_path: Path) -> None:
     findings = Findings(lenient=True)
     section = read_bad(tmp_path / "disk.vhdx", findings, 128 * KIB)
     assert section.header_number == 1
@@ -344,7 +331,7 @@ def test_to_a_lenient_reader_a_header_that_cannot_be_read_is_an_invalid_one(tmp_
     assert texts(findings) == [(Severity.WARNING, "R7", f"{text} (MS-VHDX 2.2.2)")]
 
 
-def test_without_a_valid_header_a_lenient_reader_takes_the_file_for_one_without_a_log(
+def test_lenient_reader_without_header_assumes_no_log(
     tmp_path: Path,
 ) -> None:
     findings = Findings(lenient=True)
@@ -356,9 +343,7 @@ def test_without_a_valid_header_a_lenient_reader_takes_the_file_for_one_without_
 
 
 @pytest.mark.parametrize("bad_headers", [(), (0,), (1,)], ids=["both", "header 2", "header 1"])
-def test_a_valid_header_makes_a_file_a_vhdx_to_a_lenient_reader(
-    bench: Bench, bad_headers: tuple[int, ...]
-) -> None:
+def test_lenient_reader_goes_by_a_valid_header(bench: Bench, bad_headers: tuple[int, ...]) -> None:
     spec = golden_g1()
     spec.signature = bytes(8)
     for index in bad_headers:
@@ -369,7 +354,7 @@ def test_a_valid_header_makes_a_file_a_vhdx_to_a_lenient_reader(
     assert [found.rule for found in findings.of(Severity.ERROR)] == ["R1"]
 
 
-def test_what_has_neither_identifier_nor_header_is_no_vhdx_to_a_lenient_reader_either(
+def test_lenient_reader_refuses_file_without_header(
     bench: Bench,
 ) -> None:
     spec = golden_g1()

@@ -27,6 +27,7 @@ from tests.support.builder import (
     golden_g4,
     same_bytes_guid,
 )
+from tests.support.chains import open_files
 from tests.support.peers import needs_program
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
@@ -37,11 +38,6 @@ from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.layout import ZERO_GUID, PayloadBlockState
 
 Damage = Callable[[ImageSpec], object]
-
-
-def open_files() -> list[str]:
-    """Give what this process has open, by number."""
-    return sorted(entry.name for entry in Path("/proc/self/fd").iterdir())
 
 
 # -- golden images ---------------------------------------------------------------------------
@@ -144,9 +140,7 @@ IN_ORDER: list[tuple[Damage, type[ImageError], str]] = [
 
 
 @pytest.mark.parametrize("first", range(len(IN_ORDER)))
-def test_of_several_faults_the_first_in_the_order_of_reading_counts(
-    bench: Bench, first: int
-) -> None:
+def test_first_fault_in_reading_order_counts(bench: Bench, first: int) -> None:
     spec = golden_g1()
     for damage, _, _ in reversed(IN_ORDER[first:]):
         damage(spec)
@@ -215,6 +209,7 @@ def test_errors_of_the_host_are_passed_on(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "pread", fail)
+        patched.setattr(os, "preadv", fail)
         with pytest.raises(OSError, match="Input/output error"):
             open_image(tmp_path / "disk.vhdx")
     assert open_files() == before
@@ -222,7 +217,7 @@ def test_errors_of_the_host_are_passed_on(tmp_path: Path, monkeypatch: pytest.Mo
         open_image(tmp_path / "none.vhdx")
 
 
-def test_an_image_is_closed_by_its_context_and_again_by_hand(tmp_path: Path) -> None:
+def test_image_may_be_closed_twice(tmp_path: Path) -> None:
     golden_g1().write(tmp_path / "disk.vhdx")
     before = open_files()
     with open_image(tmp_path / "disk.vhdx") as image:
@@ -283,31 +278,31 @@ FOREIGN = {
 }
 
 
-def assert_foreign(path: Path, words: str, hint: str) -> None:
-    """Open a file that is no VHDX, and is told so."""
+def assert_foreign(path: Path, text: str, hint: str) -> None:
+    """Open a file that is refused as another kind of file."""
     before = open_files()
     with pytest.raises(UnsupportedImageError) as caught:
         open_image(path)
     assert open_files() == before
     error = caught.value
     assert error.finding.rule == "R1"
-    assert str(error).startswith(f"{path}: file: {words}")
+    assert str(error).startswith(f"{path}: file: {text}")
     assert str(error).endswith("not a VHDX (MS-VHDX 2.2.1)")
     assert hint in error.hint
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_what_is_no_vhdx_is_named(tmp_path: Path, name: str) -> None:
-    content, words, hint = FOREIGN[name]
+    content, text, hint = FOREIGN[name]
     path = tmp_path / "disk.vhdx"
     path.write_bytes(content)
-    assert_foreign(path, words, hint)
+    assert_foreign(path, text, hint)
 
 
 @pytest.mark.parametrize("name", ["set.vhds", "SET.VHDS"])
 def test_a_vhd_set_is_named_by_its_extension(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    path.write_bytes(b"whatever a VHD Set begins with")
+    path.write_bytes(b"the start of a VHD Set")
     assert_foreign(path, "is a VHD Set (.vhds)", ".avhdx file beside it")
 
 
@@ -318,14 +313,14 @@ def test_the_extension_decides_nothing_about_a_vhdx(tmp_path: Path) -> None:
         assert image.virtual_disk_size == golden_g1().virtual_disk_size
 
 
-def test_the_signature_of_a_vhd_at_the_end_of_a_vhdx_means_nothing(bench: Bench) -> None:
+def test_vhd_signature_at_the_end_is_ignored(bench: Bench) -> None:
     spec = golden_g1()
     spec.patches[5 * MIB] = b"conectix".ljust(512, b"\0")
     bench.assert_reads(spec)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "text"),
     [
         (["-f", "qcow2"], "is a qcow2 image"),
         (["-f", "vmdk"], "is a VMDK image"),
@@ -333,9 +328,9 @@ def test_the_signature_of_a_vhd_at_the_end_of_a_vhdx_means_nothing(bench: Bench)
         (["-f", "vpc", "-o", "subformat=fixed"], "is a legacy VHD image"),
     ],
 )
-def test_images_of_other_formats_made_by_qemu_are_named(
-    tmp_path: Path, options: list[str], words: str
+def test_other_formats_made_by_qemu_are_named(
+    tmp_path: Path, options: list[str], text: str
 ) -> None:
     path = tmp_path / "disk"
     subprocess.run([needs_program("qemu-img"), "create", "-q", *options, path, "2M"], check=True)
-    assert_foreign(path, words, "")
+    assert_foreign(path, text, "")

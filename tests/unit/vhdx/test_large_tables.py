@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import pytest
 
 from tests.conftest import Bench, disk_bytes
 from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, child_of, golden_g1
+from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.disk.extents import ExtentKind, iter_extents
+from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
-from vhdx2raw.vhdx.image import open_image
+from vhdx2raw.vhdx.image import VhdxImage, open_image
 from vhdx2raw.vhdx.layout import PayloadBlockState
 
 # -- the size of the table -------------------------------------------------------------------
@@ -23,7 +22,7 @@ def test_a_region_that_just_holds_the_table_is_read(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("more", [1, 100000])
-def test_a_region_that_lacks_a_payload_entry_is_corrupt(bench: Bench, more: int) -> None:
+def test_region_without_a_payload_entry_is_refused(bench: Bench, more: int) -> None:
     spec = ImageSpec((131041 + more) * MIB, MIB, bat_length=MIB)
     needed = 8 * spec.geometry.bat_entry_count(differencing=False)
     pattern = (
@@ -36,18 +35,19 @@ def test_a_region_that_lacks_a_payload_entry_is_corrupt(bench: Bench, more: int)
 # -- memory ----------------------------------------------------------------------------------
 
 
-def test_the_largest_disk_is_walked_within_modest_memory(bench: Bench) -> None:
+def test_largest_disk_takes_modest_memory(bench: Bench) -> None:
     """64 TiB in blocks of 1 MiB: a table of 513 MiB, three blocks present."""
     last = 64 * TIB // MIB - 1
     spec = ImageSpec(64 * TIB, MIB, {k: Block(content=k % 200 + 1) for k in (last, 4096, 0)})
-    tracemalloc.start()
-    try:
-        image = bench.open(spec)
-        extents = list(iter_extents(Chain((image,))))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 16 * MIB
+    opened: list[VhdxImage] = []
+    extents: list[Extent] = []
+
+    def walk() -> None:
+        opened.append(bench.open(spec))
+        extents.extend(iter_extents(Chain((opened[0],))))
+
+    assert peak_memory(walk) < 16 * MIB
+    (image,) = opened
     assert image.warnings == ()
     assert image.regions.bat.length == 513 * MIB
     found = [(e.virtual_offset, e.length) for e in extents if e.kind is ExtentKind.DATA]
@@ -57,29 +57,26 @@ def test_the_largest_disk_is_walked_within_modest_memory(bench: Bench) -> None:
         assert disk_bytes(image, offset, length) == spec.expected_disk(offset, length)
 
 
-def test_a_large_fragmented_disk_is_walked_within_modest_memory(bench: Bench) -> None:
-    """No two blocks lie one behind the other."""
+def test_large_fragmented_disk_takes_modest_memory(bench: Bench) -> None:
+    """No block follows another one."""
     count = 40000
     spec = ImageSpec(count * MIB, MIB, file_size=(4 + count) * MIB)
     index = spec.geometry.payload_bat_index
     spec.bat_overrides = {index(k): (3 + count - k) * MIB | 6 for k in range(count)}
     spec.write(bench.path)
-    tracemalloc.start()
-    try:
+
+    def walk() -> None:
         with open_image(bench.path) as image:
-            extent_count = sum(1 for _ in iter_extents(Chain((image,))))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert extent_count == count
-    assert peak < 4 * MIB
+            assert sum(1 for _ in iter_extents(Chain((image,)))) == count
+
+    assert peak_memory(walk) < 4 * MIB
 
 
 # -- tables of children ----------------------------------------------------------------------
 
 
 def child_with_short_table(last_block: int) -> ImageSpec:
-    """Give a child whose last sector bitmap entry lies behind its region, as DiscUtils does."""
+    """Give a child whose last sector bitmap entry lies past its region, as DiscUtils does."""
     size = 127 * GIB
     child = child_of(golden_g1(), ".\\g1.vhdx", virtual_disk_size=size, bat_length=MIB)
     child.blocks[last_block] = Block(BlockState.PARTIALLY_PRESENT, content=7)
@@ -87,7 +84,7 @@ def child_with_short_table(last_block: int) -> ImageSpec:
     return child
 
 
-def test_a_region_that_lacks_a_bitmap_entry_that_is_not_needed_is_a_warning(bench: Bench) -> None:
+def test_region_without_unneeded_bitmap_entry_is_a_warning(bench: Bench) -> None:
     image = bench.open(child_with_short_table(0))
     (finding,) = image.warnings
     assert finding.rule == "R74"
@@ -98,7 +95,7 @@ def test_a_region_that_lacks_a_bitmap_entry_that_is_not_needed_is_a_warning(benc
     assert image.allocation.block_counts[PayloadBlockState.PARTIALLY_PRESENT] == 1
 
 
-def test_a_region_that_lacks_a_bitmap_entry_that_is_needed_is_corrupt(bench: Bench) -> None:
+def test_region_without_needed_bitmap_entry_is_refused(bench: Bench) -> None:
     pattern = (
         "BAT entry of the sector bitmap block of chunk 31 at file offset 0x4000f8: "
         "it is not present, but a block of the chunk is partially present"
@@ -107,6 +104,6 @@ def test_a_region_that_lacks_a_bitmap_entry_that_is_needed_is_corrupt(bench: Ben
     bench.assert_refused(spec, CorruptImageError, "R83", pattern)
 
 
-def test_a_child_whose_region_lacks_a_payload_entry_is_corrupt(bench: Bench) -> None:
+def test_child_without_a_payload_entry_is_refused(bench: Bench) -> None:
     spec = child_of(golden_g1(), ".\\g1.vhdx", virtual_disk_size=131042 * MIB, bat_length=MIB)
     bench.assert_refused(spec, CorruptImageError, "R74", "is too short for the disk")

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vhdx2raw.source.formats import FILE_SIGNATURE
+from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.layout import (
     FileParameters,
     FileTypeIdentifier,
@@ -98,7 +100,7 @@ def test_checksums_of_real_structures(structure: bytes, expected: int) -> None:
 
 
 @given(st.binary(min_size=8, max_size=100))
-def test_checksum_is_crc_32c_with_its_own_field_as_zero(structure: bytes) -> None:
+def test_checksum_is_crc_32c_with_its_field_as_zero(structure: bytes) -> None:
     bare = structure[:4] + bytes(4) + structure[8:]
     assert checksum(structure) == checksum(bare) == crc_bit_by_bit(bare)
 
@@ -106,7 +108,7 @@ def test_checksum_is_crc_32c_with_its_own_field_as_zero(structure: bytes) -> Non
 @pytest.mark.parametrize(
     ("data", "expected"), [(b"123456789", 0xE3069283), (b"\xff" * 32, 0x62A8AB43), (b"", 0)]
 )
-def test_the_definition_used_above_gives_the_catalogued_vectors(data: bytes, expected: int) -> None:
+def test_crc_bit_by_bit_gives_the_known_vectors(data: bytes, expected: int) -> None:
     assert crc_bit_by_bit(data) == expected
 
 
@@ -133,7 +135,7 @@ def test_fixed_places_and_limits() -> None:
 @pytest.mark.parametrize(
     ("signature", "on_disk"),
     [
-        (layout.FILE_SIGNATURE, "76 68 64 78 66 69 6C 65"),
+        (FILE_SIGNATURE, "76 68 64 78 66 69 6C 65"),
         (layout.HEADER_SIGNATURE, "68 65 61 64"),
         (layout.REGION_TABLE_SIGNATURE, "72 65 67 69"),
         (layout.METADATA_SIGNATURE, "6D 65 74 61 64 61 74 61"),
@@ -324,7 +326,7 @@ def test_parent_locator() -> None:
     ],
     ids=["empty", "windows", "nul", "full", "escapes", "bidi", "lone", "all lone", "unicode"],
 )
-def test_creator_is_decoded_leniently_and_safe_to_print(creator: bytes, text: str | None) -> None:
+def test_creator_is_decoded_leniently_and_printable(creator: bytes, text: str | None) -> None:
     found = identifier(creator).creator
     assert text is None or found == text
     assert found.isprintable()

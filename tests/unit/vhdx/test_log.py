@@ -1,6 +1,5 @@
 """Finding the active sequence of a log, and what becomes of the file (R12 to R15, R27 to R41)."""
 
-import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +43,9 @@ from tests.support.logs import (
     sha256_of_disk,
     table_7_3,
 )
+from tests.support.sources import BadSource
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError, UnsupportedImageError
 from vhdx2raw.findings import Findings, Severity
-from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.header import read_header_section
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
@@ -80,11 +79,11 @@ def test_golden_g2_is_replayed(tmp_path: Path) -> None:
 # -- sequences (R27 to R33) ------------------------------------------------------------------
 
 
-def test_replay_is_a_warning_that_tells_the_number_of_entries(bench: Bench) -> None:
+def test_replay_is_a_warning_with_number_of_entries(bench: Bench) -> None:
     image = bench.open(disk_with(entry(0, 1, mark(0, 1)), entry(2, 2, tail=0)))
     assert image.log == LogReport(LogState.REPLAYED, entry_count=2)
     (warning,) = image.warnings
-    assert warning.rule == "R119"
+    assert warning.rule == "R120"
     assert "log at file offset 0x100000: was replayed in memory (entries: 2)" in str(warning)
 
 
@@ -103,16 +102,16 @@ def test_run_needs_entries_without_a_gap_between(tmp_path: Path) -> None:
 
 
 def test_number_that_repeats_ends_a_run(bench: Bench) -> None:
-    """R27, R29: two sequences with the same newest number say nothing."""
+    """R27, R29: two sequences with the same newest number contradict each other."""
     pattern = (
         "log at file offset 0x100000: has two sequences .* same number: found sequence number 4"
     )
     spec = disk_with(entry(0, 4, mark(0, 1)), entry(2, 4, mark(1, 2), tail=2))
     error = bench.assert_refused(spec, CorruptImageError, "R29", pattern)
-    assert "--ignore-log reads the file as it is" in error.hint
+    assert error.remedy.startswith("{ignore_log} reads the file as it is")
 
 
-def test_tail_in_the_middle_of_an_entry_makes_a_run_unusable(bench: Bench) -> None:
+def test_tail_in_the_middle_of_an_entry_is_refused(bench: Bench) -> None:
     """R28: nor may a shorter part of it be used."""
     spec = disk_with(
         entry(0, 1, mark(0, 1), mark(1, 1)),
@@ -122,19 +121,19 @@ def test_tail_in_the_middle_of_an_entry_makes_a_run_unusable(bench: Bench) -> No
     assert_refused(bench, spec, NO_SEQUENCE)
 
 
-def test_tail_behind_its_own_entry_is_not_in_the_run(bench: Bench) -> None:
+def test_tail_in_an_older_run_is_refused(bench: Bench) -> None:
     """R28: the tail is an entry of another, older run."""
     spec = disk_with(entry(0, 5, mark(0, 1), tail=8), entry(8, 3, tail=100))
     assert_refused(bench, spec, NO_SEQUENCE)
 
 
-def test_older_whole_sequence_is_used_if_the_newest_is_incomplete(tmp_path: Path) -> None:
+def test_incomplete_newest_sequence_gives_way_to_older(tmp_path: Path) -> None:
     """R29: of all *valid* sequences, the one with the newest head."""
     spec = disk_with(entry(0, 1, mark(0, 1)), entry(10, 9, mark(1, 9), tail=100))
     assert marks_on(spec, tmp_path / "disk.vhdx") == {0: 1}
 
 
-def test_sequence_numbers_are_compared_without_wrapping(tmp_path: Path) -> None:
+def test_sequence_numbers_do_not_wrap(tmp_path: Path) -> None:
     newest = 2**64 - 1
     spec = disk_with(entry(0, newest, mark(0, 1)), entry(2, 1, mark(1, 2), tail=2))
     assert marks_on(spec, tmp_path / "disk.vhdx") == {0: 1}
@@ -178,7 +177,7 @@ def test_numbers_use_both_halves(number: int, tmp_path: Path) -> None:
 # -- entries of other times (R13, R41) -------------------------------------------------------
 
 
-def test_clean_file_ignores_whatever_its_log_holds(tmp_path: Path) -> None:
+def test_clean_file_ignores_stale_entries(tmp_path: Path) -> None:
     """R13, R41: stale entries of several sessions are no updates."""
     entries = [
         entry(at, 5 + at, mark(at, 1), log_guid=same_bytes_guid(at + 1)) for at in range(0, 40, 2)
@@ -191,8 +190,8 @@ def test_clean_file_ignores_whatever_its_log_holds(tmp_path: Path) -> None:
         assert image.warnings == ()
 
 
-def test_entries_with_a_zero_guid_are_not_replayed_in_a_clean_file(tmp_path: Path) -> None:
-    """Their GUID equals that of the header, which nevertheless says that the log is empty."""
+def test_zero_guid_entries_of_a_clean_file_are_ignored(tmp_path: Path) -> None:
+    """Their GUID equals that of the header, which nevertheless stands for an empty log."""
     spec = disk_with(entry(0, 1, mark(0, 1), log_guid=ZERO_GUID), log_guid=ZERO_GUID)
     assert marks_on(spec, tmp_path / "disk.vhdx") == {}
 
@@ -212,15 +211,15 @@ def test_wrong_guid_in_all_entries_is_refused(bench: Bench) -> None:
     assert_refused(bench, spec, NO_SEQUENCE)
 
 
-def test_refusal_counts_the_valid_entries_and_says_what_to_do(bench: Bench) -> None:
+def test_refusal_has_number_of_entries_and_remedy(bench: Bench) -> None:
     spec = disk_with(entry(0, 1, tail=50), entry(1, 2, tail=50))
     error = bench.assert_refused(spec, CorruptImageError, "R31", "found 2 valid entries")
     assert error.finding.file_offset == MIB
-    assert error.hint.startswith("--ignore-log reads the file as it is")
+    assert error.remedy.startswith("{ignore_log} reads the file as it is")
 
 
 @pytest.mark.parametrize(("newer", "marks"), [(0, {}), (1, {0: 1})])
-def test_only_the_current_header_says_whether_the_log_counts(
+def test_only_the_current_header_decides_on_replay(
     newer: int, marks: dict[int, int], tmp_path: Path
 ) -> None:
     """R8, R39: header 1 is clean and header 2 dirty."""
@@ -270,7 +269,7 @@ def test_dirty_log_in_an_impossible_place_is_refused(
 
 
 def test_log_of_more_than_a_gib_is_not_supported(bench: Bench) -> None:
-    """R15, item 16: refused at once, whatever it holds."""
+    """R15, item 16: refused before it is read."""
     spec = blank_disk(file_size=6 * GIB)
     for header in spec.headers:
         header.log_offset, header.log_length = FILE_SIZE, 4 * GIB - MIB
@@ -296,7 +295,7 @@ def test_file_may_be_just_as_long_as_the_head_flushed(tmp_path: Path) -> None:
     assert marks_on(disk_with(head), tmp_path / "disk.vhdx") == {0: 1}
 
 
-def test_flushed_offset_is_compared_with_the_size_before_growth(bench: Bench) -> None:
+def test_flushed_offset_is_held_against_size_in_file(bench: Bench) -> None:
     """R36: the growth of R37 does not heal a truncated file."""
     flushed = FILE_SIZE + MIB
     head = entry(0, 1, mark(0, 1), flushed_file_offset=flushed, last_file_offset=20 * MIB)
@@ -329,7 +328,7 @@ def test_file_grows_to_what_the_log_says(
     assert grown == b"".join(bytes([value]) * PAGE for value in expected)
 
 
-def test_only_the_head_tells_how_long_the_file_is(bench: Bench) -> None:
+def test_only_the_head_decides_on_the_file_size(bench: Bench) -> None:
     """R37: an older entry was written when the file was longer."""
     older: LogEntrySpec = entry(0, 1, last_file_offset=9 * MIB)
     image = bench.open(disk_with(older, entry(1, 2, tail=0, last_file_offset=6 * MIB)))
@@ -343,7 +342,7 @@ def test_block_in_the_grown_part_reads_as_zeros(bench: Bench) -> None:
     assert disk_bytes(image, MIB, MIB) == bytes(MIB)
 
 
-def test_block_behind_the_grown_part_is_refused(bench: Bench) -> None:
+def test_block_past_the_grown_part_is_refused(bench: Bench) -> None:
     """R111 is judged by the grown size, and not by more."""
     table = DataDescriptorSpec(BAT, bat_page(BLOCK | 6, (FILE_SIZE + MIB) | 6))
     spec = disk_with(entry(0, 1, table, last_file_offset=6 * MIB))
@@ -354,31 +353,22 @@ def test_block_behind_the_grown_part_is_refused(bench: Bench) -> None:
 # -- a log that cannot be read -----------------------------------------------------------------
 
 
-class BadSource(FileSource):
-    """Fails where a read touches the log."""
-
-    def pread(self, file_offset: int, length: int) -> bytes:
-        if file_offset < 2 * MIB and file_offset + length > MIB:
-            raise OSError(errno.EIO, "Input/output error")
-        return super().pread(file_offset, length)
-
-
 @pytest.fixture
 def bad_source(tmp_path: Path) -> Iterator[BadSource]:
     disk_with(entry(0, 1, mark(0, 1))).write(tmp_path / "disk.vhdx")
-    source = BadSource(tmp_path / "disk.vhdx")
+    source = BadSource(tmp_path / "disk.vhdx", MIB)
     yield source
     source.close()
 
 
-def test_a_log_that_cannot_be_read_fails_a_strict_reader(bad_source: BadSource) -> None:
+def test_unreadable_log_fails_strict_reader(bad_source: BadSource) -> None:
     """The file is not to blame."""
     section = read_header_section(bad_source, Findings())
     with pytest.raises(OSError, match="Input/output error"):
         replay_log(bad_source, section, LogPolicy.REPLAY, Findings())
 
 
-def test_a_log_that_cannot_be_read_is_left_out_by_a_lenient_reader(bad_source: BadSource) -> None:
+def test_unreadable_log_is_left_out_by_lenient_reader(bad_source: BadSource) -> None:
     findings = Findings(lenient=True)
     section = read_header_section(bad_source, findings)
     source, report = replay_log(bad_source, section, LogPolicy.REPLAY, findings)

@@ -111,13 +111,13 @@ def test_entry_with_an_impossible_field_ends_the_run(fields: dict[str, Any], pat
     ],
     ids=lambda fields: "{}={}".format(*next(iter(fields.items()))),
 )
-def test_entry_with_an_odd_but_possible_field_is_taken(fields: dict[str, Any], path: Path) -> None:
-    """R19, R21: reserved bits, odd file sizes and surplus sectors are tolerated."""
+def test_entry_with_an_unusual_field_is_taken(fields: dict[str, Any], path: Path) -> None:
+    """R19, R21: reserved bits, unusual file sizes and surplus sectors are tolerated."""
     assert marks_with(second_entry(**fields), path) == TAKEN
 
 
-def test_entry_number_zero_is_invalid_even_as_the_first_of_a_run(path: Path) -> None:
-    """R19: the run begins behind it."""
+def test_entry_number_zero_is_invalid(path: Path) -> None:
+    """R19: the run begins after it."""
     spec = disk_with(entry(0, 0, mark(0, 1)), entry(2, 1, mark(1, 2), tail=2))
     assert marks_on(spec, path) == {1: 2}
 
@@ -154,7 +154,7 @@ def test_checksum_covers_every_byte_of_the_entry(place: int, path: Path) -> None
 
 @pytest.mark.parametrize("at", [RING - 1, RING - 2, RING - 3])
 def test_checksum_is_taken_in_ring_order(at: int, path: Path) -> None:
-    """R18, R20: whichever page of the entry comes first behind the end of the ring."""
+    """R18, R20: any page of the entry may be the first after the end of the ring."""
     spec = disk_with(entry(at, 7, mark(0, 1), mark(1, 2), mark(2, 3)))
     assert marks_on(spec, path) == {0: 1, 1: 2, 2: 3}
 
@@ -206,7 +206,7 @@ def test_entries_padded_to_64_kib_are_taken(path: Path) -> None:
     ids=repr,
 )
 @pytest.mark.parametrize("is_last", [False, True])
-def test_one_bad_descriptor_makes_the_whole_entry_invalid(
+def test_one_bad_descriptor_makes_the_entry_invalid(
     descriptor: Descriptor,
     is_last: bool,  # noqa: FBT001
     path: Path,
@@ -259,7 +259,7 @@ def test_data_sectors_belong_to_data_descriptors_only(path: Path) -> None:
     "place",
     [0, 64 * KIB, 128 * KIB, 128 * KIB + PAGE, 192 * KIB - PAGE, MIB, 2 * MIB - PAGE, 2**63],
 )
-def test_page_that_no_log_may_change_makes_the_entry_invalid(place: int, path: Path) -> None:
+def test_sector_at_a_forbidden_place_is_invalid(place: int, path: Path) -> None:
     """R24, item 33: the identifier, the headers and the log itself."""
     bad = DataDescriptorSpec(place, bytes(PAGE))
     assert marks_with(second_entry(mark(1, 2), bad), path) == NOT_TAKEN
@@ -281,9 +281,7 @@ def test_page_that_no_log_may_change_makes_the_entry_invalid(place: int, path: P
         (BLOCK, 2**64 - PAGE + BLOCK),
     ],
 )
-def test_zeros_where_no_log_may_change_anything_make_the_entry_invalid(
-    start: int, end: int, path: Path
-) -> None:
+def test_zeros_at_a_forbidden_place_are_invalid(start: int, end: int, path: Path) -> None:
     """R24: by any part of the range; an end of 2^63 or more is too far."""
     bad = ZeroDescriptorSpec(start, end - start)
     assert marks_with(second_entry(mark(1, 2), bad), path) == NOT_TAKEN
@@ -318,7 +316,7 @@ def test_zeros_of_exabytes_are_replayed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 0x6174616464617461])
-def test_sector_is_put_together_from_descriptor_and_data(number: int, bench: Bench) -> None:
+def test_sector_is_joined_from_descriptor_and_data(number: int, bench: Bench) -> None:
     """R34: the first 8 and the last 4 bytes lie in the descriptor."""
     sector = struct.pack("<1024I", *range(7, 7 + 1024))
     image = bench.open(disk_with(entry(0, number, DataDescriptorSpec(BLOCK, sector))))

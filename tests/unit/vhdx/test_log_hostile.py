@@ -2,8 +2,7 @@
 
 import struct
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
@@ -20,6 +19,7 @@ from tests.support.builder import (
     crc32c,
 )
 from tests.support.logs import BAT, BLOCK, FILE_SIZE, PAGE, bat_page, disk_with, entry, mark
+from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
@@ -45,34 +45,29 @@ def page_of_entry(number: int, tail: int, length: int = PAGE, descriptors: bytes
     return bytes(page)
 
 
-class SyntheticLog:
+class SyntheticLog(Source):
     """A file that is all log, from 1 MiB on; its pages are made when they are read."""
 
     name = "synthetic"
     identity = (0, 0)
-    descriptor = -1
 
     def __init__(self, length: int, page: Callable[[int], bytes]) -> None:
         self.size = MIB + length
         self.bytes_read = 0
         self._page = page
 
-    def pread(self, file_offset: int, length: int) -> bytes:
+    @property
+    def descriptor(self) -> int:
+        return -1
+
+    def _fill(self, file_offset: int, buffer: memoryview) -> int:
         assert file_offset >= MIB
-        assert file_offset + length <= self.size
-        self.bytes_read += length
+        self.bytes_read += len(buffer)
         first, skip = divmod(file_offset - MIB, PAGE)
-        end = -(-(file_offset - MIB + length) // PAGE)
-        return b"".join(map(self._page, range(first, end)))[skip : skip + length]
-
-    def pread_into(self, file_offset: int, buffer: memoryview) -> None:
-        buffer[:] = self.pread(file_offset, len(buffer))
-
-    def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
-        yield file_offset, length
-
-    def iter_stored(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
-        yield file_offset, length
+        end = -(-(file_offset - MIB + len(buffer)) // PAGE)
+        pages = b"".join(map(self._page, range(first, end)))
+        buffer[:] = pages[skip : skip + len(buffer)]
+        return len(buffer)
 
     def status(self) -> tuple[int, int | None]:
         return self.size, None
@@ -131,7 +126,7 @@ def entry_of_zeros(count: int) -> Callable[[int], bytes]:
 # -- time ------------------------------------------------------------------------------------
 
 
-def test_gib_of_entries_with_an_impossible_tail_ends_soon() -> None:
+def test_gib_of_entries_with_impossible_tail_ends_soon() -> None:
     """R30, item 37: many valid entries, not one sequence; each is read a few times."""
     log = SyntheticLog(GIB, run_from(IMPOSSIBLE_TAIL + 1, IMPOSSIBLE_TAIL))
     count = GIB // PAGE - IMPOSSIBLE_TAIL - 1
@@ -140,13 +135,13 @@ def test_gib_of_entries_with_an_impossible_tail_ends_soon() -> None:
     assert seconds < 40
 
 
-def test_long_run_that_names_its_first_entry_is_replayed() -> None:
+def test_long_run_is_replayed() -> None:
     """R29: so long a run is no reason to refuse it."""
     log = SyntheticLog(64 * MIB, run_from(100, 100))
     assert replay(log) == LogReport(LogState.REPLAYED, 64 * MIB // PAGE - 100)
 
 
-def test_entries_none_of_which_follows_another_are_told_apart_soon() -> None:
+def test_many_sequences_of_one_entry_take_little_time() -> None:
     """R29: the newest of 16383 sequences of one entry each."""
     log = SyntheticLog(64 * MIB, lambda index: page_of_entry(3 * index + 1, PAGE * index))
     started = time.process_time()
@@ -154,15 +149,15 @@ def test_entries_none_of_which_follows_another_are_told_apart_soon() -> None:
     assert time.process_time() - started < 5
 
 
-def test_signatures_between_pages_cost_no_time() -> None:
+def test_signatures_between_pages_take_little_time() -> None:
     """R18: only one in 1024 of these begins where an entry may begin."""
     log = SyntheticLog(64 * MIB, lambda _: b"loge" * (PAGE // 4))
     assert seconds_to_refuse(log, "R31", "found 0 valid entries") < 1
 
 
 @pytest.mark.parametrize("length", [32 * MIB, 64 * MIB - PAGE, 64 * MIB])
-def test_entries_that_overlap_again_and_again_are_refused_soon(length: int) -> None:
-    """R40: each one wants the checksum of half or all of the log."""
+def test_entries_that_overlap_often_are_refused_soon(length: int) -> None:
+    """R40: each one needs the checksum of half or all of the log."""
     page = page_of_entry(1, 0, length)
     log = SyntheticLog(64 * MIB, lambda _: page)
     seconds = seconds_to_refuse(log, "R40", "entries that overlap again and again")
@@ -170,7 +165,7 @@ def test_entries_that_overlap_again_and_again_are_refused_soon(length: int) -> N
     assert seconds < 10
 
 
-def test_entries_that_lack_their_data_sectors_cost_no_time() -> None:
+def test_entries_without_data_sectors_take_little_time() -> None:
     """R23, R40: each claims the pages of the 126 that follow it."""
     places = [GIB + PAGE * n for n in range(126)]
     descriptors = b"".join(DataDescriptorSpec(place, bytes(PAGE)).pack(1) for place in places)
@@ -180,7 +175,7 @@ def test_entries_that_lack_their_data_sectors_cost_no_time() -> None:
     assert seconds < 10
 
 
-def test_millions_of_zero_descriptors_in_many_entries_are_refused_soon() -> None:
+def test_many_entries_of_zero_descriptors_are_refused_soon() -> None:
     """R40: 126 in each of 16384 entries."""
     page = page_of_entry(1, 0, PAGE, zero_descriptors(126, 1))
     log = SyntheticLog(64 * MIB, lambda _: page)
@@ -189,7 +184,7 @@ def test_millions_of_zero_descriptors_in_many_entries_are_refused_soon() -> None
 
 
 @pytest.mark.parametrize("count", [MAX_LOG_DESCRIPTORS + 1, 2_000_000])
-def test_too_many_zero_descriptors_in_one_entry_are_refused_at_once(count: int) -> None:
+def test_too_many_descriptors_in_one_entry_are_refused(count: int) -> None:
     """R40: before they are looked at."""
     head = page_of_entry(1, 0, 64 * MIB - PAGE, zero_descriptors(126, 1))
     page = head[:24] + struct.pack("<I", count) + head[28:]
@@ -205,15 +200,6 @@ def test_most_updates_that_are_accepted_are_replayed() -> None:
 
 
 # -- memory ----------------------------------------------------------------------------------
-
-
-def peak_memory(work: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def test_memory_for_entries_is_bounded() -> None:
@@ -246,14 +232,14 @@ def test_memory_does_not_grow_with_what_the_log_names(bench: Bench) -> None:
     )
 
 
-def test_block_in_the_exabytes_that_a_log_promises_is_refused(bench: Bench) -> None:
+def test_block_in_exabytes_of_growth_is_refused(bench: Bench) -> None:
     """R37, R115: growth makes no place for what no file system could hold."""
     table = DataDescriptorSpec(BAT, bat_page(BLOCK | 6, 2**62 | 6))
     spec = disk_with(entry(0, 1, table, last_file_offset=2**63))
     bench.assert_refused(spec, CorruptImageError, "R78", "the block lies past 256 TiB")
 
 
-def test_what_a_log_only_promises_is_not_read_but_known_to_be_zeros(bench: Bench) -> None:
+def test_growth_by_the_log_is_zero_extents(bench: Bench) -> None:
     """R37: a page of a table and a number make terabytes of a small file, and cost nothing."""
     size = 250 * 256 * MIB
     place = 8 * MIB + 256 * MIB

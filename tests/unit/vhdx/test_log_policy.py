@@ -1,4 +1,4 @@
-"""What a log may change, what the user may want of it, and that the file stays as it was."""
+"""What a log may change, the policies for it, and that the file stays as it was."""
 
 import json
 import os
@@ -25,6 +25,7 @@ from tests.support.builder import (
     make_dirty,
     table_sectors,
 )
+from tests.support.chains import chain_bytes
 from tests.support.cli import run
 from tests.support.files import sha256_of
 from tests.support.logs import (
@@ -86,7 +87,7 @@ def test_tables_are_read_through_the_log(
         spec.blocks[0].file_offset = 12 * MIB
     change(after)
     dirty = make_dirty(before, after, entry_count=entry_count, position=MIB - 3 * PAGE)
-    bench.assert_reads(dirty, ("R119", rf"entries: {entry_count}\)"))
+    bench.assert_reads(dirty, ("R120", rf"entries: {entry_count}\)"))
 
 
 def test_first_region_table_alone_may_be_rewritten(bench: Bench) -> None:
@@ -100,7 +101,7 @@ def test_first_region_table_alone_may_be_rewritten(bench: Bench) -> None:
     append_entries(spec.log, [[DataDescriptorSpec(192 * KIB, first)]])
     image = bench.open(spec)
     assert image.regions.metadata.file_offset == 8 * MIB
-    assert [warning.rule for warning in image.warnings] == ["R119", "R44"]
+    assert [warning.rule for warning in image.warnings] == ["R120", "R44"]
 
 
 def test_region_table_that_the_log_breaks_is_broken(bench: Bench) -> None:
@@ -135,22 +136,13 @@ def test_sector_bitmap_is_read_through_the_log(tmp_path: Path) -> None:
     path = tmp_path / "child.vhdx"
     make_dirty(before, after).write(path)
     with open_chain(path) as chain:
-        data = read_extents(iter_extents(chain), 2 * MIB)
+        data = chain_bytes(chain)
     assert data == after.expected_disk(0, 2 * MIB)
     assert data != before.expected_disk(0, 2 * MIB)
 
 
-def read_extents(extents: Any, size: int) -> bytes:  # noqa: ANN401 - an iterator of extents
-    disk = bytearray(size)
-    for extent in extents:
-        if extent.kind is ExtentKind.DATA:
-            with memoryview(disk) as view:
-                extent.read_into(view[extent.virtual_offset : extent.virtual_end])
-    return bytes(disk)
-
-
-def test_payload_is_read_through_the_log_but_is_one_extent(bench: Bench) -> None:
-    """R24, R38: a log may change payload; which parts, only the source tells."""
+def test_logged_payload_is_one_extent(bench: Bench) -> None:
+    """R24, R38: a log may change payload; which parts, only the source knows."""
     image = bench.open(disk_with(entry(0, 1, mark(3, 1), erase(7, 2))))
     with open_chain(bench.path) as chain:
         first: Extent = next(iter_extents(chain))
@@ -162,17 +154,17 @@ def test_payload_is_read_through_the_log_but_is_one_extent(bench: Bench) -> None
     ]
 
 
-# -- what the user wants (R14) ---------------------------------------------------------------
+# -- policies and options (R14) -------------------------------------------------------------
 
 
-def test_refusing_a_dirty_disk_says_how_to_read_it(tmp_path: Path) -> None:
+def test_refused_dirty_disk_has_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "disk.vhdx"
     dirty_disk().write(path)
     with pytest.raises(CorruptImageError, match="holds updates that are not in the file") as caught:
         open_image(path, LogPolicy.REFUSE)
     assert caught.value.finding.rule == "R14"
     assert caught.value.finding.file_offset == MIB
-    assert caught.value.hint.startswith("leave out --no-replay")
+    assert caught.value.remedy.startswith("leave out {no_replay}")
     assert caught.value.path == str(path)
 
 
@@ -246,7 +238,7 @@ def test_ignore_log_gives_stale_bytes_and_warns(
     assert target.read_bytes() == (b"\x01" * PAGE).ljust(2 * MIB, b"\0")
 
 
-def test_replay_is_told_by_verbose(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_verbose_reports_replay(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "disk.vhdx", tmp_path / "disk.img"
     dirty_disk().write(source)
     outcome = run(capfd, "-v", source, target)
@@ -272,11 +264,11 @@ def test_both_options_contradict_each_other(
 @pytest.mark.parametrize(
     ("options", "log", "rules"),
     [
-        ([], {"state": "replayed", "entries": 1}, ["R119"]),
+        ([], {"state": "replayed", "entries": 1}, ["R120"]),
         (["--ignore-log"], {"state": "ignored", "entries": 0}, ["R14"]),
     ],
 )
-def test_json_tells_what_became_of_the_log(
+def test_json_reports_state_of_the_log(
     options: list[str],
     log: dict[str, object],
     rules: list[str],
@@ -295,7 +287,7 @@ def test_json_tells_what_became_of_the_log(
 # -- the source stays as it was (R5) ---------------------------------------------------------
 
 
-def test_source_is_opened_for_reading_only_and_is_not_changed(
+def test_source_is_opened_read_only_and_not_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     opened: dict[str, list[int]] = {}
@@ -333,7 +325,7 @@ def test_dirty_source_without_write_permission_is_read(tmp_path: Path) -> None:
         tmp_path.chmod(0o755)
 
 
-def test_table_page_of_a_dirty_disk_is_stale_in_the_file(tmp_path: Path) -> None:
+def test_table_of_a_dirty_disk_is_stale_in_the_file(tmp_path: Path) -> None:
     """The premise of these tests: without replay, block 3 of golden G2 is not there."""
     path = tmp_path / "g2.vhdx"
     golden_g2().write(path)

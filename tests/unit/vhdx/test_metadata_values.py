@@ -1,4 +1,4 @@
-"""What the known metadata items may say (R63 to R69)."""
+"""The values of the known metadata items (R63 to R69)."""
 
 from __future__ import annotations
 
@@ -159,4 +159,5 @@ def test_the_value_has_what_the_items_say(bench: Bench) -> None:
         logical_sector_size=512,
         physical_sector_size=4096,
         parent_locator=None,
+        parent_locator_error=None,
     )

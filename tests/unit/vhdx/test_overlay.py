@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.chains import open_files
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.overlay import OverlaySource, Updates
@@ -18,7 +19,7 @@ SECTOR = 4096
 PLACES = 10
 """Sectors of the part of a file that is read and updated."""
 STOCK = 6
-"""Updates that the file has in stock behind that part: a data sector and a descriptor each."""
+"""Updates that the file has in stock after that part: a data sector and a descriptor each."""
 STOCK_START = PLACES * SECTOR
 STOCK_SIZE = SECTOR + 512
 
@@ -42,7 +43,7 @@ def stock() -> bytes:
 
 
 def raw_file(extra: int = 0) -> bytes:
-    """Give a file no byte of whose first part is zero; `extra` bytes lie behind the stock."""
+    """Give a file no byte of whose first part is zero; `extra` bytes follow the stock."""
     return b"".join(bytes([n + 1]) * SECTOR for n in range(PLACES)) + stock() + b"\xee" * extra
 
 
@@ -78,19 +79,19 @@ def overlay(
         source.close()
 
 
-BEHIND = PLACES + 7 + 4
+BEYOND = PLACES + 7 + 4
 """A place far enough past the end of the file."""
 UPDATES = st.lists(
     st.one_of(
         st.tuples(st.just("sector"), st.integers(0, PLACES - 1), st.integers(0, STOCK - 1)),
-        st.tuples(st.just("sector"), st.integers(BEHIND, BEHIND + 4), st.integers(0, STOCK - 1)),
+        st.tuples(st.just("sector"), st.integers(BEYOND, BEYOND + 4), st.integers(0, STOCK - 1)),
         st.tuples(st.just("zeros"), st.integers(0, PLACES - 1), st.just(0)),
         st.integers(0, PLACES - 1).flatmap(
             lambda place: st.tuples(
                 st.just("zeros"), st.just(place), st.integers(1, PLACES - place)
             )
         ),
-        st.tuples(st.just("zeros"), st.integers(BEHIND, BEHIND + 4), st.integers(1, 4)),
+        st.tuples(st.just("zeros"), st.integers(BEYOND, BEYOND + 4), st.integers(1, 4)),
     ),
     max_size=14,
 )
@@ -141,7 +142,7 @@ def assert_in_file(source: OverlaySource, touched: bytes, start: int, length: in
 
 
 def made_zero_by(updates: list[Update], size: int, file_size: int) -> bytes:
-    """Give a byte for each byte: 1 where it is zero behind the end that the file really has."""
+    """Give a byte for each byte: 1 where it is zero past the real end of the file."""
     zero = bytearray(size)
     zero[file_size:] = b"\1" * (size - file_size)
     for kind, place, number in updates:
@@ -151,7 +152,7 @@ def made_zero_by(updates: list[Update], size: int, file_size: int) -> bytes:
 
 
 def assert_stored(source: OverlaySource, zero: bytes, start: int, length: int) -> None:
-    """All but what became zeros is told as stored, in parts that do not touch."""
+    """Compare the stored parts, which must not touch, with all that did not become zeros."""
     seen = bytearray(b"\1" * length)
     end = start - 1
     for place, count in source.iter_stored(start, length):
@@ -209,8 +210,8 @@ def test_later_update_wins(path: Path) -> None:
         assert source.pread(2 * SECTOR, SECTOR) == sector_in_stock(2)
 
 
-def test_short_zeros_behind_long_ones_hide_only_what_they_cover(path: Path) -> None:
-    """The later of two ranges that begin together ends first; a sector lies behind its end."""
+def test_later_short_zeros_cover_only_their_range(path: Path) -> None:
+    """The later of two ranges that begin together ends first; a sector lies after its end."""
     updates = [("zeros", 0, 5), ("sector", 1, 0), ("sector", 3, 1), ("zeros", 0, 2)]
     with overlay(path, raw_file(), updates) as source:
         assert source.pread(0, 3 * SECTOR) == bytes(3 * SECTOR)
@@ -219,7 +220,7 @@ def test_short_zeros_behind_long_ones_hide_only_what_they_cover(path: Path) -> N
 
 
 def test_zeros_elsewhere_do_not_touch_what_is_read(path: Path) -> None:
-    """Neither those before the range, nor those behind it, nor those that only meet it."""
+    """Neither those before the range, nor those after it, nor those that only meet it."""
     start, length = 3 * SECTOR, 5 * SECTOR
     updates = [
         ("zeros", 0, 1),
@@ -243,7 +244,7 @@ def test_sector_is_read_in_parts(path: Path) -> None:
     assert around == b"\x04" + sector + b"\x06"
 
 
-def test_growth_reads_as_zeros_from_the_last_byte_of_the_file_on(path: Path) -> None:
+def test_growth_reads_as_zeros(path: Path) -> None:
     raw = raw_file(extra=7)
     with overlay(path, raw, [], growth=100) as source:
         assert source.size == len(raw) + 100
@@ -261,7 +262,7 @@ def test_untouched_range_is_in_the_file_as_a_whole(path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "length"), [(0, 1), (-1, 2), (0, 1 << 20), (1 << 62, 1), ((1 << 64) - 1, 1), (1, 0)]
 )
-def test_read_behind_the_end_says_where_the_end_is(start: int, length: int, path: Path) -> None:
+def test_read_past_the_end_names_the_end(start: int, length: int, path: Path) -> None:
     """`start` counts from the end of the grown file."""
     with overlay(path, raw_file(), [("sector", 2, 0)], growth=10) as source:
         text = f"{length} bytes are needed here: found end of file at {source.size:#x}"
@@ -275,7 +276,7 @@ def test_read_behind_the_end_says_where_the_end_is(start: int, length: int, path
             assert caught.value.path == str(path)
 
 
-def test_read_of_more_than_any_memory_is_refused_and_not_tried(path: Path) -> None:
+def test_read_of_more_than_any_memory_is_refused(path: Path) -> None:
     with (
         overlay(path, raw_file(), [("sector", 2, 0)]) as source,
         pytest.raises(TruncatedImageError, match="ends too early") as caught,
@@ -294,15 +295,15 @@ def test_overlay_is_called_like_its_file(path: Path) -> None:
 
 def test_closing_closes_the_file_once(path: Path) -> None:
     with overlay(path, raw_file(), []) as source:
-        before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
+        before = open_files()
         source.close()
         source.close()
-        assert len(before - set(os.listdir("/proc/self/fd"))) == 1  # noqa: PTH208
+        assert len(before - open_files()) == 1
         with pytest.raises(OSError, match="Bad file descriptor"):
             source.pread(0, 1)
 
 
-def test_file_that_was_cut_meanwhile_is_truncated_and_not_zeros(path: Path) -> None:
+def test_file_cut_meanwhile_is_truncated_and_not_zeros(path: Path) -> None:
     """The growth of a log is no excuse for bytes that were there when the file was opened."""
     with overlay(path, raw_file(), [("sector", 2, 0)], growth=SECTOR) as source:
         os.truncate(path, SECTOR)

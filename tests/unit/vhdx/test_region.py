@@ -1,4 +1,4 @@
-"""Which region table is used, and what it may say (R42 to R53)."""
+"""Which region table is used, and what it may hold (R42 to R53)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_the_first_of_two_different_tables_is_used(bench: Bench) -> None:
     assert image.regions.metadata.file_offset == 2 * MIB
 
 
-def test_the_second_table_is_believed_where_the_first_is_bad(bench: Bench) -> None:
+def test_second_table_is_used_if_the_first_is_bad(bench: Bench) -> None:
     spec = golden_g1()
     spec.region_tables[0].entry(METADATA_REGION).file_offset = FREE
     spec.region_tables[0].checksum = 0
@@ -119,7 +119,7 @@ def test_a_file_that_ends_before_the_tables_has_none(bench: Bench, size: int) ->
 
 
 def test_a_file_of_320_kib_less_a_byte_is_refused(bench: Bench) -> None:
-    """The first table is there, and says that the metadata lie where no file is any more."""
+    """The first table is there; by it the metadata lie past the end of the file."""
     spec = golden_g1()
     spec.file_size = 320 * KIB - 1
     pattern = "metadata table at file offset 0x200000: lies beyond the end of the file"
@@ -172,9 +172,9 @@ def test_an_empty_table_is_corrupt(bench: Bench) -> None:
         ({"file_offset": 0}, "it lies inside the header section"),
         ({"length": 0}, "its length is zero"),
     ],
-    ids=["unaligned", "odd length", "header section", "no length"],
+    ids=["unaligned", "unaligned length", "header section", "no length"],
 )
-def test_a_known_region_in_an_impossible_place_is_corrupt(
+def test_known_region_in_impossible_place_is_refused(
     bench: Bench, guid: UUID, name: str, fields: dict[str, int], problem: str
 ) -> None:
     pattern = f"{name}: {problem}: found file offset 0x.*, length 0x"
@@ -182,8 +182,8 @@ def test_a_known_region_in_an_impossible_place_is_corrupt(
 
 
 @pytest.mark.parametrize("required", [0, 1, 0xDEADBEEF])
-def test_the_required_field_of_known_regions_does_not_count(bench: Bench, required: int) -> None:
-    """QEMU writes 0, and mkimg whatever was there before."""
+def test_required_field_of_known_regions_is_ignored(bench: Bench, required: int) -> None:
+    """QEMU writes 0, and mkimg what was there before."""
 
     def change(table: RegionTableSpec) -> None:
         for entry in table.entries:
@@ -206,9 +206,7 @@ def test_regions_may_be_listed_and_lie_in_any_order(bench: Bench) -> None:
 
 @pytest.mark.parametrize("guid", [BAT_REGION, METADATA_REGION])
 @pytest.mark.parametrize("offset", [2**62, 2**63, 2**64 - MIB])
-def test_a_region_far_beyond_the_end_of_the_file_is_truncation(
-    bench: Bench, guid: UUID, offset: int
-) -> None:
+def test_region_far_past_the_end_is_truncated(bench: Bench, guid: UUID, offset: int) -> None:
     pattern = f"at file offset {offset:#x}: .*the end of the file"
     spec = with_known(guid, file_offset=offset)
     bench.assert_refused(spec, TruncatedImageError, "R52", pattern)
@@ -221,11 +219,11 @@ def test_a_region_far_beyond_the_end_of_the_file_is_truncation(
         (2 * MIB + 32 * KIB, "metadata table at file offset 0x200000: lies beyond"),
         (2 * MIB + 64 * KIB, "item File Parameters at file offset 0x210000: lies beyond"),
         (2 * MIB + 64 * KIB + 12, "item Logical Sector Size at file offset 0x2100..: lies beyond"),
-        (3 * MIB, "BAT region at file offset 0x300000: the table goes on behind"),
-        (3 * MIB + 31, "BAT region at file offset 0x300000: the table goes on behind"),
+        (3 * MIB, "BAT region at file offset 0x300000: the table goes on past"),
+        (3 * MIB + 31, "BAT region at file offset 0x300000: the table goes on past"),
     ],
 )
-def test_a_file_cut_inside_the_metadata_or_the_bat_is_truncated(
+def test_file_cut_inside_metadata_or_bat_is_truncated(
     bench: Bench, size: int, pattern: str
 ) -> None:
     spec = golden_g1()
@@ -235,7 +233,7 @@ def test_a_file_cut_inside_the_metadata_or_the_bat_is_truncated(
     assert "fetch it again" in error.hint
 
 
-def test_a_bat_region_that_merely_ends_behind_the_file_is_a_warning(bench: Bench) -> None:
+def test_bat_region_that_ends_past_the_file_is_a_warning(bench: Bench) -> None:
     spec = golden_g1()
     spec.bat_offset, spec.blocks[0].file_offset = 5 * MIB, 4 * MIB
     spec.file_size = 5 * MIB + 4 * 8
@@ -245,7 +243,7 @@ def test_a_bat_region_that_merely_ends_behind_the_file_is_a_warning(bench: Bench
     bench.assert_reads(spec, ("R52", pattern))
 
 
-def test_a_metadata_region_that_merely_ends_behind_the_file_is_read(bench: Bench) -> None:
+def test_metadata_region_that_ends_past_the_file_is_read(bench: Bench) -> None:
     spec = golden_g1()
     spec.metadata_offset, spec.blocks[0].file_offset = 5 * MIB, 4 * MIB
     spec.file_size = 5 * MIB + 64 * KIB + 40
@@ -272,7 +270,7 @@ def test_an_unknown_optional_region_is_occupied_space(bench: Bench) -> None:
     assert (last.name, last.file_offset, last.end) == (f"region {UNKNOWN}", FREE, FREE + 2 * MIB)
 
 
-def test_reserved_bits_of_an_unknown_region_are_a_warning(bench: Bench) -> None:
+def test_reserved_bits_of_unknown_region_are_a_warning(bench: Bench) -> None:
     spec = with_entries(RegionEntrySpec(UNKNOWN, FREE, MIB, required=6))
     pattern = (
         rf"region {UNKNOWN} at file offset 0x30050: reserved bits of the Required field are set: "
@@ -290,7 +288,7 @@ def test_reserved_bits_of_an_unknown_region_are_a_warning(bench: Bench) -> None:
         (FREE, 0, "its length is zero"),
     ],
 )
-def test_an_optional_region_in_an_impossible_place_is_a_warning(
+def test_optional_region_in_impossible_place_is_a_warning(
     bench: Bench, file_offset: int, length: int, problem: str
 ) -> None:
     spec = with_entries(RegionEntrySpec(UNKNOWN, file_offset, length, required=0))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.memory import peak_memory
 from vhdx2raw.vhdx.space import PAGE_BITS, SpaceMap
 
 near_page_borders = st.builds(
@@ -39,10 +38,7 @@ def test_neighbours_stay_free(first: int, count: int) -> None:
 
 def test_blocks_of_the_largest_disk_take_eight_mib() -> None:
     space = SpaceMap()
-    tracemalloc.start()
-    try:
-        assert space.claim(4, 64 << 20)
-        assert tracemalloc.get_traced_memory()[1] < 10 << 20
-    finally:
-        tracemalloc.stop()
+    claimed: list[bool] = []
+    assert peak_memory(lambda: claimed.append(space.claim(4, 64 << 20))) < 10 << 20
+    assert claimed == [True]
     assert not space.claim(64 << 20, 1)

@@ -66,7 +66,7 @@ def run(
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
-    """Return whether IMAGE and OTHER hold the same disk.
+    """Report whether IMAGE and OTHER hold the same disk.
 
     The exit code is 0 if they do, and 1 if they do not. Where one is longer, the rest of it must
     be zeros. --parent names the parents of IMAGE; those of OTHER are looked for.

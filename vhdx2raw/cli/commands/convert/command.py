@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -22,7 +22,7 @@ from vhdx2raw.cli.options import (
     ProgressFlags,
     VerbosityFlags,
 )
-from vhdx2raw.cli.progress import show_progress
+from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.operations.convert import default_workers
 
 EXAMPLES = """\b
@@ -41,6 +41,31 @@ Examples:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class BatchFlags:
+    """How many disks are converted in one run."""
+
+    output_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--output-dir",
+            metavar="DIR",
+            help="Convert every SRC to DIR/NAME.img; DIR is made if it does not exist.",
+            show_default=False,
+        ),
+    ] = None
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs", "-j", metavar="N", min=1, max=64, help="Convert this many files at a time."
+        ),
+    ] = 1
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Leave out every SRC whose output exists already."),
+    ] = False
+
+
 def run(
     paths: Annotated[
         list[str],
@@ -52,25 +77,7 @@ def run(
         ),
     ],
     *,
-    output_dir: Annotated[
-        str | None,
-        typer.Option(
-            "--output-dir",
-            metavar="DIR",
-            help="Convert every SRC to DIR/NAME.img; DIR is made if it does not exist.",
-            show_default=False,
-        ),
-    ] = None,
-    jobs: Annotated[
-        int,
-        typer.Option(
-            "--jobs", "-j", metavar="N", min=1, max=64, help="Convert this many files at a time."
-        ),
-    ] = 1,
-    skip_existing: Annotated[
-        bool,
-        typer.Option("--skip-existing", help="Leave out every SRC whose output exists already."),
-    ] = False,
+    many: BatchFlags,
     opening: OpeningFlags,
     salvage: Annotated[
         bool,
@@ -96,8 +103,13 @@ def run(
     converter = Converter(opening.options(salvage=salvage), converting.options(), mapfile)
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
-    if output_dir is None:
-        if jobs > 1 or skip_existing:
+    if many.output_dir is not None:
+        reports = verbosity.reports
+        exit_code = _convert_many(
+            paths, converter, many, mode, as_json=bool(as_json), reports=reports
+        )
+    else:
+        if many.jobs > 1 or many.skip_existing:
             raise typer.BadParameter("--jobs and --skip-existing need --output-dir")
         source, destination = _check_pair(paths, converter, as_json=bool(as_json))
         with show_progress(mode) as show:
@@ -108,17 +120,28 @@ def run(
         else:
             outcome.print_digest()
         exit_code = outcome.exit_code
-    else:
-        _check_batch(paths, converter)
-        # It brings what runs many at a time, which takes a while to load.
-        from vhdx2raw.cli.commands.convert.batch import Batch, plan  # noqa: PLC0415
-
-        workers = converter.options.workers or max(1, default_workers() // jobs)
-        converter = replace(converter, options=replace(converter.options, workers=workers))
-        batch = Batch(converter, jobs, skip_existing, mode, bool(as_json), verbosity.reports)
-        exit_code = batch.run(plan(paths, output_dir))
     if exit_code:
         raise typer.Exit(exit_code)
+
+
+def _convert_many(
+    sources: list[str],
+    converter: Converter,
+    many: BatchFlags,
+    mode: ProgressMode,
+    *,
+    as_json: bool,
+    reports: bool,
+) -> int:
+    assert many.output_dir is not None, "checked by the caller"
+    _check_batch(sources, converter)
+    # It brings what runs many at a time, which takes a while to load.
+    from vhdx2raw.cli.commands.convert.batch import Batch, plan  # noqa: PLC0415
+
+    workers = converter.options.workers or max(1, default_workers() // many.jobs)
+    converter = replace(converter, options=replace(converter.options, workers=workers))
+    batch = Batch(converter, many.jobs, many.skip_existing, mode, as_json, reports)
+    return batch.run(plan(sources, many.output_dir))
 
 
 def _check_batch(sources: list[str], converter: Converter) -> None:

@@ -74,8 +74,6 @@ class Converter:
             show(done, total)
 
         options = replace(self.options, progress=show_unless_interrupted)
-        if destination == NULL_OUTPUT:
-            return convert_disk(disk, NullSink(), options)
         sink = NullSink() if destination == NULL_OUTPUT else destination
         return convert_disk(disk, sink, options)
 

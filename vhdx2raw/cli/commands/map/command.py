@@ -99,10 +99,9 @@ def run(
             _write_svg(chain, start, length, svg, force=force)
         elif picture:
             _print_lines(_iter_picture(chain, start, length))
-        elif as_json:
-            _print_lines(_iter_json(iter_map(chain, start, length)))
         else:
-            _print_lines(_iter_table(chain, iter_map(chain, start, length)))
+            entries = iter_map(chain, start, length)
+            _print_lines(_iter_json(entries) if as_json else _iter_table(chain, entries))
 
 
 def _print_lines(lines: Iterator[str]) -> None:
