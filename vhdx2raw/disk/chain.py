@@ -159,6 +159,8 @@ def open_parents(child: VhdxImage, options: OpenOptions, *, partial: bool = Fals
         problem = str(parent_error) if is_broken else parent_error.message
         finding = Finding(Rule.PARENT_MISSING, "parent", problem, spec="")
         damage.append((images[-1].source.name, finding))
+    for image in images:
+        image.bat.share_cache(len(images))
     return Chain(tuple(images), tuple(warnings), tuple(damage), options.salvage, parent_error)
 
 
