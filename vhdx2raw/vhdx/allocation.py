@@ -23,7 +23,6 @@ from vhdx2raw.vhdx.bat import (
     OCCUPYING_STATES,
     Bat,
     BlockRun,
-    is_one_run,
     iter_runs_of_chunk,
 )
 from vhdx2raw.vhdx.region import Region, RegionTable
@@ -161,8 +160,8 @@ class _Walk:
         block_size = self._geometry.block_size
         if sys.byteorder == "big" or len(entries) < MIN_BULK_COUNT:
             return 0, 0
-        if entries[0] == entries[-1] or is_one_run(entries, block_size):
-            return 0, 0  # a run or a few, which take no time
+        if entries[0] == entries[-1] or entries[0] + block_size == entries[1]:
+            return 0, 0  # most likely a run or a few, which take no time
         raw = entries.tobytes()
         states = raw[::8]
         if states.strip(_SOUND_STATES) or raw[1::8].strip(b"\0") or raw[2::8].strip(_NO_LOW_BITS):
