@@ -11,16 +11,18 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from vhdx2raw.cli.console import is_terminal, parse_size
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.disk.chain import OpenOptions
-from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
+
+if TYPE_CHECKING:
+    from vhdx2raw.operations.convert import ConvertOptions
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
@@ -75,6 +77,8 @@ def parsed(parse: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 def _parse_sparse_size(text: str) -> int:
+    from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE  # noqa: PLC0415
+
     size = parse_size(text)
     if size and not (MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1):
         raise ValueError("give 0, or a power of two from 512 to 1M")
@@ -210,6 +214,8 @@ class ConvertFlags:
     ] = False
 
     def options(self) -> ConvertOptions:
+        from vhdx2raw.operations.convert import ConvertOptions  # noqa: PLC0415 - one command's
+
         return ConvertOptions(
             force=self.force,
             target_is_zero=self.target_is_zero,

@@ -21,6 +21,8 @@ WINDOW_SIZE = MIB
 """Bytes of the disk that are blended at once where they change their owner often."""
 BITMAP_PIECE_SIZE = 16 * KIB
 """Bytes of a sector bitmap that are looked at at once."""
+ALL_SECTORS = -1
+"""As bits, however many there are."""
 
 
 class ExtentKind(Enum):
@@ -297,6 +299,7 @@ def _iter_blocks(
                 # Also in a child these are zeros, and never what the parent has (R86, R87).
                 yield Part(ExtentKind.ZERO, begin, stop, depth, present=True)
 
+
 def iter_stored(
     image: VhdxImage, depth: int, start: int, end: int, distance: int
 ) -> Iterator[Part]:
@@ -349,12 +352,15 @@ def _iter_partial(
             # Nothing says which of its sectors are the parent's (R83).
             yield Part(ExtentKind.LOST, begin, stop, depth, present=False)
             continue
-        cut = _iter_windows if mixed else _iter_sectors
-        for part in cut(bitmap, depth, begin, stop, distance, geometry.logical_sector_size):
-            if isinstance(part, Part):
-                yield from iter_stored(image, depth, part.start, part.end, distance)
+        piece = _BitmapPiece(bitmap, begin, stop, geometry.logical_sector_size)
+        runs = piece.iter_sectors() if not mixed else piece.iter_windows()
+        for start_of_run, end_of_run, sectors in runs:
+            if sectors == ALL_SECTORS:
+                yield from iter_stored(image, depth, start_of_run, end_of_run, distance)
+            elif sectors:
+                yield Mixed(start_of_run, end_of_run, depth, sectors, distance)
             else:
-                yield part
+                yield Inherited(start_of_run, end_of_run)
 
 
 def _iter_cuts(start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
@@ -365,51 +371,47 @@ def _iter_cuts(start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _iter_sectors(
-    bitmap: bytes, depth: int, start: int, end: int, distance: int, sector_size: int
-) -> Iterator[Part | Inherited]:
-    """Yield the runs of a piece of a bitmap, whose first byte is that of the sector at `start`."""
-    first_bit = start // sector_size % 8
-    position = start // sector_size * sector_size
-    count = ceil_div(end, sector_size) - start // sector_size
-    for present, sector_count in iter_runs(bitmap, first_bit, count):
-        begin, position = max(start, position), position + sector_count * sector_size
-        stop = min(end, position)
-        if present:
-            yield Part(ExtentKind.DATA, begin, stop, depth, True, begin + distance)  # noqa: FBT003
-        else:
-            yield Inherited(begin, stop)
+class _BitmapPiece(NamedTuple):
+    """What a sector bitmap says about a range of the disk.
 
+    Attributes:
+        bitmap: Its bytes, the first of them that of the sector at `start`.
+        start: Where the range begins in the virtual disk, in bytes.
+        end: Where it ends.
+        sector_size: Bytes of a sector.
+    """
 
-def _iter_windows(
-    bitmap: bytes, depth: int, start: int, end: int, distance: int, sector_size: int
-) -> Iterator[Part | Inherited | Mixed]:
-    """Do what `_iter_sectors` does, but yield windows of which a part is present as they are."""
-    done = start
-    before = -1
-    first_byte = start // sector_size // 8
-    for begin, stop in _iter_cuts(start, end, WINDOW_SIZE):
-        sector, end_sector = begin // sector_size, ceil_div(stop, sector_size)
-        piece = bitmap[sector // 8 - first_byte : ceil_div(end_sector, 8) - first_byte]
-        kind = piece[0] if piece[0] in (0x00, 0xFF) and piece == piece[:1] * len(piece) else -1
-        if done < begin and not kind == before >= 0:
-            yield _uniform(before, depth, done, begin, distance)
-            done = begin
-        before = kind
-        if kind < 0:
-            bits = int.from_bytes(piece, "little") >> sector % 8
-            sectors = bits & ((1 << end_sector - sector) - 1)
-            yield Mixed(begin, stop, depth, sectors, distance)
-            done = stop
-    if done < end:
-        yield _uniform(before, depth, done, end, distance)
+    bitmap: bytes
+    start: int
+    end: int
+    sector_size: int
 
+    def iter_sectors(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (start, end, `ALL_SECTORS` or 0) of the runs of present sectors and of others."""
+        first = self.start // self.sector_size
+        position = first * self.sector_size
+        count = ceil_div(self.end, self.sector_size) - first
+        for present, sector_count in iter_runs(self.bitmap, first % 8, count):
+            begin, position = max(self.start, position), position + sector_count * self.sector_size
+            yield begin, min(self.end, position), ALL_SECTORS if present else 0
 
-def _uniform(kind: int, depth: int, start: int, end: int, distance: int) -> Part | Inherited:
-    """Return what bytes of a bitmap say that are all 0x00 or all 0xff."""
-    if kind:
-        return Part(ExtentKind.DATA, start, end, depth, True, start + distance)  # noqa: FBT003
-    return Inherited(start, end)
+    def iter_windows(self) -> Iterator[tuple[int, int, int]]:
+        """Yield windows, those that are all alike together: (start, end, sectors as bits)."""
+        done, before = self.start, 0
+        first_byte = self.start // self.sector_size // 8
+        for begin, stop in _iter_cuts(self.start, self.end, WINDOW_SIZE):
+            sector, end_sector = begin // self.sector_size, ceil_div(stop, self.sector_size)
+            piece = self.bitmap[sector // 8 - first_byte : ceil_div(end_sector, 8) - first_byte]
+            if piece[0] in (0x00, 0xFF) and piece == piece[:1] * len(piece):
+                sectors = ALL_SECTORS if piece[0] else 0
+            else:
+                bits = int.from_bytes(piece, "little") >> sector % 8
+                sectors = bits & ((1 << end_sector - sector) - 1)
+            if done < begin and (before > 0 or sectors != before):
+                yield done, begin, before
+                done = begin
+            before = sectors
+        yield done, self.end, before
 
 
 def _read_bitmap(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import (
+    ALL_SECTORS,
     Extent,
     ExtentKind,
     Inherited,
@@ -109,7 +110,7 @@ class Blend(NamedTuple):
             return self
         skipped = virtual_offset // self.sector_size - self.virtual_offset // self.sector_size
         cut = Blend(virtual_offset, virtual_end - virtual_offset, self.sector_size, ())
-        mask = (1 << cut._sector_count) - 1  # noqa: SLF001 - of the same class
+        mask = (1 << cut._sector_count) - 1
         shares = (
             share._replace(sectors=sectors)
             for share in self.shares
@@ -262,7 +263,7 @@ def _iter_owned(
     """Yield the parts of a layer with the sectors of each that count, as bits."""
     for item in layer:
         if isinstance(item, Part):
-            yield item, -1
+            yield item, ALL_SECTORS
         elif isinstance(item, Mixed):
             image = chain.images[depth]
             sector_size = image.geometry.logical_sector_size

@@ -1,7 +1,7 @@
 """The virtual disk cut into units of work: stretches in, pieces out. Integers only.
 
-Pieces begin at multiples of a fixed size, whatever the extents of the disk are. So writes are aligned and few
-even where a differencing disk changes its source every sector.
+Pieces begin at multiples of a fixed size, whatever the extents of the disk are. So writes are
+aligned and few even where a differencing disk changes its source every sector.
 """
 
 from __future__ import annotations

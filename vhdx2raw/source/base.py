@@ -86,7 +86,7 @@ class Source(Closable):
             buffer[:] = data[done : done + len(buffer)]
             done += len(buffer)
 
-    def prefetch(self, file_offset: int, length: int) -> None:
+    def prefetch(self, file_offset: int, length: int) -> None:  # noqa: ARG002
         """Expect that a range is read soon; nothing is waited for, and nothing may come of it."""
         return  # not abstract
 

@@ -141,9 +141,8 @@ class _Walk:
             self.block_counts[run.state] += run.block_count
             if run.state is layout.PayloadBlockState.PARTIALLY_PRESENT:
                 partial_end = run.end_block
-        missing = len(blocks) - len(entries)
-        if missing:
-            self.block_counts[layout.PayloadBlockState(MISSING_ENTRY & layout.STATE_MASK)] += missing
+        if missing := len(blocks) - len(entries):
+            self.block_counts[layout.PayloadBlockState.RESERVED] += missing  # as MISSING_ENTRY has
         if self._geometry.has_parent:
             self._check_sector_bitmap(chunk_index, entry, partial_end)
         elif entry:
