@@ -147,14 +147,14 @@ class Mixed(NamedTuple):
         end: Where it ends.
         depth: Which image says so.
         sectors: A bit for each sector, from the one that `start` lies in; set if it is present.
-        distance: How much further on in the file the data lies than in the disk, in bytes.
+        blocks: The blocks.
     """
 
     start: int
     end: int
     depth: int
     sectors: int
-    distance: int
+    blocks: BlockRun
 
 
 class Inherited(NamedTuple):
@@ -290,7 +290,7 @@ def _iter_blocks(
             case (
                 layout.PayloadBlockState.FULLY_PRESENT | layout.PayloadBlockState.PARTIALLY_PRESENT
             ):
-                yield from iter_stored(image, depth, begin, stop, run.file_offset - run_start)
+                yield from iter_stored(image, depth, run, begin, stop)
             case layout.PayloadBlockState.NOT_PRESENT:
                 yield Inherited(begin, stop)
             case layout.PayloadBlockState.RESERVED:
@@ -301,15 +301,17 @@ def _iter_blocks(
 
 
 def iter_stored(
-    image: VhdxImage, depth: int, start: int, end: int, distance: int
+    image: VhdxImage, depth: int, blocks: BlockRun, start: int, end: int
 ) -> Iterator[Part]:
-    """Yield a range as data that lies `distance` bytes further on in the file.
+    """Yield a range of some blocks as data that lies at its natural place in them.
 
     What a log only promises past the end of the file reads as zeros: there can be any number.
-    What a damaged table places in the header section or past the end of the file is lost.
+    What a damaged table places past the end of the file is lost, and so is all of a block that it
+    places in the header section, also what would lie behind that (R78).
     """
-    stop = end if start + distance >= layout.HEADER_SECTION_SIZE else start
-    stop = max(start, min(stop, image.source.size - distance))
+    distance = blocks.file_offset - blocks.first_block * image.geometry.block_size
+    has_place = blocks.file_offset >= layout.HEADER_SECTION_SIZE
+    stop = max(start, min(end, image.source.size - distance)) if has_place else start
     done = start
     for file_offset, length in image.source.iter_stored(start + distance, stop - start):
         begin = file_offset - distance
@@ -341,7 +343,6 @@ def _iter_partial(
         return
     chunk_index = blocks.first_block // geometry.chunk_ratio
     chunk_start = chunk_index * geometry.chunk_size
-    distance = blocks.file_offset - blocks.first_block * geometry.block_size
     # A chain can have hundreds of images, and each of them holds a piece of a bitmap.
     span = BITMAP_PIECE_SIZE * 8 * geometry.logical_sector_size
     for begin, stop in _iter_cuts(start, end, span):
@@ -356,9 +357,9 @@ def _iter_partial(
         runs = piece.iter_sectors() if not mixed else piece.iter_windows()
         for start_of_run, end_of_run, sectors in runs:
             if sectors == ALL_SECTORS:
-                yield from iter_stored(image, depth, start_of_run, end_of_run, distance)
+                yield from iter_stored(image, depth, blocks, start_of_run, end_of_run)
             elif sectors:
-                yield Mixed(start_of_run, end_of_run, depth, sectors, distance)
+                yield Mixed(start_of_run, end_of_run, depth, sectors, blocks)
             else:
                 yield Inherited(start_of_run, end_of_run)
 

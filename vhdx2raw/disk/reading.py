@@ -39,6 +39,8 @@ MAX_GAP = 16 * KIB
 """Bytes between two sectors of one image that are read with them rather than in two reads."""
 MAX_BUFFERS = 1000
 """Of one read; Linux allows 1024."""
+KINDS = (ExtentKind.DATA, ExtentKind.ZERO, ExtentKind.LOST)
+"""What a blend can be made of."""
 _UNUSED = memoryview(bytearray(MAX_GAP))
 """Takes what lies between; every thread may write to it."""
 _RUN = re.compile("1+")
@@ -235,7 +237,7 @@ def _resolve(chain: Chain, mixed: Mixed) -> Iterator[Stretch]:
         for part, sectors in _iter_owned(chain, depth, layer):
             shift = part.start // sector_size - first
             count = ceil_div(part.end, sector_size) - part.start // sector_size
-            if _cuts_a_sector(part, mixed, sector_size):
+            if part.kind not in KINDS or _cuts_a_sector(part, mixed, sector_size):
                 yield from iter_extents(chain, mixed.start, mixed.end - mixed.start)
                 return
             taken = (sectors & ((1 << count) - 1)) << shift & needed
@@ -268,7 +270,7 @@ def _iter_owned(
             image = chain.images[depth]
             sector_size = image.geometry.logical_sector_size
             first = item.start // sector_size
-            for part in iter_stored(image, depth, item.start, item.end, item.distance):
+            for part in iter_stored(image, depth, item.blocks, item.start, item.end):
                 yield part, item.sectors >> part.start // sector_size - first
 
 
