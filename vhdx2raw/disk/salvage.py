@@ -6,7 +6,8 @@ host cannot read it. It becomes zeros, and a line in a map file, lest they be ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
 from threading import Lock
 
 from vhdx2raw.disk.extents import ExtentKind
@@ -21,19 +22,52 @@ Range = tuple[int, int]
 """Offset in the virtual disk and length, in bytes."""
 
 
+MAX_RANGES = 10_000
+"""How many lost ranges are listed."""
+
+
 class LostRanges:
-    """The ranges of a virtual disk that are lost. Any thread may add to them."""
+    """The ranges of a virtual disk that are lost. Any thread may add to them.
+
+    A small file can describe millions. Where there are too many, those with the least between
+    them are listed as one: whatever is lost lies in a range of the list.
+
+    Attributes:
+        total_bytes: Of all that was added.
+        unlisted: How many ranges are not listed by themselves.
+    """
 
     def __init__(self) -> None:
+        self.total_bytes = 0
+        self.unlisted = 0
         self._ranges: list[Range] = []
         self._changing = Lock()
 
     def add(self, virtual_offset: int, length: int) -> None:
         with self._changing:
+            self.total_bytes += length
             if self._ranges and sum(self._ranges[-1]) == virtual_offset:
                 virtual_offset, known = self._ranges.pop()
                 length += known
             self._ranges.append((virtual_offset, length))
+            if len(self._ranges) > 2 * MAX_RANGES:
+                self._ranges = self._joined(MAX_RANGES // 2)
+
+    def merged(self) -> tuple[Range, ...]:
+        """Return the ranges in order, no two of which touch."""
+        with self._changing:
+            self._ranges = self._joined(MAX_RANGES)
+            return tuple(self._ranges)
+
+    def _joined(self, limit: int) -> list[Range]:
+        """Return the ranges in order, no more than `limit`, with as little as possible between."""
+        merged = list(_iter_joined(sorted(self._ranges)))
+        excess = len(merged) - limit
+        if excess <= 0:
+            return merged
+        gaps = sorted((start - sum(before), start) for before, (start, _) in pairwise(merged))
+        self.unlisted += excess
+        return list(_iter_joined(merged, {start for _, start in gaps[:excess]}))
 
     def note_lost(self, stretches: Iterable[Stretch]) -> Iterator[Stretch]:
         """Pass `stretches` on, and remember what no table covers."""
@@ -66,16 +100,21 @@ class LostRanges:
             self.read_into(stretch.cut(start, start + size), buffer[:size])
             self.read_into(stretch.cut(start + size, end), buffer[size:])
 
-    def merged(self) -> tuple[Range, ...]:
-        """Return the ranges in order, no two of which touch."""
-        merged: list[Range] = []
-        for start, length in sorted(self._ranges):
-            if merged and sum(merged[-1]) >= start:
-                first, known = merged[-1]
-                merged[-1] = first, max(known, start + length - first)
-            else:
-                merged.append((start, length))
-        return tuple(merged)
+
+def _iter_joined(ranges: Iterable[Range], joined: Collection[int] = ()) -> Iterator[Range]:
+    """Yield ordered ranges, as one where they touch or the second one begins in `joined`."""
+    pending: Range | None = None
+    for start, length in ranges:
+        if pending is None:
+            pending = start, length
+        elif sum(pending) >= start or start in joined:
+            first, known = pending
+            pending = first, max(known, start + length - first)
+        else:
+            yield pending
+            pending = start, length
+    if pending is not None:
+        yield pending
 
 
 def iter_mapfile(lost: Iterable[Range], virtual_disk_size: int) -> Iterator[str]:

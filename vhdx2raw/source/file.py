@@ -124,8 +124,12 @@ class FileSource(Source):
         if not start <= file_offset < stop:
             try:
                 found = host.find_data(self._descriptor, file_offset, self.size)
+                # Past the end of a file that became shorter lies a hole too; reading says so.
+                knows_holes = os.fstat(self._descriptor).st_size >= self.size
             except OSError:
                 # A device, or a file system that does not know its holes: all of it may be data.
+                knows_holes = False
+            if not knows_holes:
                 found = 0, self.size
             # Where nothing more is stored, that is remembered as data without a byte.
             start, stop = self._data = found or (self.size, self.size)

@@ -114,11 +114,16 @@ class Outcome(NamedTuple):
         for name, finding in self.chain.damage:
             print_error(f"{name}: damaged: {finding}")
         result = self.result
+        count = len(result.lost_ranges) + result.unlisted_ranges
         print_error(
             f"{self.chain.child.source.name}: salvaged; lost {format_size(result.lost_bytes)}"
-            f" ({result.lost_bytes} bytes; ranges: {len(result.lost_ranges)}), which are zeros"
-            f" in {self.destination}"
+            f" ({result.lost_bytes} bytes; ranges: {count}), which are zeros in {self.destination}"
         )
+        if result.unlisted_ranges:
+            print_error(
+                f"{self.chain.child.source.name}: {result.unlisted_ranges} of these ranges are not"
+                " listed by themselves, but with what lies between them and another one"
+            )
 
     def print_digest(self) -> None:
         """Write the digest, if there is one; stdout may be taken by the disk itself."""
@@ -155,6 +160,7 @@ class Outcome(NamedTuple):
             facts["lost-ranges"] = [
                 {"start": start, "length": length} for start, length in result.lost_ranges
             ]
+            facts["unlisted-ranges"] = result.unlisted_ranges
         if Path(self.destination).is_file():
             facts["actual-size"] = host.allocated_size(Path(self.destination).stat())
         return facts
