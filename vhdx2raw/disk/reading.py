@@ -120,6 +120,18 @@ class Blend(NamedTuple):
         )
         return cut._replace(shares=tuple(shares), lost=self.lost >> skipped & mask)
 
+    def iter_without_holes(self) -> Iterator[Blend]:
+        """Yield the blend without those shares that are nothing but holes of their files."""
+        shares = tuple(filter(self._may_be_data, self.shares))
+        if shares:
+            yield self._replace(shares=shares)
+
+    def _may_be_data(self, share: Share) -> bool:
+        start, end = self.virtual_offset + share.distance, self.virtual_end + share.distance
+        # Past the end of the file lies nothing, and the sectors that are used lie before it.
+        source = share.image.source
+        return any(source.iter_without_holes(start, min(end, source.size) - start))
+
     def iter_spans(self, sectors: int) -> Iterator[tuple[int, int]]:
         """Yield (start, end) in the disk of the runs of set bits, in order."""
         first = self.virtual_offset // self.sector_size

@@ -137,24 +137,22 @@ class Copy:
     def _iter_without_holes(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
         """Yield what is a hole of an image file as zeros, which were moved by finding that out."""
         for stretch in stretches:
-            if not isinstance(stretch, Extent) or stretch.kind is not ExtentKind.DATA:
+            if stretch.kind is not ExtentKind.DATA:
                 yield stretch
                 continue
-            done = stretch.virtual_offset
+            done, data_bytes = stretch.virtual_offset, 0
             for data in stretch.iter_without_holes():
                 if done < data.virtual_offset:
-                    yield self._note_hole(done, data.virtual_offset)
+                    yield Extent(ExtentKind.ZERO, done, data.virtual_offset - done)
                 yield data
                 done = data.virtual_end
+                data_bytes += data.data_length
             if done < stretch.virtual_end:
-                yield self._note_hole(done, stretch.virtual_end)
-
-    def _note_hole(self, start: int, end: int) -> Extent:
-        with self._counting:
-            self.data_bytes += end - start
-            if not self._counts_zeros:
-                self.done_bytes += end - start
-        return Extent(ExtentKind.ZERO, start, end - start)
+                yield Extent(ExtentKind.ZERO, done, stretch.virtual_end - done)
+            with self._counting:
+                self.data_bytes += stretch.data_length - data_bytes
+                if not self._counts_zeros:
+                    self.done_bytes += stretch.data_length - data_bytes
 
     def _read(self, piece: Piece, buffer: memoryview) -> memoryview:
         """Return the bytes of a piece in `buffer`; none for a piece that is not stored."""
