@@ -79,6 +79,10 @@ class Extent(NamedTuple):
         """
         self.source.pread_into(self.file_offset, buffer)
 
+    def prefetch(self) -> None:
+        """Expect that stored data is read soon."""
+        self.source.prefetch(self.file_offset, self.length)
+
     def cut(self, virtual_offset: int, virtual_end: int) -> Extent:
         """Return the part of the extent between two offsets in the virtual disk."""
         length = virtual_end - virtual_offset

@@ -106,6 +106,12 @@ class Blend(NamedTuple):
         end = ceil_div(self.virtual_end, self.sector_size)
         return end - self.virtual_offset // self.sector_size
 
+    def prefetch(self) -> None:
+        """Expect that it is read soon."""
+        for share in self.shares:
+            start = self.virtual_offset + share.distance
+            share.image.source.prefetch(start, self.length)
+
     def cut(self, virtual_offset: int, virtual_end: int) -> Blend:
         """Return the part between two offsets in the virtual disk."""
         if virtual_end - virtual_offset == self.length:

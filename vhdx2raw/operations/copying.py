@@ -16,7 +16,7 @@ from vhdx2raw.disk.extents import Extent, ExtentKind
 from vhdx2raw.disk.reading import Stretch, iter_stretches
 from vhdx2raw.disk.salvage import LostRanges
 from vhdx2raw.disk.virtual_disk import VirtualDisk
-from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces
+from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces, iter_prefetched
 from vhdx2raw.operations.progress import ProgressCallback, throttled
 from vhdx2raw.operations.threads import map_ahead, share_work
 from vhdx2raw.output.base import CLONE_ALIGNMENT, Sink
@@ -62,6 +62,7 @@ class Copy:
             stretches = self._iter_after_cloning(stretches)
         stretches = self._iter_without_holes(stretches)
         self._plan = iter_pieces(stretches, self._piece_size, cut_zeros=self._writes_zeros)
+        self._plan = iter_prefetched(self._plan)
         if sink.zeroing_is_work:
             self._plan = cut_zeros(self._plan, ZERO_SIZE)
         self._counts_zeros = self._writes_zeros or sink.zeroing_is_work

@@ -6,11 +6,18 @@ aligned and few even where a differencing disk changes its source every sector.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.extents import Extent, ExtentKind
 from vhdx2raw.disk.reading import Stretch
+from vhdx2raw.units import MIB
+
+PREFETCH_SIZE = 16 * MIB
+"""Bytes that are asked for before they are read."""
+MIN_IN_ORDER = 4 * MIB
+"""Bytes of a file read one after the other, after which the host has noticed that."""
 
 
 class Piece(NamedTuple):
@@ -60,6 +67,29 @@ def iter_pieces(
                 data.clear()
     if start < end:
         yield Piece(start, end - start, tuple(data))
+
+
+def iter_prefetched(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield pieces, and let the host begin to read the data of those that come next.
+
+    What lies in the order in which it is read is left to the host, which does that by itself.
+    """
+    ahead: deque[Piece] = deque()
+    bytes_ahead = in_order = file_end = 0
+    for piece in pieces:
+        for stretch in piece.data:
+            follows = isinstance(stretch, Extent) and stretch.file_offset == file_end
+            in_order = in_order + stretch.length if follows else 0
+            file_end = stretch.file_offset + stretch.length if isinstance(stretch, Extent) else 0
+            if in_order < MIN_IN_ORDER:
+                stretch.prefetch()
+            bytes_ahead += stretch.length
+        ahead.append(piece)
+        while bytes_ahead > PREFETCH_SIZE:
+            first = ahead.popleft()
+            bytes_ahead -= sum(stretch.length for stretch in first.data)
+            yield first
+    yield from ahead
 
 
 def cut_zeros(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:

@@ -413,7 +413,9 @@ def test_a_child_without_its_parent_is_told_as_far_as_it_goes(capfd: Capture) ->
     assert words["type"] == ["differencing VHDX"]
     assert words["contents"] == ["unknown, the parent is missing"]
     error, hint = words["oddities"]
-    assert error.startswith("top.avhdx: its parent cannot be used: expected .\\middle.vhdx with the")
+    assert error.startswith(
+        "top.avhdx: its parent cannot be used: expected .\\middle.vhdx with the"
+    )
     assert error.endswith("tried middle.vhdx: does not exist")
     assert hint.startswith("hint: name the parent with --parent FILE")
     facts = facts_of(capfd, "top.avhdx")

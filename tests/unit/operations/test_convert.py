@@ -14,6 +14,7 @@ import pytest
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec
 from tests.support.cli import TIMEOUT, small_disk, stored_zeros
 from tests.support.sinks import Call, FailingSink, RecordingSink, fail_at
+from tests.support.sources import forget_holes
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError
@@ -49,8 +50,11 @@ def _no_thread_is_left() -> Iterator[None]:
 # -- what the sink is told ----------------------------------------------------------------------
 
 
-def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
+def test_every_call_of_a_conversion_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Holes of the BAT come whole, stored data in pieces, its zeros by 4 KiB as holes too."""
+    forget_holes(monkeypatch)
     spec = ImageSpec(
         5 * BLOCK + 512,
         BLOCK,
