@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.support.builder import KIB, GIB, MIB, Block, BlockState, HeaderSpec, ImageSpec, child_of
+from tests.support.builder import GIB, KIB, MIB, Block, BlockState, HeaderSpec, ImageSpec, child_of
 from tests.support.chains import RELATIVE, base_disk, write_files
 from tests.support.cli import TIMEOUT, run, run_program, small_disk, start_program, stored_zeros
 from tests.support.files import names_in
