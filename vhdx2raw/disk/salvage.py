@@ -34,7 +34,8 @@ class LostRanges:
 
     Attributes:
         total_bytes: Of all that was added.
-        unlisted: How many ranges are not listed by themselves.
+        unlisted: How many ranges are not listed by themselves; at least so many if they did not
+            come in order.
     """
 
     def __init__(self) -> None:

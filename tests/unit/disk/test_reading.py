@@ -14,6 +14,7 @@ from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec, c
 from tests.support.chains import chain_bytes
 from tests.support.naive_reader import NaiveDisk
 from tests.support.random_chains import RandomChain, chains, ranges
+from vhdx2raw import convert
 from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.reading import FEW_RUNS, MAX_BUFFERS, Blend, Share, iter_stretches
@@ -68,10 +69,16 @@ def test_any_range_of_any_chain_is_read_right(
                 is_right = disk.pread(length, offset) == naive.read(offset, length)
                 assert is_right, f"{length} bytes from {offset:#x} on"
             assert disk.lost.merged() == ()
+            output = Path(name) / "disk.img"
+            sparse_size = data.draw(st.sampled_from([0, 512, 4096, MIB]))
+            result = convert(disk, output, sparse_size=sparse_size, sync=data.draw(st.booleans()))
+            is_right = output.read_bytes() == expected
+            assert is_right, "the raw image"
             stretches = list(iter_stretches(disk.chain))
             by_extent = [extent for extent in disk.extents() if extent.kind is ExtentKind.DATA]
             stored = sum(extent.length for extent in by_extent)
             assert sum(stretch.data_length for stretch in stretches) == stored
+            assert result.data_bytes == stored
 
 
 @pytest.mark.parametrize(("step", "layers"), [(1, 2), (1, 3), (8, 2), (7, 5), (1, 12)])

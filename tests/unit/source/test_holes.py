@@ -23,7 +23,6 @@ from tests.support.builder import (
 )
 from tests.support.sources import forget_holes
 from vhdx2raw import convert, host
-from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.source.file import HOLE_SIZE, FileSource
 from vhdx2raw.source.file_object import FileObjectSource
@@ -106,7 +105,12 @@ def test_one_answer_serves_all_blocks_of_a_full_file(
     path = tmp_path / "file"
     path.write_bytes(b"x" * SIZE)
     calls: list[int] = []
-    monkeypatch.setattr(host, "find_data", lambda *call: calls.append(call[1]) or (0, SIZE))
+
+    def find_data(_descriptor: int, start: int, size: int) -> tuple[int, int]:
+        calls.append(start)
+        return 0, size
+
+    monkeypatch.setattr(host, "find_data", find_data)
     with FileSource(path) as source:
         for place in (3 * MIB, MIB, 0, 2 * MIB):
             assert list(source.iter_without_holes(place, MIB)) == [(place, MIB)]
