@@ -41,7 +41,7 @@ class Judgement:
     limit: float
 
     def __str__(self) -> str:
-        """Word it as a row of a table."""
+        """Format it as a row of a table."""
         verdict = "reached" if self.value <= self.limit else "**missed**"
         return f"| {self.name} | {self.value:.3g} | {self.limit:g} | {verdict} |"
 

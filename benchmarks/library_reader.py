@@ -17,7 +17,7 @@ DISTRIBUTIONS = {"libvhdi": "libvhdi-python", "dissect": "dissect.hypervisor"}
 
 
 def main() -> None:
-    """Read the words of the command line, and the disk."""
+    """Read the command line, and the disk."""
     library = sys.argv[1]
     if sys.argv[2:] == ["--version"]:
         print(importlib.metadata.version(DISTRIBUTIONS[library]))

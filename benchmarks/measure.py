@@ -17,8 +17,8 @@ ENVIRONMENT = {
 them compiled by the run that is not counted."""
 WARM_MEMORY = 3 << 30
 """Bytes that are taken and given back before each run. A virtual machine hands free memory to its
-host, and getting it back, which can cost more than the copy, would be charged to whoever comes
-first."""
+host, and getting it back, which can cost more than the copy, would be charged to the first
+program."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,10 @@ def _run_process(words: list[str]) -> tuple[float, int]:
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT
     )
     assert process.stderr is not None
-    complaint = process.stderr.read()
+    stderr = process.stderr.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.stderr.close()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{' '.join(words)}: exit {process.returncode}: {complaint!r}")
+        raise RuntimeError(f"{' '.join(words)}: exit {process.returncode}: {stderr!r}")
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss

@@ -41,10 +41,10 @@ class Case:
     """A row: an image, and what is known without running of the tool that is only read.
 
     Attributes:
-        row: What is tried, as the table words it.
+        row: What is tried, as the table names it.
         write: Writes the files into a folder and gives the description of the disk.
-        discutils: What its source says.
-        must_refuse: Whether nothing certain can be read, so that a failure is the right answer.
+        discutils: What follows from its source.
+        must_refuse: Whether nothing certain can be read, so that a failure is the right result.
         read_size: Bytes that a library is asked for at a time.
     """
 

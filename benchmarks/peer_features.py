@@ -19,10 +19,10 @@ class Feature:
     """A row: how to try it with a command-line tool, and what is read of the others.
 
     Attributes:
-        row: What is tried, as the table words it.
+        row: What is tried, as the table names it.
         probe: Tries it in an empty folder; None where this machine cannot.
         tried: The tools with which it is tried.
-        read: What manuals and sources say of the others; for libraries it does not apply.
+        read: What manuals and sources state of the others; for libraries it does not apply.
     """
 
     row: str
@@ -75,7 +75,7 @@ FEATURES = [
 ]
 
 
-def answer_of(feature: Feature, tool: str) -> str | None:
+def result_of(feature: Feature, tool: str) -> str | None:
     """Try a feature in a temporary folder; None where this machine cannot."""
     with tempfile.TemporaryDirectory(prefix="vhdx2raw-peers-") as folder:
         return feature.probe(tool, Path(folder))

@@ -1,6 +1,6 @@
 """Ways to find out what a tool can do, each with small images in an empty folder.
 
-Each takes the name of a tool, and gives the word for the table: None where this machine cannot
+Each takes the name of a tool, and gives the cell of the table: None where this machine cannot
 try it.
 """
 
@@ -57,8 +57,8 @@ def converting(tool: str, source: Path, target: Path, *options: str) -> list[str
     return [*convert_command(tool), *options, str(source), str(target)]
 
 
-def _yes_if(answer: bool) -> str:  # noqa: FBT001 - the one thing that it is about
-    return YES if answer else NO
+def _yes_if(condition: bool) -> str:  # noqa: FBT001 - the one thing that it is about
+    return YES if condition else NO
 
 
 def _write(folder: Path, spec: ImageSpec = SMALL, name: str = "disk") -> tuple[Path, Path]:
@@ -147,8 +147,8 @@ def json_info(tool: str, folder: Path) -> str:
     """Ask for the size of the disk as JSON."""
     source, _ = _write(folder)
     words = {OURS: [*PROGRAM, "info", "--json"], QEMU: ["qemu-img", "info", "--output=json"]}
-    answer = json.loads(run([*words[tool], str(source)]).stdout)
-    return _yes_if(answer["virtual-size"] == SMALL.virtual_disk_size)
+    facts = json.loads(run([*words[tool], str(source)]).stdout)
+    return _yes_if(facts["virtual-size"] == SMALL.virtual_disk_size)
 
 
 def block_map(tool: str, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The tools that are compared: how each reads a disk, and what its answer is worth."""
+"""The tools that are compared: how each reads a disk, and whether its bytes are right."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NUMBER = re.compile(r"\d+(\.\d+)+|\d{8}")
 
 @dataclass(frozen=True)
 class Reading:
-    """What a tool delivered: its complaint, and how its bytes compare with the right ones."""
+    """What a tool delivered: whether it failed, and how its bytes compare with the right ones."""
 
     failed: bool
     is_right: bool
@@ -63,7 +63,7 @@ def version_of(tool: str) -> str | None:
 
 
 def mark_of(case: Case, tool: str) -> str:
-    """Make the image of a case in a temporary folder, run the tool on it and word the result."""
+    """Make the image of a case in a temporary folder, run the tool on it and name the result."""
     with tempfile.TemporaryDirectory(prefix="vhdx2raw-peers-") as name:
         folder = Path(name)
         spec = case.write(folder)
@@ -117,7 +117,7 @@ def _read(tool: str, folder: Path, spec: ImageSpec, read_size: int) -> Reading:
 
 
 def convert_command(tool: str) -> list[str]:
-    """Give the words that convert, but for the names of source and target."""
+    """Give the command that converts, but for the names of source and target."""
     if tool == QEMU:
         return ["qemu-img", "convert", "-f", "vhdx", "-O", "raw"]
     return [*PROGRAM, "convert", "--no-sync"]
@@ -155,10 +155,10 @@ def _pieces_of_file(path: Path) -> Iterator[bytes]:
 
 
 def _compare(pieces: Iterable[bytes], spec: ImageSpec) -> tuple[bool, int]:
-    """Tell whether these bytes are the disk of `spec`, and how many they are."""
+    """Return whether these bytes are the disk of `spec`, and how many they are."""
     is_right, length = True, 0
     for piece in pieces:
-        # Beyond its end the disk of a description is zeros; the length tells.
+        # Beyond its end the disk of a description is zeros; the length decides.
         is_right = is_right and spec.expected_disk(length, len(piece)) == piece
         length += len(piece)
     return is_right and length == spec.virtual_disk_size, length

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from benchmarks.peer_cases import CASES, Case
-from benchmarks.peer_features import FEATURES, Feature, answer_of, read_of
+from benchmarks.peer_features import FEATURES, Feature, read_of, result_of
 from benchmarks.peer_tools import COLUMNS, TOOLS, mark_of, version_of
 
 TESTED, READ = "t", "r"
@@ -45,8 +45,8 @@ def feature_cells(feature: Feature) -> Iterator[str]:
         if tool not in feature.tried:
             yield f"{read_of(feature, tool)} ({READ})"
         elif version_of(tool):
-            answer = answer_of(feature, tool)
-            yield f"{answer} ({TESTED})" if answer else NOT_RUN
+            result = result_of(feature, tool)
+            yield f"{result} ({TESTED})" if result else NOT_RUN
         else:
             yield NOT_RUN
 

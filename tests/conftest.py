@@ -1,8 +1,7 @@
-"""What several test modules share: a bench on which described images are written and opened."""
+"""What holds for every test, and the fixtures that tests of several packages use."""
 
 from __future__ import annotations
 
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.builder import KIB, MIB, ImageSpec
-from vhdx2raw.disk.chain import Chain
-from vhdx2raw.disk.extents import ExtentKind, iter_extents
-from vhdx2raw.errors import ImageError
-from vhdx2raw.vhdx.image import VhdxImage, open_image
-
-LARGEST_WHOLE_COMPARISON = 64 * MIB
+from tests.support.bench import Bench
+from tests.support.builder import GIB
+from tests.support.cli import stored_zeros
+from tests.support.devices import Devices, loop_devices
 
 # What a shell starts in the background ignores SIGINT, and so would every program that a test
 # starts in order to interrupt it.
@@ -32,79 +28,24 @@ settings.register_profile(
 settings.load_profile("without times")
 
 
-def disk_bytes(image: VhdxImage, virtual_offset: int, length: int) -> bytes:
-    """Assemble a range of the virtual disk of a single image from its extents."""
-    data = bytearray()
-    for extent in iter_extents(Chain((image,)), virtual_offset, length):
-        piece = bytearray(extent.length)
-        if extent.kind is ExtentKind.DATA:
-            extent.read_into(memoryview(piece))
-        data += piece
-    return bytes(data)
-
-
-def _ranges_to_compare(spec: ImageSpec) -> list[tuple[int, int]]:
-    size = spec.virtual_disk_size
-    if size <= LARGEST_WHOLE_COMPARISON:
-        return [(0, size)]
-    borders = [min(size, (index + i) * spec.block_size) for index in spec.blocks for i in (0, 1)]
-    return [(max(0, at - 64 * KIB), min(at + 64 * KIB, size)) for at in borders]
-
-
-class Bench:
-    """A folder of images made from descriptions; what it opened it closes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "disk.vhdx"
-        self._opened: list[VhdxImage] = []
-
-    def open(self, spec: ImageSpec) -> VhdxImage:
-        """Write the image in place of the one before, and open it."""
-        spec.write(self.path)
-        image = open_image(self.path)
-        self._opened.append(image)
-        return image
-
-    def close(self) -> None:
-        """Close every image."""
-        for image in self._opened:
-            image.close()
-
-    def assert_reads(self, spec: ImageSpec, *warnings: tuple[str, str]) -> VhdxImage:
-        """Open an image, which gives just these warnings (rule, pattern) and its right bytes.
-
-        The bytes of a disk of up to 64 MiB are compared as a whole, those of a larger one around
-        both borders of every described block.
-        """
-        image = self.open(spec)
-        assert [finding.rule for finding in image.warnings] == [rule for rule, _ in warnings]
-        for finding, (_, pattern) in zip(image.warnings, warnings, strict=True):
-            assert re.search(pattern, str(finding)), str(finding)
-        assert image.virtual_disk_size == spec.virtual_disk_size
-        for virtual_offset, end in _ranges_to_compare(spec):
-            length = end - virtual_offset
-            # Not in the assert: pytest would word the difference of megabytes.
-            is_right = disk_bytes(image, virtual_offset, length) == spec.expected_disk(
-                virtual_offset, length
-            )
-            assert is_right, f"wrong bytes in {length} from {virtual_offset:#x} on"
-        return image
-
-    def assert_refused(
-        self, spec: ImageSpec, error: type[ImageError], rule: str, pattern: str
-    ) -> ImageError:
-        """Open an image, which fails with exactly this class, rule and text."""
-        with pytest.raises(error, match=pattern) as caught:
-            self.open(spec)
-        assert type(caught.value) is error
-        assert caught.value.finding.rule == rule
-        assert caught.value.path == str(self.path)
-        return caught.value
-
-
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """Give a bench in a folder of its own."""
     bench = Bench(tmp_path)
     yield bench
     bench.close()
+
+
+@pytest.fixture
+def devices(tmp_path: Path) -> Iterator[Devices]:
+    """Give what makes loop devices, which takes the superuser."""
+    with loop_devices(tmp_path) as devices:
+        yield devices
+
+
+@pytest.fixture(scope="session")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give an image that takes half a minute or more to convert, but hardly any space."""
+    path = tmp_path_factory.mktemp("endless") / "disk.vhdx"
+    stored_zeros(256 * GIB, b"data").write(path)
+    return path

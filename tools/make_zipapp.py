@@ -30,7 +30,7 @@ from vhdx2raw.cli import main
 
 sys.exit(main())
 """
-WANTED = re.compile(r"(?!\.\.)[^/]+/(.+\.py|METADATA|(licenses/)?(LICEN[CS]E|COPYING)[^/]*)")
+INCLUDED = re.compile(r"(?!\.\.)[^/]+/(.+\.py|METADATA|(licenses/)?(LICEN[CS]E|COPYING)[^/]*)")
 """Modules, and what tells whose they are and on which terms; no programs, no tests of types."""
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 """What a zip can say; no file of it has a time of its own."""
@@ -57,13 +57,13 @@ def main(wheel: Path, output: Path) -> None:
 def _of_wheel(wheel: Path) -> Iterator[tuple[str, bytes]]:
     with ZipFile(wheel) as archive:
         for name in archive.namelist():
-            if WANTED.fullmatch(name):
+            if INCLUDED.fullmatch(name):
                 yield name, archive.read(name)
 
 
 def _of_installed(name: str) -> Iterator[tuple[str, bytes]]:
     for path in distribution(name).files or ():
-        if WANTED.fullmatch(path.as_posix()):
+        if INCLUDED.fullmatch(path.as_posix()):
             yield path.as_posix(), path.read_binary()
 
 

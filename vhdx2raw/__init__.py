@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from vhdx2raw.errors import (
         CorruptImageError,
         ImageError,
+        NoSpaceError,
         OutputError,
         ParentCycleError,
         ParentError,
         ParentMismatchError,
         ParentNotFoundError,
+        SourceChangedError,
         TruncatedImageError,
         UnsupportedImageError,
         Vhdx2rawError,
@@ -73,6 +75,7 @@ __all__ = [
     "Finding",
     "ImageError",
     "LogPolicy",
+    "NoSpaceError",
     "NullSink",
     "OutputError",
     "ParentCycleError",
@@ -83,6 +86,7 @@ __all__ = [
     "RawFile",
     "Severity",
     "Sink",
+    "SourceChangedError",
     "SparseFileSink",
     "StreamSink",
     "TruncatedImageError",
@@ -98,8 +102,9 @@ __all__ = [
 ]
 
 _ERRORS = (
-    *("CorruptImageError", "ImageError", "OutputError", "ParentCycleError", "ParentError"),
-    *("ParentMismatchError", "ParentNotFoundError", "TruncatedImageError"),
+    *("CorruptImageError", "ImageError", "NoSpaceError", "OutputError", "ParentCycleError"),
+    *("ParentError", "ParentMismatchError", "ParentNotFoundError"),
+    *("SourceChangedError", "TruncatedImageError"),
     *("UnsupportedImageError", "Vhdx2rawError"),
 )
 _MODULES = {

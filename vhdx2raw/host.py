@@ -18,6 +18,8 @@ from threading import Lock
 
 FSCTL_SET_SPARSE = 0x000900C4
 FILE_END_OF_FILE_INFO = 6
+FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
 
 _moving: dict[int, Lock] = {}
 """By descriptor, a lock on its position. One for each number that a file had, however often."""
@@ -26,6 +28,19 @@ _moving: dict[int, Lock] = {}
 def is_linux() -> bool:
     """Return whether this is Linux."""
     return sys.platform == "linux"
+
+
+def file_name(text: str) -> str:
+    """Return the name of a file that a text stands for.
+
+    They differ only if the locale has no such letters (``LC_ALL=C``): names are then taken for
+    UTF-8, as nearly all of them are.
+    """
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return os.fsdecode(text.encode("utf-8", "surrogatepass"))
+    return text
 
 
 def flags(*names: str) -> int:
@@ -118,6 +133,24 @@ def prefetch(descriptor: int, file_offset: int, length: int) -> None:
             os.posix_fadvise(descriptor, file_offset, length, os.POSIX_FADV_WILLNEED)
 
 
+def punch_hole(descriptor: int, file_offset: int, length: int) -> None:
+    """Make a range of a file read as zeros and take no storage.
+
+    Raises:
+        OSError: The host or the file system cannot do that.
+    """
+    if not is_linux():
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+    import ctypes  # noqa: PLC0415 - takes a while, and few runs have a need
+
+    library = ctypes.CDLL(None, use_errno=True)
+    offset, size = ctypes.c_int64(file_offset), ctypes.c_int64(length)
+    call = getattr(library, "fallocate64", library.fallocate)  # 64 bits on every processor
+    if call(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 def forget_cached(descriptor: int) -> None:
     """Let what is read next come from the storage, where the host can do that."""
     if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_DONTNEED"):
@@ -174,22 +207,6 @@ def sync(descriptor: int) -> None:
             fcntl.fcntl(descriptor, full_sync)
             return
     os.fsync(descriptor)
-
-
-def take_over(descriptor: int, replaced: os.stat_result) -> None:
-    """Give a new file the owner, the group and the permissions of the one that it replaces.
-
-    Raises:
-        OSError: The host refuses the permissions; owner and group are taken where they can be.
-    """
-    if sys.platform == "win32":
-        return
-    with suppress(OSError):  # only the superuser can give a file away
-        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-    mode = replaced.st_mode & 0o777
-    if os.fstat(descriptor).st_gid != replaced.st_gid:
-        mode &= ~0o070 | (mode & 0o007) << 3  # another group is no more than anybody
-    os.fchmod(descriptor, mode)
 
 
 def link(path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:

@@ -47,10 +47,13 @@ def with_keywords(
     own = inspect.signature(function)
     *arguments, _ = own.parameters.values()
     fields = inspect.signature(options).parameters.values()
+    known = {field.name for field in fields}
     names = [argument.name for argument in arguments]
 
     def call(*values: Any, **keywords: Any) -> Result:  # noqa: ANN401 - as in the signature
-        named = {name: keywords.pop(name) for name in names if name in keywords}
+        named = {own_name: keywords.pop(own_name) for own_name in names if own_name in keywords}
+        for unknown in keywords.keys() - known:
+            raise TypeError(f"{name}() got an unexpected keyword argument {unknown!r}")
         return function(*values, **named, options=options(**keywords))
 
     call.__name__ = call.__qualname__ = name

@@ -23,32 +23,32 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="how long to try; without it, for ever")
     parser.add_argument("--count", type=int, help="how many cases to try at most")
     parser.add_argument("--first", type=int, default=0, help="number of the first case (0)")
-    parser.add_argument("--case", type=int, help="try only this one, and tell all about it")
+    parser.add_argument("--case", type=int, help="try only this one, and print all about it")
     parser.add_argument("--drop", type=int, action="append", default=[], help="a mutation to omit")
     parser.add_argument("--keep", type=Path, help="with --case: write its files to this folder")
     return parser.parse_args()
 
 
-def say(*words: object) -> None:
+def log(*words: object) -> None:
     print(*words, flush=True)  # noqa: T201
 
 
 def try_one(case: Case, keep: Path | None, folder: Path) -> int:
     """Show what one case is and what comes of it."""
-    say(describe(case))
+    log(describe(case))
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
-        say(f"written: {spoil(case).store(keep)}")
+        log(f"written: {spoil(case).store(keep)}")
     report = try_case(case, folder)
     for action, outcome in report.outcomes.items():
-        say(f"{action}: {outcome}")
+        log(f"{action}: {outcome}")
     if report.violation:
-        say(f"{report.violation.action}: {report.violation.kind}\n{report.violation.details}")
+        log(f"{report.violation.action}: {report.violation.kind}\n{report.violation.details}")
     return int(report.violation is not None)
 
 
 class Campaign:
-    """A long run: counts what comes of the cases, and tells each new finding once."""
+    """A long run: counts what comes of the cases, and prints each new finding once."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed = seed
@@ -69,22 +69,22 @@ class Campaign:
         self.found[key] += 1
         if self.found[key] == 1:
             smaller = reduce(case, violation, self.folder)
-            say(f"FOUND {violation.kind} in {violation.action} at {violation.place or 'no line'}")
-            say(f"{describe(smaller)}\n{violation.details}")
+            log(f"FOUND {violation.kind} in {violation.action} at {violation.place or 'no line'}")
+            log(f"{describe(smaller)}\n{violation.details}")
 
-    def say_rate(self) -> None:
+    def print_rate(self) -> None:
         seconds = time.monotonic() - self.started
         rate = self.done / max(seconds, 0.001)
-        say(
+        log(
             f"{self.done} cases in {seconds:.0f} s, {rate:.0f} a second, {len(self.found)} findings"
         )
 
     def summarize(self) -> int:
         for outcome, count in sorted(self.outcomes.items()):
-            say(f"{count:8} {outcome}")
+            log(f"{count:8} {outcome}")
         for (action, kind, place), count in sorted(self.found.items()):
-            say(f"{count:8} FOUND {kind} in {action} at {place}")
-        self.say_rate()
+            log(f"{count:8} FOUND {kind} in {action} at {place}")
+        self.print_rate()
         return int(bool(self.found))
 
 
@@ -99,10 +99,10 @@ def run(options: argparse.Namespace, folder: Path) -> int:
             if options.seconds is not None and elapsed >= options.seconds:
                 break
             if elapsed >= next_report:
-                campaign.say_rate()
+                campaign.print_rate()
                 next_report = elapsed + REPORT_SECONDS
     except KeyboardInterrupt:
-        say("interrupted")
+        log("interrupted")
     return campaign.summarize()
 
 

@@ -57,7 +57,7 @@ class Action:
     """One thing to do with the path of an image, in some seconds of processor time."""
 
     run: Callable[[Path], str | None]
-    """Gives in a word what came of it, if there is more to say than that it came to an end."""
+    """Returns the outcome in a word, if it is another one than "done"."""
     seconds: float = SECONDS
 
     @property
@@ -66,7 +66,7 @@ class Action:
 
 
 class DisagreementError(Exception):
-    """Two ways to read the same thing gave different bytes, or something was left behind."""
+    """Two ways to read the same thing gave different bytes, or something was left over."""
 
 
 def demand(condition: object, message: str) -> None:
@@ -75,7 +75,7 @@ def demand(condition: object, message: str) -> None:
 
 
 def perform(action: Action, path: Path) -> str | Violation:
-    """Give in a word what came of it: mostly "done", or the class and rule of the error."""
+    """Return the outcome in a word: mostly "done", or the class and rule of the error."""
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a number is enough
     try:
         with limited(action.seconds):
@@ -93,7 +93,7 @@ def perform(action: Action, path: Path) -> str | Violation:
 
 
 def _judge(error: Vhdx2rawError) -> str:
-    """Check that an error can be shown, and give it in a word."""
+    """Check that an error can be shown, and return its class and rule."""
     text = str(error)
     if not text or len(text) > LONGEST_MESSAGE or len(text.splitlines()) > 1:
         return f"bad error {type(error).__name__}: {len(text)} characters: {text[:200]!a}"
@@ -107,7 +107,7 @@ def _judge(error: Vhdx2rawError) -> str:
 def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, DisagreementError):
-        return f"actions.py:{frames[-2].lineno}"  # who demanded it
+        return f"actions.py:{frames[-2].lineno}"  # the demand
     ours = [frame for frame in frames if "/vhdx2raw/" in frame.filename]
     return f"{Path(ours[-1].filename).name}:{ours[-1].name}" if ours else ""
 
@@ -153,7 +153,7 @@ def read_in_every_way(path: Path) -> None:
 
 
 def compare_with_naive_reader(path: Path) -> str | None:
-    """Read parts of the disk with the slow reader of the tests, and tell if it can read none."""
+    """Read parts of the disk with the slow reader of the tests, and report if it can read none."""
     compared = 0
     with vhdx2raw.open(path) as disk:
         if any(image.source.size > LARGEST_NAIVE_FILE for image in disk.chain.images):
@@ -200,11 +200,11 @@ class MemorySink(NullSink):
         self.committed = False
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
-        demand(virtual_offset + len(data) <= len(self.disk), "written behind the end")
+        demand(virtual_offset + len(data) <= len(self.disk), "written past the end")
         self.disk[virtual_offset : virtual_offset + len(data)] = data
 
     def zero(self, virtual_offset: int, length: int) -> None:
-        demand(virtual_offset + length <= len(self.disk), "zeros behind the end")
+        demand(virtual_offset + length <= len(self.disk), "zeros past the end")
 
     def clone(self, virtual_offset: int, descriptor: int, file_offset: int, length: int) -> bool:
         """Copy, as the kernel would do it: from the file, whatever a log says."""
@@ -218,7 +218,7 @@ class MemorySink(NullSink):
 
 
 def _breaks_r24(image: VhdxImage, layer: NaiveLayer) -> bool:
-    """Tell whether the naive reader replayed an update of the log itself, or behind all files."""
+    """Return whether the naive reader replayed an update of the log itself, or past all files."""
     header = image.header_section.header
     log_end = header.log_offset + header.log_length
     return any(

@@ -19,7 +19,7 @@ import atheris  # type: ignore[import-untyped]
 
 # All that is imported in here has its lines watched, as far as it belongs to the package.
 with atheris.instrument_imports(include=["vhdx2raw"]):
-    from tests.fuzz.__main__ import IN_MEMORY, say
+    from tests.fuzz.__main__ import IN_MEMORY, log
     from tests.fuzz.actions import (
         Action,
         Violation,
@@ -107,10 +107,10 @@ class Harness:
         for action in (*STRICT, also):
             outcome = perform(action, path)
             if isinstance(outcome, Violation):
-                self._tell(outcome, data, f"{spoiled} of {family.name}")
+                self._report(outcome, data, f"{spoiled} of {family.name}")
                 return
 
-    def _tell(self, violation: Violation, data: bytes, what: str) -> None:
+    def _report(self, violation: Violation, data: bytes, what: str) -> None:
         key = (violation.action, violation.kind, violation.place)
         if key in self.found:
             return
@@ -118,8 +118,8 @@ class Harness:
         digest = hashlib.sha256(data).hexdigest()
         path = Path(f"{self.prefix}found-{digest[:16]}")
         path.write_bytes(data)
-        say(f"FOUND {violation.kind} in {violation.action} at {violation.place or 'no line'}")
-        say(f"{what}, {path}\n{violation.details}")
+        log(f"FOUND {violation.kind} in {violation.action} at {violation.place or 'no line'}")
+        log(f"{what}, {path}\n{violation.details}")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ TURNS = len(MORE_ACTIONS)
 """Of so many cases each does the strict actions and its share of the others."""
 MOST_MUTATIONS = 4
 COUNTS = (1, 1, 1, 2, 2, 3, MOST_MUTATIONS)
-"""Of mutations in a case; few of many survive to the deeper rooms."""
+"""Of mutations in a case; few of many get past the first checks."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class SpoiledFiles:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a case: one word for each action, and the first broken promise."""
+    """The outcomes of a case: one for each action, and the first broken promise."""
 
     outcomes: Mapping[str, str]
     violation: Violation | None
@@ -76,8 +76,8 @@ def spoil(case: Case) -> SpoiledFiles:
         own = random.Random(f"{case.seed}:{case.number}:{index}")
         name = own.choice([*files, *[next(iter(files))] * 2])
         if index not in case.dropped and files[name].pages:
-            words = choose(own)(own, members[name], files[name])
-            steps.append(f"{index}. {name}: {words}")
+            change = choose(own)(own, members[name], files[name])
+            steps.append(f"{index}. {name}: {change}")
             spoiled.append(name)
     for name in dict.fromkeys(spoiled) if repairs else ():
         repair(members[name], files[name])
@@ -117,7 +117,7 @@ def reduce(case: Case, violation: Violation, folder: Path) -> Case:
 
 
 def describe(case: Case) -> str:
-    """Word the files of a case."""
+    """Describe the files of a case."""
     spoiled = spoil(case)
     return "\n".join([f"{spoiled.base_name} ({case}):", *(f"  {step}" for step in spoiled.steps)])
 

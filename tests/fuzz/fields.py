@@ -146,9 +146,9 @@ def _metadata_fields(spec: ImageSpec) -> Iterator[Field]:
 def _log_fields(spec: ImageSpec) -> Iterator[Field]:
     for number, entry in enumerate(spec.log.entries):
         name = f"log entry {number}"
-        yield from _at(name, _in_ring(spec, entry.position), LOG_ENTRY)
+        yield from _at(name, in_ring(spec, entry.position), LOG_ENTRY)
         for index in range(len(entry.descriptors)):
-            place = _in_ring(spec, entry.position + 64 + 32 * index)
+            place = in_ring(spec, entry.position + 64 + 32 * index)
             yield from _at(f"{name}, descriptor {index}", place, DESCRIPTOR)
         for index, _, _, data_place in logged_pages(spec, entry):
             yield from _at(f"{name}, data sector {index}", data_place, DATA_SECTOR)
@@ -160,12 +160,13 @@ def logged_pages(spec: ImageSpec, entry: LogEntrySpec) -> Iterator[tuple[int, in
     number = 0
     for index, descriptor in enumerate(entry.descriptors):
         if isinstance(descriptor, DataDescriptorSpec):
-            place = _in_ring(spec, entry.position + 64 + 32 * index)
-            yield number, descriptor.file_offset, place, _in_ring(spec, data + PAGE * number)
+            place = in_ring(spec, entry.position + 64 + 32 * index)
+            yield number, descriptor.file_offset, place, in_ring(spec, data + PAGE * number)
             number += 1
 
 
-def _in_ring(spec: ImageSpec, position: int) -> int:
+def in_ring(spec: ImageSpec, position: int) -> int:
+    """Give the file offset of a position in the ring of the log."""
     return spec.log_offset + position % spec.log_length
 
 

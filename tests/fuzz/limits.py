@@ -19,7 +19,7 @@ STACKS = 4 * (8 << 20)
 
 
 class LimitError(BaseException):
-    """Time is up. Not an Exception: nobody may catch it on the way."""
+    """Time is up. Not an Exception, so that nothing catches it on the way."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

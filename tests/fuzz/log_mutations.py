@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 
 from tests.fuzz.bases import Member
+from tests.fuzz.fields import in_ring
 from tests.fuzz.sparse import PAGE, SparseFile
 from tests.fuzz.values import interesting, valid_offset
 from tests.support.builder import KIB, MIB, ZERO_GUID
@@ -35,10 +36,10 @@ def _set_number(member: Member, file: SparseFile, place: int, shift: int) -> Non
     file.write(place + 16, number.to_bytes(8, "little"))
     start = place - member.spec.log_offset
     for index in range(min(count, 300)):
-        at = _in_ring(member, start + 64 + 32 * index)
+        at = in_ring(member.spec, start + 64 + 32 * index)
         file.write(at + 24, number.to_bytes(8, "little"))
     for position in range(start + PAGE, start + min(length, 64 * PAGE), PAGE):
-        at = _in_ring(member, position)
+        at = in_ring(member.spec, position)
         if file.read(at, 4) == b"data":
             file.write(at + 4, (number >> 32).to_bytes(4, "little"))
             file.write(at + PAGE - 4, (number % (1 << 32)).to_bytes(4, "little"))
@@ -52,13 +53,13 @@ def move_entry(chance: random.Random, member: Member, file: SparseFile) -> str:
     place = chance.choice(places)
     length = min(64 * PAGE, int.from_bytes(file.read(place + 8, 4), "little"))
     start = place - member.spec.log_offset
-    ring = [_in_ring(member, start + at) for at in range(0, length, PAGE)]
+    ring = [in_ring(member.spec, start + at) for at in range(0, length, PAGE)]
     pages = [file.read(at, PAGE) for at in ring]
     target = chance.randrange(member.spec.log_length // PAGE) * PAGE
     for index, page in enumerate(pages):
-        file.write(_in_ring(member, target + index * PAGE), page)
+        file.write(in_ring(member.spec, target + index * PAGE), page)
     if chance.randrange(2):
-        file.write(_in_ring(member, target) + 12, target.to_bytes(4, "little"))
+        file.write(in_ring(member.spec, target) + 12, target.to_bytes(4, "little"))
     return f"the log entry at {place:#x} stands at {target:#x} of the ring too"
 
 
@@ -75,7 +76,7 @@ def invent_entries(chance: random.Random, member: Member, file: SparseFile) -> s
     for _ in range(count):
         entry = _make_entry(chance, member, file, (tail, number % BITS_64, guid, *ends))
         for at in range(0, len(entry), PAGE):
-            file.write(_in_ring(member, position + at), entry[at : at + PAGE])
+            file.write(in_ring(member.spec, position + at), entry[at : at + PAGE])
         position += len(entry)
         number += 1
     return f"{count} new log entries up to {position:#x}, the last one is {number - 1:#x}"
@@ -129,10 +130,6 @@ def entry_places(member: Member, file: SparseFile) -> list[int]:
     start = member.spec.log_offset
     numbers = file.numbers_between(start, start + member.spec.log_length)
     return [n * PAGE for n in numbers if file.pages[n].startswith(b"loge")]
-
-
-def _in_ring(member: Member, position: int) -> int:
-    return member.spec.log_offset + position % member.spec.log_length
 
 
 LOG_MUTATIONS: tuple[tuple[Callable[[random.Random, Member, SparseFile], str], int], ...] = (

@@ -73,7 +73,7 @@ def check_everything(path: Path) -> None:
     """Check the file; it is sound if, and only if, it can be opened."""
     report = check(path)
     for _, finding in report.results:
-        demand(str(finding), "a finding without words")
+        demand(str(finding), "a finding without a message")
     try:
         open_image(path).close()
     except Vhdx2rawError as error:
@@ -130,12 +130,12 @@ def run_commands(path: Path) -> None:
     for words in COMMANDS:
         with redirect_stdout(_Captured()) as out, redirect_stderr(_Captured()) as err:
             code = main([words[0], *words[1:], str(path)])
-        said, complained = out.text(), err.text()
-        demand(code in EXIT_CODES, f"{words} ends with {code}: {complained}")
-        strange = {char for char in said + complained if not char.isprintable()} - {"\n"}
-        demand(not strange, f"{words} says {strange}")
-        if "--json" in words and said:
-            json.loads(said)
+        stdout, stderr = out.text(), err.text()
+        demand(code in EXIT_CODES, f"{words} ends with {code}: {stderr}")
+        strange = {char for char in stdout + stderr if not char.isprintable()} - {"\n"}
+        demand(not strange, f"{words} prints {strange}")
+        if "--json" in words and stdout:
+            json.loads(stdout)
 
 
 class _Captured(io.TextIOWrapper):

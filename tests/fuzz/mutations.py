@@ -1,4 +1,4 @@
-"""Ways to spoil an image: each changes a file and says in words what it did.
+"""Ways to spoil an image: each changes a file and describes what it did.
 
 A mutation takes all its chance from the generator that it is given, so the same one on the same
 file does the same again.
@@ -106,7 +106,7 @@ def erase(chance: random.Random, member: Member, file: SparseFile) -> str:
 
 
 def spoil_bat(chance: random.Random, member: Member, file: SparseFile) -> str:
-    """Write a stretch of entries that lie, one behind the other or at random."""
+    """Write a run of false entries, one after the other in the file or at random."""
     first = chance.choice((0, 0, chance.randrange(64), 4094, 4096))
     count = chance.choice((1, 2, 7, 64, 5000))
     state = chance.randrange(8)

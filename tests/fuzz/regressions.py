@@ -84,7 +84,7 @@ def huge_disk(folder: Path) -> Path:
 
 
 def huge_table(folder: Path) -> Path:
-    """Give a huge disk with the longest BAT region, most of which nobody needs."""
+    """Give a huge disk with the longest BAT region, most of which is not needed."""
     path = folder / "disk.vhdx"
     ImageSpec(TIB, MIB, bat_length=4095 * MIB).write(path)
     return path

@@ -1,4 +1,4 @@
-"""Parent locators that nobody writes: what a child could say to lead a reader astray."""
+"""Parent locators that no program writes: what could lead a reader astray."""
 
 from __future__ import annotations
 

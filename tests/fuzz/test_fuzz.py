@@ -1,4 +1,4 @@
-"""For any file whatever: an answer or one of our errors, in bounded time and memory.
+"""For any file whatever: a result or one of our errors, in bounded time and memory.
 
 Some hundred images of a fixed series; `make fuzz` tries others for as long as one likes.
 """
@@ -55,7 +55,7 @@ def test_spoiled_image_is_read_or_refused_in_limits(part: int, folder: Path) -> 
         report = try_case(case, folder)
         assert report.violation is None, f"{describe(case)}\n{report.violation}"
         tally(outcomes, report)
-    # If nearly all were refused at the door, nothing behind it would be tried.
+    # If nearly all were refused when they are opened, nothing after that would be tried.
     assert outcomes["read_in_every_way: done"] > CASES_OF_PART / 5
     # 62 to 78 of 250; the naive reader cannot read all that the package can.
     assert outcomes["compare_with_naive_reader: done"] > CASES_OF_PART / 5

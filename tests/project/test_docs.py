@@ -57,7 +57,7 @@ def assert_does_what_it_shows(folder: Path, commands: list[Command]) -> None:
 
 
 @pytest.mark.parametrize("block", CONSOLE, ids=lambda block: block.name)
-def test_a_shell_example_gives_what_it_shows(block: Code, tmp_path: Path) -> None:
+def test_shell_example_prints_what_is_shown(block: Code, tmp_path: Path) -> None:
     require_runnable(block)
     commands = commands_of(block.text)
     runs = [[command] for command in commands] if block.mark == "each alone" else [commands]
@@ -66,7 +66,7 @@ def test_a_shell_example_gives_what_it_shows(block: Code, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.name)
-def test_a_python_example_runs_and_prints_what_it_says(block: Code, tmp_path: Path) -> None:
+def test_python_example_prints_what_is_shown(block: Code, tmp_path: Path) -> None:
     require_runnable(block)
     if "dissect" in block.text:
         needs_module("dissect.extfs")
@@ -92,7 +92,7 @@ def test_there_are_examples_to_run() -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_is_of_a_kind_that_is_looked_after(path: Path) -> None:
+def test_every_block_is_of_a_tested_kind(path: Path) -> None:
     known = {"console", "python", "text", "json"} | (
         {"sh"} if path.name in TESTED_ELSEWHERE else set()
     )
@@ -111,9 +111,7 @@ def test_every_block_is_of_a_kind_that_is_looked_after(path: Path) -> None:
         ("1 MiB written to x in 0.0 s", "1 MiB written to y in 0.0 s", False),
     ],
 )
-def test_what_is_shown_is_held_against_what_comes_out(
-    *, shown: str, output: str, expected: bool
-) -> None:
+def test_shown_output_is_compared(*, shown: str, output: str, expected: bool) -> None:
     assert is_shown(shown, output) is expected
 
 
@@ -131,7 +129,7 @@ MARKS = ("", "each alone", "not run")
 
 
 @pytest.mark.parametrize("block", [*CONSOLE, *PYTHON], ids=lambda block: block.name)
-def test_a_mark_is_one_that_means_something(block: Code) -> None:
+def test_marks_of_blocks_are_known(block: Code) -> None:
     kind, _, reason = block.mark.partition(": ")
     assert kind in MARKS
     assert bool(reason) == (kind == "not run")
@@ -144,7 +142,7 @@ def anchors_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_link_within_the_documents_leads_somewhere(path: Path) -> None:
+def test_links_between_documents_exist(path: Path) -> None:
     for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
         if "://" in target:
             continue

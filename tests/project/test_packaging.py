@@ -1,4 +1,4 @@
-"""What is told about a release: its metadata, its version, its files, and what it needs."""
+"""What describes a release: its metadata, its version, its files, and what it needs."""
 
 import re
 import tarfile
@@ -50,10 +50,10 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / archive.name.removesuffix(".tar.gz")
 
 
-# -- the version ------------------------------------------------------------------------------
+# -- the version --------------------------------------------------------------------------------
 
 
-def test_the_changelog_begins_with_what_is_not_released_and_then_this_version() -> None:
+def test_changelog_begins_with_this_version() -> None:
     sections = SECTION.findall(CHANGELOG)
     assert sections[0] == ("Unreleased", "")
     assert sections[1][0] == field("version")
@@ -62,14 +62,14 @@ def test_the_changelog_begins_with_what_is_not_released_and_then_this_version() 
     assert dates == sorted(dates, reverse=True)
 
 
-def test_the_program_tells_the_version_of_the_project() -> None:
+def test_version_option_prints_the_project_version() -> None:
     assert run_program("--version").out == f"vhdx2raw {field('version')}\n"
 
 
-# -- the wheel --------------------------------------------------------------------------------
+# -- the wheel ----------------------------------------------------------------------------------
 
 
-def test_the_metadata_say_what_it_is_for_whom_and_on_which_terms(metadata: Message) -> None:
+def test_metadata_of_the_wheel(metadata: Message) -> None:
     assert metadata["Name"] == "vhdx2raw"
     assert metadata["Version"] == field("version")
     assert metadata["Summary"] == field("description")
@@ -80,7 +80,7 @@ def test_the_metadata_say_what_it_is_for_whom_and_on_which_terms(metadata: Messa
     assert metadata.get_payload().strip() == readme.strip()  # type: ignore[union-attr]
 
 
-def test_every_python_that_is_promised_is_no_older_than_the_oldest(metadata: Message) -> None:
+def test_classifiers_begin_with_the_oldest_python(metadata: Message) -> None:
     promised = [
         classifier.rpartition(" ")[2]
         for classifier in metadata.get_all("Classifier", [])
@@ -90,7 +90,7 @@ def test_every_python_that_is_promised_is_no_older_than_the_oldest(metadata: Mes
     assert f">={promised[0]}" == metadata["Requires-Python"]
 
 
-def test_three_packages_are_needed_each_of_a_known_age(metadata: Message) -> None:
+def test_wheel_needs_three_packages(metadata: Message) -> None:
     needed = metadata.get_all("Requires-Dist", [])
     names = [re.split(r"[<>=!~ ]", requirement)[0] for requirement in needed]
     assert sorted(names) == ["crc32c", "tqdm", "typer"]
@@ -115,7 +115,7 @@ def test_the_wheel_is_for_every_host_and_small(wheel: zipfile.ZipFile) -> None:
 # -- the source distribution --------------------------------------------------------------------
 
 
-def test_the_source_distribution_holds_all_that_its_tests_and_its_makefile_read(
+def test_sdist_holds_all_files(
     sdist: Path,
 ) -> None:
     documents = [path.name for path in ROOT.glob("*.md")]

@@ -191,7 +191,7 @@ def test_destination_of_another_type_is_a_type_error(path: Path, destination: ob
         vhdx2raw.convert(path, destination)  # type: ignore[arg-type]
 
 
-def test_open_file_is_a_destination_through_stream_sink(path: Path, tmp_path: Path) -> None:
+def test_stream_sink_writes_to_an_open_file(path: Path, tmp_path: Path) -> None:
     with (tmp_path / "disk.img").open("wb") as file:
         with pytest.raises(TypeError, match=r"BufferedWriter; .*StreamSink\(file\)"):
             vhdx2raw.convert(path, file)  # type: ignore[arg-type]

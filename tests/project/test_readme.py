@@ -21,7 +21,7 @@ def test_a_row_names_tests_that_exist(row: str) -> None:
             assert f"def {name}(" in module
 
 
-def test_every_row_of_the_tables_of_faults_names_a_test() -> None:
+def test_every_fault_names_a_test() -> None:
     start = next(i for i, row in enumerate(ROWS) if row.startswith("| Fault or attack"))
     rows = [row for row in ROWS[start:] if not row.startswith("| Fault or attack")]
     assert len(rows) > 40

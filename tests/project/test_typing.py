@@ -124,7 +124,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def mypy(python: Path, folder: Path) -> str:
-    """Check every file in `folder` strictly; give what mypy says."""
+    """Check every file in `folder` strictly; give its output."""
     options = ("--strict", "--no-error-summary", "--cache-dir", folder / ".cache")
     done = subprocess.run(
         [
@@ -141,9 +141,7 @@ def mypy(python: Path, folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_installed_package_has_the_types_that_are_promised(
-    python: Path, tmp_path: Path
-) -> None:
+def test_installed_package_has_the_promised_types(python: Path, tmp_path: Path) -> None:
     (tmp_path / "user.py").write_text(USER)
     assert mypy(python, tmp_path) == ""
 
@@ -152,9 +150,9 @@ def test_a_wrong_expectation_would_be_found(python: Path, tmp_path: Path) -> Non
     expected = "assert_type(disk.size, int)"
     assert expected in USER
     (tmp_path / "user.py").write_text(USER.replace(expected, "assert_type(disk.size, str)"))
-    said = mypy(python, tmp_path)
-    assert len(said.splitlines()) == 1
-    assert "[assert-type]" in said
+    output = mypy(python, tmp_path)
+    assert len(output.splitlines()) == 1
+    assert "[assert-type]" in output
 
 
 def test_the_examples_of_the_documents_are_typed(python: Path, tmp_path: Path) -> None:

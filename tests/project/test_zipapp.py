@@ -55,7 +55,7 @@ def make(wheel: Path, output: Path) -> Path:
 
 
 @pytest.mark.parametrize("version", NEW)
-def test_it_converts_the_sample_by_itself(archive: Path, tmp_path: Path, version: str) -> None:
+def test_zipapp_converts_the_sample(archive: Path, tmp_path: Path, version: str) -> None:
     words = (find_python(version), *ISOLATED, archive, "-v", SAMPLE, "disk.img")
     done = run(*words, folder=tmp_path)
     assert done.stdout == ""
@@ -73,7 +73,7 @@ def test_every_command_loads(archive: Path, tmp_path: Path, version: str) -> Non
 
 
 @pytest.mark.parametrize("version", OLD)
-def test_a_python_that_is_too_old_is_told_so(archive: Path, tmp_path: Path, version: str) -> None:
+def test_old_python_is_refused(archive: Path, tmp_path: Path, version: str) -> None:
     words = [find_python(version), str(archive), str(SAMPLE), "disk.img"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     expected = f"vhdx2raw: needs Python 3.10 or later, not {version}\n"
@@ -84,7 +84,7 @@ def test_a_python_that_is_too_old_is_told_so(archive: Path, tmp_path: Path, vers
 @pytest.mark.parametrize(
     "words", [("--help",), ("convert", "--help"), ("info", "--json", SAMPLE), ("hash", SAMPLE)]
 )
-def test_every_kind_of_answer_works_by_itself(
+def test_commands_work_as_zipapp(
     archive: Path, tmp_path: Path, words: tuple[str | Path, ...]
 ) -> None:
     mine = run(sys.executable, "-m", "vhdx2raw", *words, folder=tmp_path)
@@ -105,7 +105,7 @@ def test_it_is_a_program_with_a_version(archive: Path, tmp_path: Path) -> None:
     assert done.stdout == here.stdout
 
 
-def test_it_is_small_and_holds_nothing_compiled_and_the_licence_of_each(archive: Path) -> None:
+def test_zipapp_is_small_and_holds_all_licences(archive: Path) -> None:
     assert archive.stat().st_size < MOST_BYTES
     names = zipfile.ZipFile(archive).namelist()
     tops = {name.partition("/")[0] for name in names}

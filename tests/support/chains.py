@@ -1,8 +1,6 @@
 """Families of images on disk, what their chains hold, and what must become of them."""
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +28,14 @@ from vhdx2raw.errors import (
     UnsupportedImageError,
     Vhdx2rawError,
 )
+from vhdx2raw.vhdx.image import VhdxImage
 
 PARTIAL = BlockState.PARTIALLY_PRESENT
 BASE_NAME = "base.vhdx"
 RELATIVE = ".\\base.vhdx"
 OTHER_GUID = same_bytes_guid(0x99)
+LARGEST_WHOLE_COMPARISON = 64 * MIB
+"""Bytes of a disk that is compared as a whole; of a larger one only what lies around blocks."""
 
 
 def base_disk(**fields: Any) -> ImageSpec:  # noqa: ANN401 - those of ImageSpec
@@ -58,15 +59,6 @@ def child_with(locator: Mapping[str, str], **fields: Any) -> ImageSpec:  # noqa:
     return child_of(small_disk(), RELATIVE, **({"locator": parent_locator(keys)} | fields))
 
 
-def write_files(folder: Path, specs: Mapping[str, ImageSpec]) -> Path:
-    """Write images by their names, and give the path of the first one."""
-    for name, spec in specs.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        spec.write(path)
-    return folder / next(iter(specs))
-
-
 def chain_bytes(chain: Chain, offset: int = 0, length: int | None = None) -> bytes:
     """Assemble a range of the disk from its extents, which must tile it."""
     data = bytearray()
@@ -79,6 +71,11 @@ def chain_bytes(chain: Chain, offset: int = 0, length: int | None = None) -> byt
     return bytes(data)
 
 
+def disk_bytes(image: VhdxImage, offset: int = 0, length: int | None = None) -> bytes:
+    """Do the same for the disk of a single image."""
+    return chain_bytes(Chain((image,)), offset, length)
+
+
 def read_chain(path: Path, **options: Any) -> bytes:  # noqa: ANN401 - those of OpenOptions
     """Open a chain and read the whole disk."""
     with open_chain(path, OpenOptions(**options)) as chain:
@@ -88,15 +85,6 @@ def read_chain(path: Path, **options: Any) -> bytes:  # noqa: ANN401 - those of 
 def names_of(chain: Chain) -> list[str]:
     """Give the base names of the files, child first."""
     return [Path(image.source.name).name for image in chain.images]
-
-
-def open_files() -> set[str]:
-    """Give what this process has open, by path."""
-    opened = set()
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
-        with suppress(FileNotFoundError):  # the descriptor of the listing itself
-            opened.add(os.readlink(f"/proc/self/fd/{number}"))  # noqa: PTH115
-    return opened
 
 
 @dataclass(frozen=True)
@@ -143,7 +131,7 @@ def _linked(case: str, seven_zip: str, *, second: UUID | None = None, text: str 
     keys |= {"relative_path": RELATIVE}
     keys |= {"parent_linkage2": linkage_text(second)} if second else {}
     child = child_of(base, RELATIVE, blocks={2: Block()}, locator=parent_locator(keys))
-    warnings = ["R99"] if text and not text.startswith("{") else []
+    warnings: list[str] = []
     return Row(case, {"child.vhdx": child, BASE_NAME: base}, seven_zip, None, warnings)
 
 

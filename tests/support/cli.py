@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.support.builder import (
     MIB,
     Block,
     BlockState,
+    HeaderSpec,
     ImageSpec,
     LogEntrySpec,
     LogSpec,
@@ -36,7 +38,7 @@ TIMEOUT = 60
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is left of a run: its exit code and what it said."""
+    """What is left of a run: its exit code and what it printed."""
 
     exit_code: int
     out: str
@@ -60,6 +62,13 @@ def small_disk() -> ImageSpec:
             3: Block(BlockState.ZERO),
         },
     )
+
+
+def unusual_disk() -> ImageSpec:
+    """Describe a disk that is right, with two warnings: R7 (a bad first header), R80 (state 5)."""
+    spec = ImageSpec(4 * MIB, MIB, {0: Block(), 1: Block(BlockState.UNMAPPED_V095)})
+    spec.headers[0] = HeaderSpec(sequence_number=1, checksum=1)
+    return spec
 
 
 def stored_zeros(size: int, first_content: bytes = b"") -> ImageSpec:
@@ -152,6 +161,11 @@ def run_on_terminal(
     os.close(master)
     text = shown.decode().replace("\r\n", "\n")
     return Outcome(process.returncode, out or "", text + (err or ""))
+
+
+def drawn_lines(text: str) -> list[str]:
+    """Split what a terminal was sent into lines and states of the bar, which clear it first."""
+    return [line for line in re.split(r"(?:[\r\n]|\x1b\[J)+", text) if line]
 
 
 def progress_lines(text: str) -> list[tuple[int, int]]:

@@ -31,6 +31,10 @@ class Devices:
         self._made.append(device)
         return Path(device)
 
+    def adopt(self, device: str) -> None:
+        """Detach a device at the end that was made in another way."""
+        self._made.append(device)
+
     def detach(self) -> None:
         """Detach all that was made."""
         while self._made:

@@ -2,7 +2,7 @@
 
 `Host` takes the place of the functions of `os`, `fcntl` and `pathlib.Path` that reach the host.
 It counts those calls that the package makes, each by its name and what it is made on, such as
-`pwrite temporary`, so that one run tells what a later run can spoil.
+`pwrite temporary`, so that one run lists what a later run can spoil.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,7 +27,7 @@ import vhdx2raw
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, make_dirty
 from tests.support.chains import base_disk
 from tests.support.cli import Outcome, run, small_disk
-from tests.support.files import names_in, sha256_of
+from tests.support.files import names_in, open_files, sha256_of
 
 PACKAGE = str(Path(vhdx2raw.__file__).parent) + os.sep
 LIBRARY = (sysconfig.get_path("stdlib") + os.sep, "<frozen ", __file__)
@@ -84,7 +84,7 @@ def error_of(number: int, target: Any) -> OSError:  # noqa: ANN401 - a path or a
 
 
 def fails_afterwards(number: int) -> Spoiler:
-    """Give a call that does its work, but says that it failed: an answer of a server got lost."""
+    """Give a call that does its work, but reports a failure: the reply of a server got lost."""
 
     def fail(real: Real, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
         real(*arguments, **options)
@@ -179,7 +179,7 @@ class Host:
 
 
 def is_of_package(frame: FrameType | None) -> bool:
-    """Tell whether a call comes from the package, maybe by way of the standard library."""
+    """Return whether a call comes from the package, maybe by way of the standard library."""
     while frame and not frame.f_code.co_filename.startswith(PACKAGE):
         if not frame.f_code.co_filename.startswith(LIBRARY):
             return False
@@ -191,7 +191,7 @@ OUTPUTS = ("temporary", "output", "folder", "stdout")
 
 
 def concerns(pattern: str, what: str) -> bool:
-    """Tell whether the pattern of a fault means a call."""
+    """Return whether the pattern of a fault means a call."""
     target = what.split()[1]
     if pattern == "* output":
         return target in OUTPUTS
@@ -201,7 +201,7 @@ def concerns(pattern: str, what: str) -> bool:
 
 
 def target_of(argument: Any) -> str:  # noqa: ANN401 - a path, a descriptor or a file
-    """Say what the first argument of a call means, by its name."""
+    """Name what the first argument of a call means."""
     if hasattr(argument, "fileno"):
         argument = argument.fileno()
     path = REAL_READLINK(f"/proc/self/fd/{argument}") if isinstance(argument, int) else argument
@@ -268,11 +268,10 @@ NOT_ON = {"open source": (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 
 # -- a stage: files on which a conversion can go wrong -------------------------------------------
 
-NO_OUTPUT = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.ENOTDIR, errno.EPIPE),
-    *(errno.EEXIST, errno.ENAMETOOLONG),
-)
-"""Failures of the output that are told as exit code 7; every other one of the host is an 8."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Failures of the output that are told with a hint, though the exit code is 8."""
+NO_OUTPUT = (errno.ENOENT, errno.ENOTDIR, errno.EPIPE, errno.EEXIST, errno.ENAMETOOLONG)
+"""Failures of the output that end with exit code 7; every other one of the host is an 8."""
 OLD = b"precious"
 NAME = "out.img"
 
@@ -394,9 +393,9 @@ class Stage:
         return [name for name in names_in(self.outputs) if name != self.target.name]
 
     def assert_clean(self, outcome: Outcome) -> None:
-        """Check what holds however a run ends: sources untouched, nothing open, few plain words."""
+        """Check what holds however a run ends: same sources, no open file, at most two lines."""
         assert self._times_of_sources() == self._times
-        assert open_files(self.inputs.parent) == []
+        assert open_files_in(self.inputs.parent) == []
         if outcome.exit_code == 0:
             assert outcome.err == ""
             assert self.is_perfect
@@ -415,10 +414,6 @@ class Stage:
         assert self.leftovers == []
 
 
-def open_files(folder: Path) -> list[str]:
+def open_files_in(folder: Path) -> list[str]:
     """List the files in a folder that this process has open."""
-    files = []
-    for link in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # that of the listing itself
-            files.append(REAL_READLINK(link))
-    return [file for file in files if file.startswith(str(folder))]
+    return [file for file in open_files() if file.startswith(str(folder))]

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -26,6 +27,15 @@ def write_files(folder: Path, files: Mapping[str, ImageSpec | bytes]) -> Path:
 def names_in(folder: Path) -> list[str]:
     """List a folder, hidden names too."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def open_files() -> set[str]:
+    """Give what this process has open, by path."""
+    opened = set()
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
+        with suppress(FileNotFoundError):  # the descriptor of the listing itself
+            opened.add(os.readlink(f"/proc/self/fd/{number}"))  # noqa: PTH115
+    return opened
 
 
 def data_of(path: Path) -> Iterator[tuple[int, bytes]]:

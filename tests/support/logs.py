@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import disk_bytes
 from tests.support.builder import (
     DEFAULT_LOG_GUID,
     KIB,
@@ -24,6 +23,7 @@ from tests.support.builder import (
     ZeroDescriptorSpec,
     make_dirty,
 )
+from tests.support.chains import disk_bytes
 from vhdx2raw.errors import (
     CorruptImageError,
     ImageError,

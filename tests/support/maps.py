@@ -5,16 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, same_bytes_guid
 from tests.support.cli import run
-from tests.support.paths import read_schema
+from tests.support.schemas import validator_of
 
 Facts = dict[str, Any]
-SCHEMA = read_schema("map")
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = validator_of("map")
 
 
 def family() -> dict[str, ImageSpec]:
@@ -48,7 +46,7 @@ def fragmented(count: int) -> ImageSpec:
 
 
 def map_of(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> list[Facts]:
-    """Run `map --json`, which has to succeed, and hold its answer against the schema."""
+    """Run `map --json`, which has to succeed; its JSON must fit its schema."""
     outcome = run(capfd, "map", "--json", *arguments)
     assert (outcome.exit_code, outcome.err) == (0, "")
     facts: list[Facts] = json.loads(outcome.out)

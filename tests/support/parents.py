@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chains import chain_bytes, open_files
+from tests.support.chains import chain_bytes
+from tests.support.files import open_files
 from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import ParentNotFoundError
 

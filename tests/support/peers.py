@@ -1,7 +1,7 @@
 """What tests need beyond this package: other programs, modules, the superuser, devices, mounts.
 
-Where that is missing, a test is skipped. CI, which the variable CI tells, has all of it: what is
-missing there is a failure, so that no test can stop running unseen.
+Where that is missing, a test is skipped. CI, where the variable CI is set, has all of it: what is
+missing there is a failure, so that no test can stop running unnoticed.
 """
 
 import importlib
@@ -37,7 +37,7 @@ SHARED_MEMORY = Path("/dev/shm")
 ATTEMPTS = 20
 PAUSE = 0.1
 TAKEN = re.compile("temporarily unavailable|busy", re.IGNORECASE)
-"""How it is said that a free loop device was found, but is someone else's by now."""
+"""The error of a loop device that was free when it was found, and is taken by now."""
 
 
 def skip_unless_ci(reason: str) -> NoReturn:
@@ -64,6 +64,28 @@ def needs_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         skip_unless_ci(f"{name} cannot be imported: {error}")
+
+
+def run_peer(*command: str | Path) -> str:
+    """Run another program, which has to succeed; return its stdout."""
+    needs_program(str(command[0]))
+    done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def convert_repaired_copy(image: Path, folder: Path) -> Path | None:
+    """Let qemu-img replay the log of a copy, and convert that; None if it fails."""
+    needs_program("qemu-img")
+    copy, raw = folder / "copy.vhdx", folder / "copy.raw"
+    shutil.copyfile(image, copy)
+    for command in (
+        ["qemu-img", "check", "-q", "-f", "vhdx", "-r", "all", str(copy)],
+        ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(copy), str(raw)],
+    ):
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            return None
+    return raw
 
 
 # -- abilities ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import random
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -44,6 +45,14 @@ class RandomChain:
     specs: tuple[ImageSpec, ...]
     files: tuple[ImageSpec, ...]
     dirty: tuple[bool, ...]
+
+
+def write_chain(chain: RandomChain, folder: Path) -> list[Path]:
+    """Write the files of a chain, and give their paths, child first."""
+    paths = [folder / f"{spec.tag}.vhdx" for spec in chain.specs]
+    for path, file in zip(paths, chain.files, strict=True):
+        file.write(path)
+    return paths
 
 
 def numbers(end: int) -> st.SearchStrategy[int]:

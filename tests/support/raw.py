@@ -8,9 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import KIB, ImageSpec
-from tests.support.real_images import unpack_real_image
-
-__all__ = ["break_file", "raw_of", "unpack_real_image", "write_sparse"]
 
 
 def raw_of(spec: ImageSpec) -> bytearray:
@@ -30,14 +27,22 @@ def write_sparse(path: Path, data: bytes | bytearray) -> None:
         file.truncate(len(data))
 
 
-def break_file(monkeypatch: pytest.MonkeyPatch, path: Path, bad_offset: int) -> None:
-    """Make every read that touches a byte of one file fail as on a bad disk."""
-    bad = path.stat().st_ino
+def break_file(monkeypatch: pytest.MonkeyPatch, path: Path, *bad: int | tuple[int, int]) -> None:
+    """Make reads of one file fail where a disk would be bad.
+
+    Args:
+        monkeypatch: What undoes it.
+        path: The file.
+        bad: The offset of a byte, or (start, end) of a range.
+    """
+    broken = path.stat()
     real_preadv = os.preadv
+    ranges = [(place, place + 1) if isinstance(place, int) else place for place in bad]
 
     def preadv(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
-        length = sum(map(len, buffers))
-        if os.fstat(descriptor).st_ino == bad and offset <= bad_offset < offset + length:
+        file_end = offset + sum(map(len, buffers))
+        is_bad = any(start < file_end and offset < end for start, end in ranges)
+        if is_bad and os.path.samestat(os.fstat(descriptor), broken):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real_preadv(descriptor, buffers, offset)
 

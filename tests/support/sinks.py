@@ -1,4 +1,4 @@
-"""Sinks that remember what they were told, and sinks that fail."""
+"""Sinks that record their calls, and sinks that fail."""
 
 import os
 from collections.abc import Callable
@@ -11,8 +11,12 @@ Call = tuple[str] | tuple[str, int, int]
 """("write", "zero" or "clone", virtual_offset, length), or ("flush",), ("commit",), ("abort",)."""
 
 
+class StopEverything(BaseException):
+    """What no handler of errors may catch."""
+
+
 class RecordingSink(Sink):
-    """Remembers every call in order, from any number of threads, and what was written."""
+    """Records every call in order, from any number of threads, and what was written."""
 
     name = "a recorder"
     piece_size = MIB
@@ -78,7 +82,7 @@ class RecordingSink(Sink):
         )
 
     def contents(self, size: int) -> bytes:
-        """Give the disk of `size` bytes, every byte of which must have been told exactly once."""
+        """Give the disk of `size` bytes, every byte of which must have come exactly once."""
         disk = bytearray()
         for name, virtual_offset, length in self.ranges:
             assert virtual_offset == len(disk), f"gap or overlap at {len(disk):#x}"
@@ -88,7 +92,7 @@ class RecordingSink(Sink):
 
 
 class FailingSink(RecordingSink):
-    """Asks `fail`, which may raise, before each call of one name; what fails is not recorded."""
+    """Calls `fail`, which may raise, before each call of one name; what fails is not recorded."""
 
     def __init__(self, name: str, fail: Callable[[int], None], *, sequential: bool = False) -> None:
         """Call `fail` with 0, 1, 2, ... before each call of `name`; it may come from any thread."""
@@ -98,7 +102,7 @@ class FailingSink(RecordingSink):
         self._count = 0
         self._count_lock = Lock()
 
-    def _ask(self, name: str) -> None:
+    def _count_call(self, name: str) -> None:
         if name != self._name:
             return
         with self._count_lock:
@@ -107,24 +111,24 @@ class FailingSink(RecordingSink):
         self._fail(number)
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
-        self._ask("write")
+        self._count_call("write")
         super().write(virtual_offset, data)
 
     def zero(self, virtual_offset: int, length: int) -> None:
-        self._ask("zero")
+        self._count_call("zero")
         super().zero(virtual_offset, length)
 
     def flush(self) -> None:
-        self._ask("flush")
+        self._count_call("flush")
         super().flush()
 
     def commit(self) -> None:
-        self._ask("commit")
+        self._count_call("commit")
         super().commit()
 
 
 def fail_at(number: int, error: BaseException) -> Callable[[int], None]:
-    """Give what a FailingSink asks: raise `error` at call `number`, and only there."""
+    """Give a function for a FailingSink: raise `error` at call `number`, and only there."""
 
     def fail(count: int) -> None:
         if count == number:

@@ -1,7 +1,6 @@
 """Block devices: they hold the disk afterwards, or it is known that they do not.
 
-Most tests need a loop device, which takes the superuser. What a device holds is read from the file
-behind it.
+Most tests need a loop device, which takes the superuser.
 """
 
 import errno
@@ -16,15 +15,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import KIB, MIB, Block, BlockState, ImageSpec
-from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices, loop_devices
+from tests.support.devices import DEVICE_SIZE, OLD_BYTE, Devices
 from tests.support.files import has_expected_bytes
+from tests.support.host import raiser
 from tests.support.peers import run_as_superuser, skip_unless_ci
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.convert import ConversionResult
-from vhdx2raw.output import block_device
+from vhdx2raw.output import block_device, inputs
 from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.opening import open_sink
 from vhdx2raw.output.sparse_file import SparseFileSink
@@ -54,12 +54,6 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    with loop_devices(tmp_path) as devices:
-        yield devices
-
-
-@pytest.fixture
 def device(devices: Devices) -> Path:
     return devices.make()
 
@@ -84,15 +78,6 @@ def convert_to(
     return result
 
 
-def raiser(number: int) -> Callable[..., int]:
-    """Give a function that fails like a call of the operating system."""
-
-    def fail(*_arguments: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
-
 def refuse_zeroing(monkeypatch: pytest.MonkeyPatch, number: int) -> list[tuple[int, int]]:
     """Let BLKZEROOUT fail; give the list of the (offset, length) that it will be asked for."""
     asked: list[tuple[int, int]] = []
@@ -115,7 +100,7 @@ def assert_holds_the_disk(contents: bytes) -> None:
     is_right = contents[:SIZE] == SPEC.expected_disk(0, SIZE)
     assert is_right
     assert contents[SIZE:] == OLD_BYTE * (len(contents) - SIZE), (
-        "what lies behind the disk is changed"
+        "what lies after the disk is changed"
     )
 
 
@@ -190,8 +175,8 @@ def test_any_range_becomes_zero_and_nothing_else(
     sink.zero(start, length)
     sink.flush()
     sink.commit()
-    behind = DEVICE_SIZE - start - length
-    is_right = devices.contents() == OLD_BYTE * start + bytes(length) + OLD_BYTE * behind
+    after = DEVICE_SIZE - start - length
+    is_right = devices.contents() == OLD_BYTE * start + bytes(length) + OLD_BYTE * after
     assert is_right
 
 
@@ -398,7 +383,7 @@ def test_input_device_is_refused_without_sysfs(
     device: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container may have no /sys."""
-    monkeypatch.setattr(block_device, "SYSTEM_DEVICES", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(inputs, "SYSTEM_DEVICES", str(tmp_path / "nowhere"))
     assert refusal(device, inputs=identities_of(device)).message == IS_INPUT
     BlockDeviceSink(device, SIZE, replace=True).abort()
 
@@ -465,7 +450,7 @@ def test_full_thin_volume_is_an_output_error(
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.EIO, OSError), (errno.ENOSPC, OutputError)], ids=["I/O", "no room"]
+    ("number", "kind"), [(errno.EIO, OSError), (errno.ENOSPC, OutputError)], ids=["I/O", "no space"]
 )
 def test_a_device_that_fails_to_make_zeros_fails(
     sink: BlockDeviceSink, number: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -541,7 +526,7 @@ def test_every_other_name_gets_the_sink_for_files(tmp_path: Path) -> None:
 
 
 def test_zeroing_comes_in_limited_ranges_with_progress(tmp_path: Path) -> None:
-    """So that a signal is answered, and the bar moves."""
+    """So that a signal takes effect soon, and the bar moves."""
     size = 200 * MIB + 512
     spec = ImageSpec(size, 2 * MIB, {0: Block(), 70: Block(content=0)})
     spec.write(tmp_path / "disk.vhdx")

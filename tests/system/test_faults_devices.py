@@ -14,7 +14,7 @@ from tests.support.cli import run, run_program
 from tests.support.faults import Host
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.peers import needs_mounts, run_as_superuser
-from vhdx2raw import host as seam
+from vhdx2raw import host as host_calls
 
 DISK = ImageSpec(8 * MIB, MIB, {index: Block() for index in range(8)})
 BAD_BLOCK = 5
@@ -51,7 +51,7 @@ def mount(step: Step, undo: ExitStack, *arguments: str | Path) -> Path:
 def test_device_that_loses_its_end_fails_clearly(
     tmp_path: Path, capfd: Capture, step: Step, undo: ExitStack
 ) -> None:
-    """A loop device keeps its length when the file behind it is cut; what is gone gives EIO."""
+    """A loop device keeps its length when its backing file is cut; what is gone gives EIO."""
     backing = tmp_path / "backing.vhdx"
     DISK.write(backing)
     device = step("losetup", "--find", "--show", "--read-only", backing)
@@ -114,9 +114,9 @@ def test_bad_block_of_source_ends_stream(worn: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def hollow(tmp_path: Path, step: Step, undo: ExitStack) -> Path:
-    """Give a file system that promises more room than the device under it has."""
-    room = mount(step, undo, "-t", "tmpfs", "-o", "size=4m", "none", tmp_path / "room")
-    device = room / "ext4"
+    """Give a file system that promises more space than the device under it has."""
+    memory = mount(step, undo, "-t", "tmpfs", "-o", "size=4m", "none", tmp_path / "memory")
+    device = memory / "ext4"
     with device.open("wb") as file:
         file.truncate(64 * MIB)
     features = ("-O", "^has_journal", "-E", "nodiscard,lazy_itable_init=1")
@@ -127,8 +127,9 @@ def hollow(tmp_path: Path, step: Step, undo: ExitStack) -> Path:
 def test_disk_that_fails_at_sync_fails_clearly(
     hollow: Path, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every write succeeds, into memory. Only fsync tells that it never reached the disk."""
-    monkeypatch.setattr(seam, "open_direct", lambda _descriptor: -1)  # would be told by the write
+    """Every write succeeds, into memory. Only fsync reports that it never reached the disk."""
+    # A write past the page cache would fail itself.
+    monkeypatch.setattr(host_calls, "open_direct", lambda _descriptor: -1)
     DISK.write(tmp_path / "disk.vhdx")
     status = os.statvfs(hollow)
     assert status.f_bavail * status.f_frsize > DISK.virtual_disk_size
@@ -165,7 +166,7 @@ def test_stream_into_full_file_system_fails_clearly(
     folder = mount(step, undo, "-t", "tmpfs", "-o", "size=1m", "none", tmp_path / "mounted")
     with (folder / "out.bin").open("wb") as stream:
         outcome = run_program(tmp_path / "disk.vhdx", "-", stdout=stream)
-    assert outcome.exit_code == 7
+    assert outcome.exit_code == 8
     assert outcome.err_lines == [
         "vhdx2raw: standard output: cannot be written: No space left on device",
         "vhdx2raw: hint: make room, or write to another place",

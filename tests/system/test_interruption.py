@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import GIB, MIB, Block, ImageSpec
-from tests.support.cli import TIMEOUT, small_disk, start_program, stored_zeros
+from tests.support.builder import MIB, Block, ImageSpec
+from tests.support.cli import TIMEOUT, small_disk, start_program
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.signals import (
     SIGNAL_MESSAGES,
@@ -64,14 +64,6 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "output"
     folder.mkdir()
     return folder
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give an image that takes half a minute or more to convert, but hardly any space."""
-    path = tmp_path_factory.mktemp("endless") / "disk.vhdx"
-    stored_zeros(256 * GIB, b"data").write(path)
-    return path
 
 
 FULL_DISK = ImageSpec(96 * MIB, 32 * MIB, {index: Block() for index in (1, 0, 2)})

@@ -1,4 +1,4 @@
-"""No room for the output: one line, a hint, exit code 7, and no file."""
+"""No space for the output: one line, a hint, exit code 8, and no file."""
 
 import os
 import resource
@@ -14,7 +14,7 @@ from tests.support.files import names_in
 from tests.support.peers import run_as_superuser
 
 DISK = ImageSpec(4 * MIB, MIB, {index: Block() for index in (2, 0, 3)})
-ROOM = MIB
+SPACE = MIB
 NO_SPACE = ["cannot be written: No space left on device", "make room, or write to another place"]
 TOO_LARGE = [
     "cannot be written: File too large",
@@ -22,8 +22,8 @@ TOO_LARGE = [
 ]
 
 
-def lines_for(name: str | Path, words: list[str]) -> list[str]:
-    return [f"vhdx2raw: {name}: {words[0]}", f"vhdx2raw: hint: {words[1]}"]
+def lines_for(name: str | Path, problem: str, hint: str) -> list[str]:
+    return [f"vhdx2raw: {name}: {problem}", f"vhdx2raw: hint: {hint}"]
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def disk(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_place(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder with room for 1 MiB: a file system of its own, which takes the superuser."""
+    """Give a folder with space for 1 MiB: a file system of its own, which takes the superuser."""
     folder = tmp_path / "small"
     folder.mkdir()
-    run_as_superuser("mount", "-t", "tmpfs", "-o", f"size={ROOM // KIB}k", "none", folder)
+    run_as_superuser("mount", "-t", "tmpfs", "-o", f"size={SPACE // KIB}k", "none", folder)
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 
@@ -48,17 +48,17 @@ def test_full_file_system_is_reported_once(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     outcome = run(capfd, *words, disk, small_place / "out.img")
-    assert (outcome.exit_code, outcome.out) == (7, "")
-    assert outcome.err_lines == lines_for(small_place / "out.img", NO_SPACE)
+    assert (outcome.exit_code, outcome.out) == (8, "")
+    assert outcome.err_lines == lines_for(small_place / "out.img", *NO_SPACE)
     assert names_in(small_place) == []
-    assert os.statvfs(small_place).f_bavail * os.statvfs(small_place).f_frsize == ROOM
+    assert os.statvfs(small_place).f_bavail * os.statvfs(small_place).f_frsize == SPACE
 
 
 def test_full_file_system_keeps_the_old_file(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (small_place / "out.img").write_bytes(b"precious")
-    assert run(capfd, "--force", disk, small_place / "out.img").exit_code == 7
+    assert run(capfd, "--force", disk, small_place / "out.img").exit_code == 8
     assert names_in(small_place) == ["out.img"]
     assert (small_place / "out.img").read_bytes() == b"precious"
 
@@ -97,11 +97,11 @@ def test_disk_too_large_for_file_system_is_refused(
     folder = tmp_path / "output"
     folder.mkdir()
     monkeypatch.setattr(os, "pwrite", write_nothing)
-    limited(ROOM)
+    limited(SPACE)
     outcome = run(capfd, disk, folder / "out.img")
     limited(resource.RLIM_INFINITY)
-    assert (outcome.exit_code, outcome.out) == (7, "")
-    assert outcome.err_lines == lines_for(folder / "out.img", TOO_LARGE)
+    assert (outcome.exit_code, outcome.out) == (8, "")
+    assert outcome.err_lines == lines_for(folder / "out.img", *TOO_LARGE)
     assert names_in(folder) == []
 
 
@@ -118,13 +118,13 @@ def test_size_limit_met_midway_keeps_nothing(
 
     def set_length_and_limit(descriptor: int, length: int) -> None:
         real_ftruncate(descriptor, length)
-        limited(ROOM)
+        limited(SPACE)
 
     monkeypatch.setattr(os, "ftruncate", set_length_and_limit)
     outcome = run(capfd, disk, folder / "out.img")
     limited(resource.RLIM_INFINITY)
-    assert (outcome.exit_code, outcome.out) == (7, "")
-    assert outcome.err_lines == lines_for(folder / "out.img", TOO_LARGE)
+    assert (outcome.exit_code, outcome.out) == (8, "")
+    assert outcome.err_lines == lines_for(folder / "out.img", *TOO_LARGE)
     assert names_in(folder) == []
 
 
@@ -133,5 +133,5 @@ def test_stream_over_size_limit_is_reported_once(disk: Path, tmp_path: Path) -> 
     limit = ("sh", "-c", 'ulimit -f 1024; exec "$@"', "sh")
     with (tmp_path / "out.img").open("wb") as stream:
         outcome = run_program(disk, "-", command=(*limit, *MODULE), stdout=stream)
-    assert outcome.exit_code == 7
-    assert outcome.err_lines == lines_for("standard output", TOO_LARGE)
+    assert outcome.exit_code == 8
+    assert outcome.err_lines == lines_for("standard output", *TOO_LARGE)

@@ -30,10 +30,10 @@ from tests.support.builder import (
     HeaderSpec,
     ImageSpec,
 )
-from tests.support.chains import child_with, read_chain, write_files
+from tests.support.chains import child_with, read_chain
 from tests.support.chains import small_disk as small_parent
 from tests.support.cli import run, run_on_terminal, run_program, small_disk
-from tests.support.files import has_expected_bytes, names_in
+from tests.support.files import has_expected_bytes, names_in, write_files
 from tests.support.memory import run_and_measure
 from tests.support.parents import OUTSIDE, parents_of, refusal_of
 from tests.support.paths import ROOT

@@ -1,6 +1,5 @@
 """The builder and the naive reader agree with the format document and with each other."""
 
-import hashlib
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +34,7 @@ from tests.support.builder import (
     make_dirty,
     parent_locator,
 )
+from tests.support.files import sha256_of
 from tests.support.naive_reader import NaiveDisk, NaiveReaderError, read_virtual_disk
 from tests.support.real_images import REAL_IMAGES, needs_real_images, unpack_real_image
 
@@ -48,11 +48,6 @@ ALL_STATES = (
 )
 
 
-def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write_all(folder: Path, *specs: ImageSpec) -> list[Path]:
     """Write images, child first, and give their paths."""
     paths = [folder / f"{spec.tag}-{number}.vhdx" for number, spec in enumerate(specs)]
@@ -62,7 +57,7 @@ def write_all(folder: Path, *specs: ImageSpec) -> list[Path]:
 
 
 def assert_readers_agree(folder: Path, *specs: ImageSpec) -> None:
-    """Compare description and naive reader, whole and at odd places."""
+    """Compare description and naive reader, whole and at some places."""
     disk = NaiveDisk(write_all(folder, *specs))
     assert disk.size == specs[0].virtual_disk_size
     assert disk.sha256() == specs[0].expected_sha256()
@@ -77,7 +72,6 @@ def assert_readers_agree(folder: Path, *specs: ImageSpec) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_file_is_built_to_the_byte(name: str, tmp_path: Path) -> None:
-    """The written file has the SHA-256 of the format document."""
     path = tmp_path / "golden.vhdx"
     GOLDEN[name]().write(path)
     assert sha256_of(path) == GOLDEN_FILE_SHA256[name]
@@ -85,13 +79,11 @@ def test_golden_file_is_built_to_the_byte(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_description_gives_the_raw_disk(name: str) -> None:
-    """The description alone gives the SHA-256 of the raw disk."""
     assert GOLDEN[name]().expected_sha256() == GOLDEN_RAW_SHA256[name]
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_naive_reader_reads_golden_image(name: str, tmp_path: Path) -> None:
-    """The naive reader gives the SHA-256 of the raw disk."""
     specs = [GOLDEN[name]()] + ([golden_g1()] if name == "g3" else [])
     assert NaiveDisk(write_all(tmp_path, *specs)).sha256() == GOLDEN_RAW_SHA256[name]
 
@@ -108,7 +100,6 @@ def test_naive_reader_reads_golden_image(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_crc_vectors(data: bytes, checksum: int) -> None:
-    """The checksum is CRC-32C."""
     assert crc32c(data) == checksum
 
 
@@ -158,7 +149,6 @@ def test_log_entry_runs_over_the_end_of_the_ring(tmp_path: Path) -> None:
 
 
 def test_locator_of_golden_g3() -> None:
-    """The locator has the length and the first bytes of section 8."""
     locator = golden_g3().locator
     assert locator is not None
     assert len(locator) == 192
@@ -202,7 +192,6 @@ def test_address_pattern_names_its_offset_at_any_cut() -> None:
 
 
 def test_same_description_gives_same_file(tmp_path: Path) -> None:
-    """Writing is deterministic."""
     first, second = write_all(tmp_path, golden_g3(), golden_g3())
     assert first.read_bytes() == second.read_bytes()
 
@@ -235,7 +224,7 @@ def test_checksum_override_stands_alone(number: int, tmp_path: Path) -> None:
 
 
 def broken_version(spec: ImageSpec) -> None:
-    """Say version 2 in the current header."""
+    """Put version 2 into the current header."""
     spec.headers[1].version = 2
 
 
@@ -245,7 +234,7 @@ def broken_region_signature(spec: ImageSpec) -> None:
 
 
 def broken_metadata_place(spec: ImageSpec) -> None:
-    """Let both region tables say that the metadata lie where the BAT is."""
+    """Let both region tables place the metadata where the BAT is."""
     spec.region_tables[0].entry(METADATA_REGION).file_offset = 3 * MIB
     spec.region_tables[1].entry(METADATA_REGION).file_offset = 3 * MIB
 
@@ -288,7 +277,7 @@ def test_one_changed_field_breaks_the_image(
 
 
 def test_locator_faults_are_written_as_asked() -> None:
-    """Count and order of the packed strings can be told."""
+    """Count and order of the packed strings can be set."""
     locator = parent_locator([("key", "value"), ("k", "")], count=9, reserved=7)
     assert struct.unpack_from("<HH", locator, 16) == (7, 9)
     assert struct.unpack_from("<IIHH", locator, 32) == (60, 62, 2, 0)
@@ -308,7 +297,7 @@ def test_blocks_in_shuffled_order(tmp_path: Path) -> None:
 
 
 def test_structures_in_unusual_places(tmp_path: Path) -> None:
-    """BAT, log and metadata may lie behind each other in any order."""
+    """BAT, log and metadata may lie in any order."""
     spec = ImageSpec(3 * MIB, MIB, {2: Block(), 0: Block()})
     spec.bat_offset, spec.log_offset, spec.metadata_offset = MIB, 9 * MIB, 12 * MIB
     spec.metadata.items.reverse()
@@ -370,7 +359,7 @@ def three_layers(sector_size: int = 512) -> tuple[ImageSpec, ImageSpec, ImageSpe
 
 @pytest.mark.parametrize("sector_size", [512, 4096])
 def test_three_layers_with_a_small_middle(sector_size: int, tmp_path: Path) -> None:
-    """Sectors come from the topmost layer that has a say; the middle's end hides the base."""
+    """Sectors come from the topmost layer that has them; the middle's end hides the base."""
     top, middle, base = three_layers(sector_size)
     assert_readers_agree(tmp_path, top, middle, base)
     assert top.expected_disk(0, 2 * MIB) == address_pattern(0, 2 * MIB, "base")
@@ -461,7 +450,6 @@ def test_many_descriptors_and_a_zero_descriptor(tmp_path: Path) -> None:
 
 
 def test_naive_reader_demands_the_whole_chain(tmp_path: Path) -> None:
-    """A child without its parent is not read."""
     with pytest.raises(NaiveReaderError, match="the chain is not complete"):
         NaiveDisk(write_all(tmp_path, golden_g3()))
 
@@ -472,6 +460,5 @@ def test_naive_reader_demands_the_whole_chain(tmp_path: Path) -> None:
 @needs_real_images
 @pytest.mark.parametrize("name", REAL_IMAGES)
 def test_naive_reader_reads_real_image(name: str, tmp_path: Path) -> None:
-    """A disk written by Hyper-V or QEMU has the known hash."""
     _, expected = REAL_IMAGES[name]
     assert NaiveDisk([unpack_real_image(name, tmp_path)]).sha256() == expected

@@ -1,4 +1,4 @@
-"""The comparison with other tools: what its tables say is what happens here."""
+"""The comparison with other tools: what its tables claim is what happens here."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.peer_cases import CASES, Case
-from benchmarks.peer_features import FEATURES, Feature, answer_of, read_of
+from benchmarks.peer_features import FEATURES, Feature, read_of, result_of
 from benchmarks.peer_tools import COLUMNS, DISCUTILS, OURS, TOOLS, mark_of, version_of
 from tests.support.paths import ROOT
 from tests.support.peers import skip_unless_ci
@@ -83,17 +83,17 @@ def test_tool_has_features_as_documented(feature: Feature, tool: str) -> None:
     require_the_version_of_the_document(tool)
     if feature.row.startswith(TIMED):
         pytest.skip("times are not asserted")
-    answer = answer_of(feature, tool)
-    if answer is None:
+    result = result_of(feature, tool)
+    if result is None:
         skip_unless_ci("cannot be tried here: needs root, losetup, mkfs.btrfs and filefrag")
-    assert f"{answer} ({peers.TESTED})" == cell
+    assert f"{result} ({peers.TESTED})" == cell
 
 
 def test_ours_is_never_wrong_in_the_document() -> None:
     column = COLUMNS.index(OURS)
     for case in CASES:
-        wanted = "refuses" if case.must_refuse else "right"
-        assert TABLES["disk"][case.row][column] == f"{wanted} ({peers.TESTED})"
+        expected = "refuses" if case.must_refuse else "right"
+        assert TABLES["disk"][case.row][column] == f"{expected} ({peers.TESTED})"
 
 
 def test_nothing_of_discutils_is_marked_as_tested() -> None:

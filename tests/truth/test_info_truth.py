@@ -1,7 +1,6 @@
-"""What `vhdx2raw info` says, against other truths: qemu-img, and the facts of real images."""
+"""What `vhdx2raw info` prints, against other truths: qemu-img, and the facts of real images."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,9 @@ import pytest
 
 from tests.support.builder import GIB, MIB
 from tests.support.contents import UUID_TEXT
-from tests.support.info import MOUNT, Capture, facts_of, words_of
+from tests.support.info import MOUNT, Capture, facts_of, named_lines
 from tests.support.paths import SAMPLE
-from tests.support.peers import needs_program
+from tests.support.peers import run_peer
 from tests.support.real_images import needs_real_images, unpack_real_image
 
 
@@ -25,17 +24,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def qemu_image(folder: Path) -> Path:
     """Give a dynamic image that qemu-img made."""
-    needs_program("qemu-img")
     options = f"subformat=dynamic,block_size={8 * MIB}"
-    command = ["qemu-img", "create", "-q", "-f", "vhdx", "-o", options, "disk.vhdx", str(3 * GIB)]
-    subprocess.run(command, check=True)
+    run_peer("qemu-img", "create", "-f", "vhdx", "-o", options, "disk.vhdx", str(3 * GIB))
     return Path("disk.vhdx")
 
 
 def test_qemu_img_info_agrees_on_shared_keys(qemu_image: Path, capfd: Capture) -> None:
-    command = ["qemu-img", "info", "--output=json", str(qemu_image)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    theirs = json.loads(done.stdout)
+    theirs = json.loads(run_peer("qemu-img", "info", "--output=json", qemu_image))
     shared = ["filename", "format", "virtual-size", "actual-size", "cluster-size", "dirty-flag"]
     ours = facts_of(capfd, qemu_image)
     assert {key: ours[key] for key in shared} == {key: theirs[key] for key in shared}
@@ -95,7 +90,7 @@ INSIDE = {
     "dissect-fixed.vhdx.gz": ("mbr", "8cad3d8a", [(128 * 512, 14336 * 512, "NTFS")]),
     "dissect-dynamic.vhdx.gz": ("mbr", "8cad3df9", [(128 * 512, 14336 * 512, "NTFS")]),
 }
-"""What sfdisk says of the raw disks."""
+"""What sfdisk prints of the raw disks."""
 
 
 @needs_real_images
@@ -124,6 +119,6 @@ def test_the_real_swap_disk_holds_one(folder: Path, capfd: Capture) -> None:
 
 
 def test_the_sample_holds_a_file_system(capfd: Capture) -> None:
-    words = words_of(capfd, SAMPLE)
+    words = named_lines(capfd, SAMPLE)
     assert words["contents"] == [f'ext4 "sample", UUID {UUID_TEXT}, without a partition table']
     assert words["mount"] == [MOUNT]

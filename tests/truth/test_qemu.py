@@ -1,14 +1,13 @@
 """qemu-img as the second truth: on images that it writes, and on images that the builder writes."""
 
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.builder import GIB, MIB, Block, BlockState, ImageSpec, address_pattern, golden_g4
 from tests.support.files import assert_same_disk, has_expected_bytes, sha256_of
-from tests.support.peers import needs_program
+from tests.support.peers import run_peer
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.output.sparse_file import SparseFileSink
@@ -23,25 +22,12 @@ SUBFORMATS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _qemu_is_there() -> None:
-    needs_program("qemu-img")
-    needs_program("qemu-io")
-
-
-def qemu(program: str, *arguments: str | Path) -> None:
-    """Run a program of QEMU, which has to succeed."""
-    command = [program, *map(str, arguments)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def convert_both_ways(image: Path) -> tuple[Path, Path]:
     """Convert an image by this package and by qemu-img; give the two raw files."""
     ours, theirs = image.with_suffix(".ours"), image.with_suffix(".theirs")
     with open_disk(image) as disk:
         convert(disk, SparseFileSink(ours, disk.size, inputs=disk.chain.identities))
-    qemu("qemu-img", "convert", "-f", "vhdx", "-O", "raw", image, theirs)
+    run_peer("qemu-img", "convert", "-f", "vhdx", "-O", "raw", image, theirs)
     return ours, theirs
 
 
@@ -73,7 +59,7 @@ def test_what_qemu_img_put_into_an_image_comes_out(
     raw, image = tmp_path / "disk.raw", tmp_path / "disk.vhdx"
     write_raw(raw, ODD_SIZE, patterns(ODD_SIZE)[pattern])
     options = f"{subformat},block_size={2 * MIB}"
-    qemu("qemu-img", "convert", "-f", "raw", "-O", "vhdx", "-o", options, raw, image)
+    run_peer("qemu-img", "convert", "-f", "raw", "-O", "vhdx", "-o", options, raw, image)
     assert_same_disk(raw, *convert_both_ways(image))
 
 
@@ -87,13 +73,13 @@ def test_blocks_of_qemu_io_in_any_order_are_found(
     places = sorted({0, size - 512, *(shuffled.randrange(size // 512) * 512 for _ in range(10))})
     shuffled.shuffle(places)
     options = f"subformat=dynamic,block_size={block_size * MIB}"
-    qemu("qemu-img", "create", "-f", "vhdx", "-o", options, image, str(size))
+    run_peer("qemu-img", "create", "-f", "vhdx", "-o", options, image, str(size))
     writes = [
         (offset, min(shuffled.choice([512, 4096, 65536]), size - offset), value)
         for value, offset in enumerate(places, 1)
     ]
     commands = [f"write -P {value} {offset} {length}" for offset, length, value in writes]
-    qemu("qemu-io", "-f", "vhdx", *(f"-c{command}" for command in commands), image)
+    run_peer("qemu-io", "-f", "vhdx", *(f"-c{command}" for command in commands), image)
     with raw.open("wb") as file:
         file.truncate(size)
         for offset, length, value in writes:
@@ -105,7 +91,7 @@ def test_blocks_of_qemu_io_in_any_order_are_found(
 @pytest.mark.parametrize("size", [512, MIB + 512, 64 * GIB])
 def test_an_empty_image_of_qemu_img_is_a_hole(tmp_path: Path, size: int) -> None:
     image, out = tmp_path / "disk.vhdx", tmp_path / "out.img"
-    qemu("qemu-img", "create", "-f", "vhdx", image, str(size))
+    run_peer("qemu-img", "create", "-f", "vhdx", image, str(size))
     with open_disk(image) as disk:
         result = convert(disk, SparseFileSink(out, disk.size))
     assert (result.data_bytes, result.written_bytes) == (0, 0)

@@ -6,7 +6,6 @@ replays a log only into the file, so it gets a copy, and it reads no child at al
 """
 
 import random
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +24,11 @@ from tests.support.builder import (
     same_bytes_guid,
 )
 from tests.support.chains import Row as ChainRow
-from tests.support.chains import read_chain, table_7_4, write_files
-from tests.support.files import sha256_of
+from tests.support.chains import read_chain, table_7_4
+from tests.support.files import sha256_of, write_files
 from tests.support.logs import Refusal, table_7_3
 from tests.support.logs import Row as LogRow
-from tests.support.peers import needs_program
+from tests.support.peers import convert_repaired_copy, needs_program
 from vhdx2raw.errors import ImageError
 from vhdx2raw.vhdx.image import open_image
 
@@ -52,28 +51,8 @@ def seven_zip() -> Callable[[Path], bytes]:
     return read
 
 
-@pytest.fixture
-def repair(tmp_path: Path) -> Callable[[Path], bytes | None]:
-    """Give what reads a whole disk by qemu-img, from a copy that it repairs; None if it fails."""
-    needs_program("qemu-img")
-
-    def read(path: Path) -> bytes | None:
-        copy, raw = tmp_path / "copy.vhdx", tmp_path / "copy.raw"
-        shutil.copyfile(path, copy)
-        for command in (
-            ["qemu-img", "check", "-q", "-f", "vhdx", "-r", "all", str(copy)],
-            ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(copy), str(raw)],
-        ):
-            if subprocess.run(command, check=False, capture_output=True).returncode:
-                return None
-        return raw.read_bytes()
-
-    return read
-
-
-def assert_same(ours: bytes, theirs: bytes | None) -> None:
-    # Not in one assert: pytest would word the difference of megabytes.
-    assert theirs is not None
+def assert_same(ours: bytes, theirs: bytes) -> None:
+    # Not in one assert: pytest would print the difference of megabytes.
     assert len(ours) == len(theirs)
     is_same = ours == theirs
     assert is_same
@@ -166,35 +145,31 @@ def test_many_lines_of_table_7_3_can_be_compared() -> None:
 
 
 @pytest.mark.parametrize("row", where_qemu_agrees(), ids=lambda row: row.case)
-def test_qemu_img_agrees_on_table_7_3(
-    row: LogRow, repair: Callable[[Path], bytes | None], tmp_path: Path
-) -> None:
+def test_qemu_img_agrees_on_table_7_3(row: LogRow, tmp_path: Path) -> None:
     path = tmp_path / "disk.vhdx"
     row.spec.write(path)
-    theirs = repair(path)
+    theirs = convert_repaired_copy(path, tmp_path)
     if isinstance(row.outcome, Refusal):
         assert theirs is None
         with pytest.raises(ImageError) as caught:
             open_image(path)
         assert caught.value.finding.rule == row.outcome.rule
     else:
-        assert_same(read_chain(path), theirs)
+        assert theirs is not None
+        assert_same(read_chain(path), theirs.read_bytes())
 
 
-def test_qemu_img_agrees_on_golden_g2(
-    repair: Callable[[Path], bytes | None], tmp_path: Path
-) -> None:
+def test_qemu_img_agrees_on_golden_g2(tmp_path: Path) -> None:
     path = tmp_path / "g2.vhdx"
     golden_g2().write(path)
-    theirs = repair(path)
-    assert_same(read_chain(path), theirs)
-    assert sha256_of(tmp_path / "copy.raw") == GOLDEN_RAW_SHA256["g2"]
+    theirs = convert_repaired_copy(path, tmp_path)
+    assert theirs is not None
+    assert_same(read_chain(path), theirs.read_bytes())
+    assert sha256_of(theirs) == GOLDEN_RAW_SHA256["g2"]
 
 
 @pytest.mark.parametrize("number", range(12), ids=lambda number: f"seed {number}")
-def test_qemu_img_agrees_on_random_dirty_disks(
-    number: int, repair: Callable[[Path], bytes | None], tmp_path: Path
-) -> None:
+def test_qemu_img_agrees_on_random_dirty_disks(number: int, tmp_path: Path) -> None:
     """Entries are not wrapped between each other, which qemu-img gets wrong."""
     choose = random.Random(number)
     block_size = choose.choice([1, 2, 8]) * MIB
@@ -216,5 +191,7 @@ def test_qemu_img_agrees_on_random_dirty_disks(
     path = tmp_path / "disk.vhdx"
     dirty.write(path)
     ours = read_chain(path)
-    assert_same(ours, repair(path))
+    theirs = convert_repaired_copy(path, tmp_path)
+    assert theirs is not None
+    assert_same(ours, theirs.read_bytes())
     assert_same(ours, after.expected_disk(0, size))

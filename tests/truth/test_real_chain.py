@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from uuid import UUID
@@ -13,7 +12,7 @@ from tests.support.builder import GIB, MIB, Block, ImageSpec
 from tests.support.cli import run
 from tests.support.files import ZEROS, assert_same_disk, data_of, sha256_of
 from tests.support.naive_reader import NaiveDisk
-from tests.support.peers import needs_program
+from tests.support.peers import convert_repaired_copy, needs_program
 from tests.support.real_images import (
     CHILD,
     DIRTY,
@@ -87,14 +86,8 @@ def test_dirty_disk_holds_one_entry_among_stale_ones(dirty: Path) -> None:
 
 
 def test_qemu_img_agrees_on_the_dirty_disk(dirty: Path, tmp_path: Path, capfd: Capture) -> None:
-    needs_program("qemu-img")
-    copy, ours, theirs = (tmp_path / name for name in ("copy.vhdx", "ours", "theirs"))
-    shutil.copyfile(dirty, copy)
-    for command in (
-        ["qemu-img", "check", "-q", "-f", "vhdx", "-r", "all", str(copy)],
-        ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(copy), str(theirs)],
-    ):
-        subprocess.run(command, check=True)
+    ours, theirs = tmp_path / "ours", convert_repaired_copy(dirty, tmp_path)
+    assert theirs is not None
     assert run(capfd, dirty, ours).exit_code == 0
     assert_same_disk(ours, theirs)
 

@@ -4,14 +4,13 @@ Its README.md names the SHA-256 of the raw disk for each.
 """
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.cli import run
 from tests.support.files import assert_same_disk, names_in, sha256_of
-from tests.support.peers import needs_program
+from tests.support.peers import run_peer
 from tests.support.real_images import CLEAN, REAL_IMAGES, needs_real_images, unpack_real_image
 from vhdx2raw.cli import main
 
@@ -43,11 +42,9 @@ def test_a_real_image_converts_to_the_known_disk(
 def test_qemu_img_reads_a_real_image_as_we_do(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
-    needs_program("qemu-img")
     image, ours, theirs = unpack_real_image(name, tmp_path), tmp_path / "ours", tmp_path / "theirs"
     assert run(capfd, image, ours).exit_code == 0
-    command = ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(image), str(theirs)]
-    subprocess.run(command, check=True)
+    run_peer("qemu-img", "convert", "-f", "vhdx", "-O", "raw", image, theirs)
     assert_same_disk(ours, theirs)
 
 

@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -24,6 +24,7 @@ import pytest
 import vhdx2raw
 from tests.support.cli import small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of
+from tests.support.host import raiser
 from tests.support.packages import SAMPLE_RAW_SHA256
 from tests.support.paths import SAMPLE
 from vhdx2raw import host
@@ -60,7 +61,7 @@ def without(*names: str) -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-# -- conversions ------------------------------------------------------------------------------
+# -- conversions -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [1, 4])
@@ -115,7 +116,7 @@ def test_existing_file_is_kept_without_hard_links(tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["disk.img"]
 
 
-# -- reading and writing at an offset ---------------------------------------------------------
+# -- reading and writing at an offset --------------------------------------------------------
 
 
 @pytest.fixture
@@ -195,7 +196,7 @@ def test_allocated_size_is_that_of_host_or_the_length(tmp_path: Path) -> None:
     assert host.allocated_size(SimpleNamespace(st_size=1 << 30)) == 1 << 30  # type: ignore[arg-type]
 
 
-# -- opening ----------------------------------------------------------------------------------
+# -- opening ---------------------------------------------------------------------------------
 
 
 def test_missing_flags_are_left_out_and_files_are_binary(
@@ -216,13 +217,6 @@ def test_a_folder_that_cannot_even_be_opened_is_named(
         FileSource(tmp_path)
 
 
-def raiser(number: int) -> Callable[..., int]:
-    def fail(*_: object, **__: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return fail
-
-
 def test_the_temporary_name_is_cut_between_characters(tmp_path: Path) -> None:
     """The name is 1 + 2 * 120 bytes, so that a cut at any even number of bytes halves one."""
     sink = SparseFileSink(tmp_path / ("x" + "ä" * 120), 512)
@@ -232,7 +226,7 @@ def test_the_temporary_name_is_cut_between_characters(tmp_path: Path) -> None:
     assert name.startswith(".x" + "ä" * 99 + ".")
 
 
-# -- lengths and stable storage ---------------------------------------------------------------
+# -- lengths and stable storage --------------------------------------------------------------
 
 
 class Windows:
@@ -317,7 +311,7 @@ def test_macos_drive_cache_is_flushed(
     assert done == ([51, descriptor] if is_refused else [51])
 
 
-# -- requests of Linux ------------------------------------------------------------------------
+# -- requests of Linux -----------------------------------------------------------------------
 
 
 def test_other_hosts_get_no_requests_of_linux(

@@ -83,7 +83,7 @@ def test_wrong_arguments_are_refused(
         untyped(*arguments, **keywords)
 
 
-def test_signature_has_the_fields_as_keyword_only_arguments() -> None:
+def test_signature_has_the_fields_as_keywords() -> None:
     assert str(inspect.signature(copy)) == (
         "(source: 'str', target: 'str' = 'here', *, size: 'int' = 4096, quiet: 'bool' = False)"
         " -> 'object'"

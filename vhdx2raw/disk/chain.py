@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from vhdx2raw.disk.parent_search import Parent, find_parent
 from vhdx2raw.errors import (
-    CorruptImageError,
     ImageError,
     ParentError,
     ParentMismatchError,
     ParentNotFoundError,
+    SourceChangedError,
 )
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
@@ -63,6 +64,8 @@ class Chain(Closable):
             opened to be salvaged.
         salvaging: Whether to go on where something cannot be read.
         parent_error: Why the last image has no parent here, though it needs one.
+        base: The DataWriteGuid of the version that the last image leaves the rest to, if the
+            chain was opened down to that version only.
     """
 
     images: tuple[VhdxImage, ...]
@@ -70,6 +73,7 @@ class Chain(Closable):
     damage: tuple[NamedFinding, ...] = ()
     salvaging: bool = False
     parent_error: ImageError | ParentError | None = None
+    base: UUID | None = None
 
     @property
     def child(self) -> VhdxImage:
@@ -85,6 +89,11 @@ class Chain(Closable):
         """What distinguishes every file that is read."""
         return tuple(image.source.identity for image in self.images)
 
+    def watch(self) -> None:
+        """Have the host note every write to any file from now on, before what counts is read."""
+        for image in self.images:
+            image.source.watch()
+
     def find_changes(self) -> tuple[NamedFinding, ...]:
         """Return which files have changed since they were opened, and how (R119)."""
         changes = ((image.source.name, image.find_change()) for image in self.images)
@@ -94,17 +103,23 @@ class Chain(Closable):
         """Make sure that no file has changed since it was opened.
 
         Raises:
-            CorruptImageError: One has, so that what was read may be of two states.
+            SourceChangedError: One has.
         """
         for name, change in self.find_changes():
-            raise CorruptImageError(change, path=name, remedy=remedy)
+            raise SourceChangedError(change, path=name, remedy=remedy)
 
     def close(self) -> None:
         for image in self.images:
             image.close()
 
 
-def open_chain(path: AnyFile, options: OpenOptions = DEFAULTS, *, partial: bool = False) -> Chain:
+def open_chain(
+    path: AnyFile,
+    options: OpenOptions = DEFAULTS,
+    *,
+    partial: bool = False,
+    stop_at: UUID | None = None,
+) -> Chain:
     """Open the image at `path` and every parent that it needs.
 
     A file is named by its path, or is a binary file object, such as `io.BytesIO` or what
@@ -117,6 +132,8 @@ def open_chain(path: AnyFile, options: OpenOptions = DEFAULTS, *, partial: bool 
         options: How to open it.
         partial: Whether to stop at an image whose parent cannot be used; `Chain.parent_error`
             says why.
+        stop_at: The DataWriteGuid of a version that is there already in another form. The chain
+            ends with the image that names it as its parent, and this is `Chain.base`.
 
     Raises:
         UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
@@ -126,16 +143,22 @@ def open_chain(path: AnyFile, options: OpenOptions = DEFAULTS, *, partial: bool 
         TypeError: Something is neither a path nor a binary file object.
     """
     child = open_image(path, options.log_policy, salvage=options.salvage)
-    return open_parents(child, options, partial=partial)
+    return open_parents(child, options, partial=partial, stop_at=stop_at)
 
 
-def open_parents(child: VhdxImage, options: OpenOptions, *, partial: bool = False) -> Chain:
+def open_parents(
+    child: VhdxImage,
+    options: OpenOptions,
+    *,
+    partial: bool = False,
+    stop_at: UUID | None = None,
+) -> Chain:
     """Do what `open_chain` does for a child that is open, and is closed after a failure."""
     images, warnings, damage = [child], _named(child, child.warnings), _named(child, child.damage)
     given = list(options.parents)
     parent_error: ImageError | ParentError | None = None
     try:
-        while images[-1].metadata.has_parent:
+        while images[-1].metadata.has_parent and not _rests_on(images[-1], stop_at):
             try:
                 parent = _open_parent(images, given, options)
             except (ImageError, ParentError) as error:
@@ -161,7 +184,14 @@ def open_parents(child: VhdxImage, options: OpenOptions, *, partial: bool = Fals
         damage.append((images[-1].source.name, finding))
     for image in images:
         image.bat.share_cache(len(images))
-    return Chain(tuple(images), tuple(warnings), tuple(damage), options.salvage, parent_error)
+    base = stop_at if _rests_on(images[-1], stop_at) else None
+    return Chain(tuple(images), tuple(warnings), tuple(damage), options.salvage, parent_error, base)
+
+
+def _rests_on(image: VhdxImage, version: UUID | None) -> bool:
+    """Return whether the parent of an image is a certain version of a disk."""
+    locator = image.metadata.parent_locator
+    return version is not None and locator is not None and version in locator.linkages
 
 
 def _require_no_more(given: list[AnyFile], images: list[VhdxImage]) -> None:

@@ -30,6 +30,8 @@ class ExtentKind(Enum):
 
     DATA = auto()
     ZERO = auto()
+    INHERITED = auto()
+    """What the version has that the chain rests on, if it was opened down to that version only."""
     LOST = auto()
     """Unknown. Only what was opened to be salvaged has such ranges; they read as zeros."""
 
@@ -262,13 +264,14 @@ def iter_layer(
     """Yield what the image at `depth` says, and what it leaves to its parent.
 
     Past the root lie zeros, so that no caller asks whether there is a parent; what a missing
-    parent had is lost (R110). What an image does not reach is hidden past its end, even where a
-    deeper one has it (R107). Where `mixed` is set, partially present blocks are cut at multiples
-    of `WINDOW_SIZE`, and no further.
+    parent had is lost (R110), unless the chain ends at a known version on purpose. What an image
+    does not reach is hidden past its end, even where a deeper one has it (R107). Where `mixed` is
+    set, partially present blocks are cut at multiples of `WINDOW_SIZE`, and no further.
     """
     if depth == len(chain.images):
-        missing = chain.images[-1].metadata.has_parent
-        kind = ExtentKind.LOST if missing else ExtentKind.ZERO
+        kind = ExtentKind.LOST if chain.images[-1].metadata.has_parent else ExtentKind.ZERO
+        if chain.base:
+            kind = ExtentKind.INHERITED
         yield Part(kind, start, end, depth - 1, present=False)
         return
     image = chain.images[depth]

@@ -76,10 +76,12 @@ def compare(
         ImageError: A file turned out to be truncated, or was changed meanwhile.
         OSError: The host could not read.
     """
+    chains = [one.chain for one in (disk, other) if isinstance(one, VirtualDisk)]
+    for chain in chains:
+        chain.watch()
     result = _compare_all(disk, other, progress, stop_at_first=stop_at_first)
-    for virtual_disk in (disk, other):
-        if isinstance(virtual_disk, VirtualDisk):
-            virtual_disk.chain.require_unchanged()
+    for chain in chains:
+        chain.require_unchanged()
     return result
 
 

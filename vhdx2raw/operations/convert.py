@@ -14,6 +14,7 @@ from vhdx2raw.operations.acceptance import check_acceptable
 from vhdx2raw.operations.compare import verify
 from vhdx2raw.operations.copying import Copy
 from vhdx2raw.operations.progress import ProgressCallback, no_progress
+from vhdx2raw.operations.state import observe, write_state
 from vhdx2raw.output.base import Sink
 from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.hashes import require_algorithm
@@ -55,6 +56,7 @@ class ConvertOptions:
         max_virtual_disk_size: Most bytes that the disk may have.
         allow_changed: Whether the source may change while it is read; then the result may be a
             mixture of two states.
+        state: Where to record which version of the disk the output holds, for `apply`.
         progress: Called from this thread about ten times a second with the bytes moved so far and
             the bytes to be moved, once more when all are moved, and never after the output has
             appeared. What it raises ends the conversion.
@@ -71,6 +73,7 @@ class ConvertOptions:
     strict: bool = False
     max_virtual_disk_size: int | None = None
     allow_changed: bool = False
+    state: AnyPath | None = None
     progress: ProgressCallback = no_progress
 
     def __post_init__(self) -> None:
@@ -153,7 +156,10 @@ def convert_disk(
             if not isinstance(destination, Sink):
                 sink = _open_sink(destination, disk, options)
             assert sink is not None, "given or opened"
-            return _write(disk, sink, options, warnings)
+            result = _write(disk, sink, options, warnings)
+            if options.state is not None:
+                write_state(os.fspath(options.state), observe(sink.name, disk))
+            return result  # noqa: TRY300 - the state belongs to the attempt
         except BaseException as error:
             if sink is not None:
                 sink.abort()
@@ -191,6 +197,7 @@ def _write(
     disk: VirtualDisk, sink: Sink, options: ConvertOptions, warnings: tuple[NamedFinding, ...]
 ) -> ConversionResult:
     _check_sink(sink, options)
+    disk.chain.watch()
     hashing: HashingSink | None = None
     if options.hash_algorithm:
         sink = hashing = HashingSink(sink, options.hash_algorithm)

@@ -40,7 +40,15 @@ class Copy:
         lost: What could not be read, if the disk is salvaged.
     """
 
-    def __init__(self, disk: VirtualDisk, sink: Sink, *, sparse_size: int, clone: bool) -> None:
+    def __init__(
+        self,
+        disk: VirtualDisk,
+        sink: Sink,
+        *,
+        sparse_size: int,
+        clone: bool,
+        extents: Callable[[], Iterator[Stretch]] | None = None,
+    ) -> None:
         """Plan to copy `disk` to `sink`; what was cloned on the way is not copied.
 
         Args:
@@ -49,6 +57,7 @@ class Copy:
             sparse_size: Bytes, a power of two; stored zeros that fill so many become holes. 0
                 writes everything.
             clone: Whether the output may share storage with the images.
+            extents: What yields the ranges to copy, by default all of the disk.
         """
         self._sink = sink
         self._sparse_size = sparse_size
@@ -56,8 +65,9 @@ class Copy:
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
         self._salvaging = disk.chain.salvaging
         self.lost = LostRanges()
-        self._chain = disk.chain
-        stretches = self.lost.note_lost(iter_stretches(disk.chain))
+        self._iter_all = extents or (lambda: iter_stretches(disk.chain))
+        self._is_part = extents is not None
+        stretches = self.lost.note_lost(self._iter_all())
         if clone and not self._writes_zeros:
             stretches = self._iter_after_cloning(stretches)
         stretches = self._iter_without_holes(stretches)
@@ -75,8 +85,8 @@ class Copy:
 
     def run(self, workers: int, progress: ProgressCallback) -> None:
         """Copy everything with some threads; in order in this thread if the sink needs that."""
-        if not self._counts_zeros:
-            self._count_stored(progress)
+        if self._is_part or not self._counts_zeros:
+            self._count(progress)
         if not self._sink.sequential:
             share_work(
                 self._plan,
@@ -103,12 +113,12 @@ class Copy:
         buffer = host.page_aligned(self._piece_size)
         return lambda piece: self._hand_over(piece, self._read(piece, buffer))
 
-    def _count_stored(self, progress: ProgressCallback) -> None:
+    def _count(self, progress: ProgressCallback) -> None:
         """Find out how much there is to do, which can take a while too."""
         report = throttled(progress, later=True)
         total = 0
-        for stretch in iter_stretches(self._chain):
-            total += stretch.data_length
+        for stretch in self._iter_all():
+            total += stretch.length if self._counts_zeros else stretch.data_length
             report(0, self.total_bytes)
         self.total_bytes = total
 

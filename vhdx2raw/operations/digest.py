@@ -29,6 +29,7 @@ def digest(
         OSError: The host could not read.
         ValueError: There is no such algorithm.
     """
+    disk.chain.watch()
     sink = HashingSink(NullSink(), algorithm)
     Copy(disk, sink, sparse_size=0, clone=False).run(1, progress)
     disk.chain.require_unchanged()

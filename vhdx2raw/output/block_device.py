@@ -12,15 +12,14 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from contextlib import suppress
-from pathlib import Path
 
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
+from vhdx2raw.output.inputs import folder_of, is_input, read_system
 from vhdx2raw.source.base import Identity
-from vhdx2raw.source.file import BLOCK_DEVICE, identity_of
 from vhdx2raw.units import KIB, ceil_div
 from vhdx2raw.zeros import ZEROS
 
@@ -31,7 +30,6 @@ ZERO_RANGE = struct.Struct("=QQ")
 CANNOT_ZERO = frozenset((errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS))
 MIN_ALIGNMENT = 4 * KIB
 """Bytes; a page, so that what is made zero shares no page of the cache with what is written."""
-SYSTEM_DEVICES = "/sys/dev/block"
 
 OVERWRITES = "is a block device, whose contents would be lost"
 OVERWRITES_REMEDY = "use {force} to overwrite it"
@@ -99,12 +97,12 @@ class BlockDeviceSink(Sink):
             raise OutputError("is not a block device", path=self.name)
         if not host.is_linux():  # nothing else would report its size and who uses it
             raise OutputError(NOT_HERE, path=self.name, remedy=NOT_HERE_REMEDY)
-        if any(identity in inputs for identity in _iter_overwritten(status.st_rdev)):
+        if is_input(status, inputs, self.name):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
         if not replace:
             raise OutputError(OVERWRITES, path=self.name, remedy=OVERWRITES_REMEDY)
         # Not left to the host, which may let a device be opened and refuse every write.
-        if _read_system(_folder_of(status.st_rdev) / "ro") == "1":
+        if read_system(folder_of(status.st_rdev) / "ro") == "1":
             raise OutputError(READ_ONLY, path=self.name, remedy=READ_ONLY_REMEDY)
 
     def _open(self, path: str | os.PathLike[str]) -> int:
@@ -187,37 +185,3 @@ def _sector_size_of(descriptor: int) -> int:
     size = array.array("i", [0])
     host.ioctl(descriptor, BLKSSZGET, size)
     return size[0]
-
-
-def _iter_overwritten(number: int) -> Iterator[Identity]:
-    """Yield what shares its bytes with a device.
-
-    Besides itself these are its partitions, the disk that it is a partition of, and the file
-    behind a loop device.
-    """
-    yield BLOCK_DEVICE, number
-    folder = _folder_of(number)
-    with suppress(OSError):
-        for related in (folder.parent, *(place.parent for place in folder.glob("*/partition"))):
-            major, _, minor = _read_system(related / "dev").partition(":")
-            if major.isdigit() and minor.isdigit():
-                yield BLOCK_DEVICE, os.makedev(int(major), int(minor))
-    for disk in (folder, folder.parent):
-        path = _read_system(disk / "loop" / "backing_file")
-        with suppress(OSError):  # a file that was deleted meanwhile
-            if path:
-                yield identity_of(os.stat(path))  # noqa: PTH116 - no Path is needed
-
-
-def _folder_of(number: int) -> Path:
-    """Return where the kernel describes a device; a partition lies in the folder of its disk."""
-    path = f"{SYSTEM_DEVICES}/{os.major(number)}:{os.minor(number)}"
-    return Path(os.path.realpath(path))
-
-
-def _read_system(path: Path) -> str:
-    """Return what the kernel says at `path`; nothing if it says nothing there."""
-    try:
-        return os.fsdecode(path.read_bytes()).rstrip("\n")
-    except OSError:
-        return ""

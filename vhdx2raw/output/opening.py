@@ -34,14 +34,15 @@ def open_sink(
         OutputError: The output exists, is an input or in use, or there is no room for it.
         OSError: The host cannot write there.
     """
-    if _is_block_device(path):
+    if is_block_device(path):
         return BlockDeviceSink(
             path, size, replace=replace, inputs=inputs, target_is_zero=target_is_zero
         )
     return SparseFileSink(path, size, replace=replace, inputs=inputs, direct=direct)
 
 
-def _is_block_device(path: str | os.PathLike[str]) -> bool:
+def is_block_device(path: str | os.PathLike[str]) -> bool:
+    """Return whether something is a block device of the host."""
     try:
         return stat.S_ISBLK(os.stat(path).st_mode)  # noqa: PTH116 - also what is no Path
     except (OSError, ValueError):  # reported better when it is used

@@ -22,9 +22,13 @@ from vhdx2raw.output.base import (
     write_fully,
 )
 from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, MIN_SIZE, DirectWriter
+from vhdx2raw.output.inputs import is_input
+from vhdx2raw.output.permissions import PRIVATE_MODE, take_over
 from vhdx2raw.source.base import Identity
 
 FICLONERANGE = 0x4020940D
+IS_FOLDER = "is a directory, not a file to write"
+IS_FOLDER_REMEDY = "name a file in it"
 MAX_STEM_SIZE = 200
 """Bytes of the final name that the temporary name repeats; file systems allow 255 in all."""
 CLONE_RANGE = struct.Struct("=qQQQ")
@@ -74,11 +78,11 @@ class SparseFileSink(Sink):
         try:
             flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
             # What replaces a file is never open to more people than that is, not for a moment.
-            mode = replaced.st_mode if replaced else 0o666
-            self._descriptor = os.open(self._temporary, flags, mode & 0o666)
+            mode = PRIVATE_MODE if replaced else 0o666
+            self._descriptor = os.open(self._temporary, flags, mode)
             self._exists = True
             if replaced:
-                host.take_over(self._descriptor, replaced)
+                take_over(self._descriptor, replaced, self._path)
             host.set_length(self._descriptor, size)
             if direct and size >= MIN_SIZE:
                 self._direct = DirectWriter(self._descriptor)
@@ -90,19 +94,21 @@ class SparseFileSink(Sink):
 
     def _check_target(self, inputs: Collection[Identity]) -> os.stat_result | None:
         """Refuse early what `commit` would refuse; return what will be replaced, if anything."""
-        if not self._path.name or self.name.endswith((os.sep, os.altsep or os.sep)):
-            raise OutputError("is a directory, not a file to write", path=self.name)
+        # A path forgets the dot of `name/.`, which no file can be called by.
+        if os.path.basename(self.name) in ("", os.curdir, os.pardir):  # noqa: PTH119
+            raise OutputError(IS_FOLDER, path=self.name, remedy=IS_FOLDER_REMEDY)
         try:
             exists = os.path.lexists(self._path)
             status = self._path.stat() if self._path.exists() else None
         except OSError as error:
             raise output_error(error, self.name) from error
-        if status and (status.st_dev, status.st_ino) in inputs:
+        if status and is_input(status, inputs, self._path):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
         if status and stat.S_ISDIR(status.st_mode):
-            raise OutputError("is a directory, not a file to write", path=self.name)
+            raise OutputError(IS_FOLDER, path=self.name, remedy=IS_FOLDER_REMEDY)
         if status and not stat.S_ISREG(status.st_mode):
-            raise OutputError("exists and is not a regular file", path=self.name)
+            remedy = "name a new file, or write to standard output and redirect that"
+            raise OutputError("exists and is not a regular file", path=self.name, remedy=remedy)
         if exists and not self._replace:
             raise OutputError(EXISTS, path=self.name, remedy=EXISTS_REMEDY)
         return status

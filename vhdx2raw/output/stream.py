@@ -9,8 +9,8 @@ from typing import IO
 
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, STANDARD_OUTPUT, Sink, output_error
+from vhdx2raw.output.inputs import is_input
 from vhdx2raw.source.base import Identity
-from vhdx2raw.source.file import identity_of
 
 
 class StreamSink(Sink):
@@ -36,7 +36,7 @@ class StreamSink(Sink):
             status = os.fstat(self._descriptor)
         except OSError as error:
             raise output_error(error, self.name) from error
-        if identity_of(status) in inputs:
+        if is_input(status, inputs, f"/dev/fd/{self._descriptor}"):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
 
     def write(self, virtual_offset: int, data: memoryview) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.findings import Finding
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 
 Identity = tuple[int, int]
 """What distinguishes a file from every other: device and inode, or the like."""
+
+
+class Status(NamedTuple):
+    """What a host says of a file, with None for what it does not know.
+
+    Attributes:
+        size: In bytes.
+        modified_ns: When its bytes were written last, in nanoseconds; any program can set this.
+        changed_ns: When its bytes or anything else about it changed last, which no program can set.
+        names: What changes when the file is renamed or linked, which sets `changed_ns` as well.
+    """
+
+    size: int
+    modified_ns: int | None = None
+    changed_ns: int | None = None
+    names: tuple[int, bool] | None = None
 
 
 class Closable(ABC):
@@ -52,8 +68,12 @@ class Source(Closable):
         """The open file, for the kernel; only ranges of `iter_in_file` may be taken from it."""
 
     @abstractmethod
-    def status(self) -> tuple[int, int | None]:
-        """Return the size in bytes and the time of the last change (ns) as they are now."""
+    def status(self) -> Status:
+        """Return what the host says of the file now."""
+
+    def watch(self) -> None:
+        """Have the host note when the file is written to from now on, where it can do that."""
+        return  # not abstract
 
     @abstractmethod
     def _fill(self, file_offset: int, buffer: memoryview) -> int:

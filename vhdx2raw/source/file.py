@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,18 @@ from vhdx2raw import host
 from vhdx2raw.errors import UnsupportedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
-from vhdx2raw.source.base import Identity, Source
+from vhdx2raw.source.base import Identity, Source, Status
 from vhdx2raw.units import KIB, ceil_div
 
+COPY_FIRST = "a VHDX is not read from its beginning to its end; write it to a file first"
 KINDS = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISDIR, "a directory", "name the VHDX file in it"),
+    (stat.S_ISFIFO, "a FIFO", COPY_FIRST),
+    (stat.S_ISSOCK, "a socket", COPY_FIRST),
+    (stat.S_ISCHR, "a character device", COPY_FIRST),
 )
-"""What cannot be read at any offset, by the test of `stat` that recognizes it."""
+"""What cannot be read at any offset: the test of `stat` for it, its name, what to do."""
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 BLOCK_DEVICE = -1
 """Stands for the device in the identity of a block device."""
@@ -47,11 +50,14 @@ class FileSource(Source):
         """
         self.name = os.fspath(path)
         self._data = 0, 0  # what the host called data when it was asked last
+        self._path = os.path.abspath(path)  # noqa: PTH100 - what it names must stay the same
         # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
         flags = host.flags("O_RDONLY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")
         try:
             self._descriptor = os.open(path, flags)
         except OSError as error:
+            if error.errno == errno.ENOENT and URL.match(self.name):
+                raise self._unsupported("a URL", "download the file first") from error
             # A socket cannot even be opened, and on Windows no directory can.
             if error.errno in (errno.ENXIO, errno.EACCES):
                 self._require_random_access(Path(path).stat().st_mode)
@@ -69,10 +75,13 @@ class FileSource(Source):
             raise
 
     def _require_random_access(self, mode: int) -> None:
-        for is_kind, kind in KINDS:
+        for is_kind, kind, remedy in KINDS:
             if is_kind(mode):
-                finding = Finding(Rule.SIGNATURE, "file", f"is {kind}, not a VHDX file", spec="")
-                raise UnsupportedImageError(finding, path=self.name)
+                raise self._unsupported(kind, remedy)
+
+    def _unsupported(self, kind: str, remedy: str) -> UnsupportedImageError:
+        finding = Finding(Rule.SIGNATURE, "file", f"is {kind}, not a VHDX file", spec="")
+        return UnsupportedImageError(finding, path=self.name, remedy=remedy)
 
     @property
     def descriptor(self) -> int:
@@ -135,12 +144,15 @@ class FileSource(Source):
             start, stop = self._data = found or (self.size, self.size)
         return max(file_offset, start)
 
-    def status(self) -> tuple[int, int | None]:
+    def status(self) -> Status:
         try:
             size = host.length_of(self._descriptor)
-            return size, os.fstat(self._descriptor).st_mtime_ns
+            return status_of(self._descriptor, self._path)._replace(size=size)
         except OSError as error:
             raise self._named(error) from error
+
+    def watch(self) -> None:
+        note_writes(self._descriptor, self.identity)
 
     def _named(self, error: OSError) -> OSError:
         """Return a failure of the host with the name of the file, which it lacks."""
@@ -151,6 +163,30 @@ class FileSource(Source):
         if descriptor >= 0:
             with suppress(OSError):  # nothing was written, so nothing can be lost
                 os.close(descriptor)
+
+
+def status_of(descriptor: int, path: str | None = None) -> Status:
+    """Return what the host says of an open file, which may have a path.
+
+    Raises:
+        OSError: The host does not know.
+    """
+    status = os.fstat(descriptor)
+    is_there = False
+    with suppress(OSError, ValueError):  # moved or removed meanwhile
+        is_there = path is not None and identity_of(Path(path).stat()) == identity_of(status)
+    names = status.st_nlink, is_there
+    return Status(status.st_size, status.st_mtime_ns, status.st_ctime_ns, names)
+
+
+def note_writes(descriptor: int, identity: Identity) -> None:
+    """Have the next write to a regular file set its time, also one to a mapping of it.
+
+    What is written to a mapped page only sets the time if the page was on the storage before.
+    """
+    if identity[0] != BLOCK_DEVICE:
+        with suppress(OSError):  # there is no other way to know
+            os.fsync(descriptor)
 
 
 def identity_of(status: os.stat_result) -> Identity:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 from collections.abc import Iterator
 from threading import Lock
 from typing import Protocol
@@ -16,8 +17,8 @@ from typing import Protocol
 from vhdx2raw.errors import UnsupportedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
-from vhdx2raw.source.base import Identity, Source
-from vhdx2raw.source.file import FileSource, identity_of
+from vhdx2raw.source.base import Identity, Source, Status
+from vhdx2raw.source.file import FileSource, identity_of, note_writes, status_of
 
 NO_DEVICE = -2
 """Stands for the device in the identity of an object that is no file of the host."""
@@ -83,7 +84,8 @@ class FileObjectSource(Source):
         self._file = file
         self._moving = Lock()
         self.name = name_of(file)
-        self.identity = _identity_of_object(file)
+        self._descriptor = _descriptor_of(file)
+        self.identity = self._find_identity()
         self.size = self._find_size()
 
     def _find_size(self) -> int:
@@ -119,18 +121,36 @@ class FileObjectSource(Source):
         """Yield nothing: the kernel may know other bytes."""
         yield from ()
 
-    def status(self) -> tuple[int, int | None]:
-        """Return the size in bytes as it is now; when it changed last is not known."""
+    def _find_identity(self) -> Identity:
+        """Return what is the same for the same file or object, and for nothing else."""
+        if self._descriptor is None:
+            return NO_DEVICE, id(self._file)
+        return identity_of(os.fstat(self._descriptor))
+
+    def status(self) -> Status:
+        """Return the size as it is now, and the times of the file that the object may be made of.
+
+        What is read may be other bytes than those of that file, but changes only if it does.
+        """
         with self._moving:
-            return self._find_size(), None
+            size = self._find_size()
+        if self._descriptor is None:
+            return Status(size)
+        return status_of(self._descriptor)._replace(size=size)
+
+    def watch(self) -> None:
+        if self._descriptor is not None:
+            note_writes(self._descriptor, self.identity)
 
     def close(self) -> None:
         """Do nothing: whoever opened the object closes it."""
 
 
-def _identity_of_object(file: BinaryFile) -> Identity:
-    """Return what is the same for the same file or object, and for nothing else."""
+def _descriptor_of(file: BinaryFile) -> int | None:
+    """Return the descriptor of the file or device of the host that an object is made of, if any."""
     try:
-        return identity_of(os.fstat(file.fileno()))  # type: ignore[attr-defined]
+        descriptor = file.fileno()  # type: ignore[attr-defined]
+        mode = os.fstat(descriptor).st_mode
     except (AttributeError, OSError, TypeError, ValueError):
-        return NO_DEVICE, id(file)
+        return None
+    return descriptor if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else None

@@ -44,7 +44,13 @@ class Allocation(NamedTuple):
     block_counts: dict[layout.PayloadBlockState, int]
 
 
-def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findings) -> Allocation:
+def check_allocation(
+    bat: Bat,
+    regions: RegionTable,
+    size: int,
+    findings: Findings,
+    space: SpaceMap | None = None,
+) -> Allocation:
     """Walk the whole BAT once and refuse what cannot be right (R72 to R84, R111 to R114).
 
     Args:
@@ -52,13 +58,14 @@ def check_allocation(bat: Bat, regions: RegionTable, size: int, findings: Findin
         regions: What else lies in the file.
         size: Bytes of the file, with the growth that a replayed log asks for.
         findings: Where warnings go.
+        space: Where to note what belongs to regions and blocks.
 
     Raises:
         TruncatedImageError: A block lies beyond the end of the file.
         CorruptImageError: An entry has an impossible value, or two structures share space.
     """
     _check_table_size(bat, regions.bat, size, findings)
-    walk = _Walk(bat, regions, size, findings)
+    walk = _Walk(bat, regions, size, findings, SpaceMap() if space is None else space)
     for chunks, entries, bitmap_entry in bat.iter_chunks():
         if entries is None:
             walk.count_empty(chunks)
@@ -93,7 +100,7 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
         if lacks_blocks:
             findings.refuse(finding, CorruptImageError)
         else:
-            findings.keep(Severity.WARNING, finding)
+            findings.keep(Severity.NOTE, finding)
     if region.file_offset + min(needed, region.length) > size:
         problem = "the table goes on past the end of the file"
         findings.error(
@@ -111,7 +118,9 @@ def _check_table_size(bat: Bat, region: Region, size: int, findings: Findings) -
 class _Walk:
     """The state of one walk: the space in use and what is counted for a summary."""
 
-    def __init__(self, bat: Bat, regions: RegionTable, size: int, findings: Findings) -> None:
+    def __init__(
+        self, bat: Bat, regions: RegionTable, size: int, findings: Findings, space: SpaceMap
+    ) -> None:
         self.block_counts: Counter[layout.PayloadBlockState] = Counter()
         self._bat = bat
         self._geometry = bat.geometry
@@ -120,7 +129,7 @@ class _Walk:
         self._findings = findings
         self._stray_bitmap_entries = 0
         self._claimable = min(size, layout.MAX_FILE_OFFSET)
-        self._space = SpaceMap()
+        self._space = space
         for region in regions.reserved:
             self._space.claim(region.file_offset // MIB, region.length // MIB)
 

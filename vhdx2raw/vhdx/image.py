@@ -10,12 +10,19 @@ from vhdx2raw.source.base import Closable, Source
 from vhdx2raw.source.file_object import AnyFile, open_source
 from vhdx2raw.vhdx.allocation import Allocation, check_allocation
 from vhdx2raw.vhdx.bat import Bat
-from vhdx2raw.vhdx.file_state import FileState, find_change, read_state
+from vhdx2raw.vhdx.file_state import (
+    FileState,
+    find_change,
+    read_state,
+    wait_for_distinct_times,
+)
 from vhdx2raw.vhdx.geometry import Geometry
 from vhdx2raw.vhdx.header import HeaderSection, read_header_section
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, replay_log
 from vhdx2raw.vhdx.metadata import Metadata, read_metadata
 from vhdx2raw.vhdx.region import RegionTable, read_region_table
+from vhdx2raw.vhdx.space import SpaceMap
+from vhdx2raw.vhdx.unclaimed import check_unclaimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,7 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
 
     The errors are those of `open_image`; to a lenient reader, those that nothing can replace.
     """
+    wait_for_distinct_times(source)
     state = read_state(source, lenient=findings.lenient)
     # 1. What the log cannot change: the identifier and the current header.
     header_section = read_header_section(source, findings)
@@ -112,7 +120,9 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
     )
     # 5. Where its blocks lie, and that they can lie there.
     bat = Bat(source, regions.bat, geometry, lenient=findings.lenient)
-    allocation = check_allocation(bat, regions, source.size, findings)
+    space = SpaceMap()
+    allocation = check_allocation(bat, regions, source.size, findings, space)
+    check_unclaimed(source, state.status.size, bat, space, findings)
     return VhdxImage(
         source,
         log,

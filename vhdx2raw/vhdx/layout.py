@@ -52,6 +52,9 @@ PARENT_LOCATOR: Final = UUID("A8D35F2D-B30B-454D-ABF7-D3D84834AB0C")
 VHDX_PARENT_LOCATOR: Final = UUID("B04AEFB7-D19E-4A81-B789-25B8E9445913")
 INCOMPLETE_FILE: Final = UUID("71CC85F0-1B69-4E28-9558-C3BF83AE75D3")
 """Not in MS-VHDX: Microsoft's open parser knows it as the mark of a file still being made."""
+CHS_PARAMETERS: Final = UUID("DA02D7BC-3D3A-423C-AC88-2A36AB21479B")
+PMEM_LABEL_AREA: Final = UUID("10E1AE8A-4B7E-4169-A40F-CD70DE928393")
+"""Nor are these two, the geometry for a BIOS and the labels of persistent memory."""
 
 # --- Limits -------------------------------------------------------------------------------------
 

@@ -46,13 +46,20 @@ KNOWN_ITEMS = {
     layout.PHYSICAL_SECTOR_SIZE: KnownItem("Physical Sector Size", "2.6.2.5", 4),
     layout.PARENT_LOCATOR: KnownItem("Parent Locator", "2.6.2.6", None, IS_REQUIRED),
 }
+HARMLESS_ITEMS = {
+    layout.CHS_PARAMETERS: "CHS Parameters",
+    layout.PMEM_LABEL_AREA: "PMEM Label Storage Area",
+}
+"""Items that Microsoft's own reader knows, and that change no byte of the disk: never read."""
 NO_ENTRY = layout.MetadataTableEntry.unpack(bytes(layout.MetadataTableEntry.LAYOUT.size))
 
 
 def item_name(item: UUID, *, is_user: bool = False) -> str:
     """Return what an item is called in messages."""
-    known = None if is_user else KNOWN_ITEMS.get(item)
-    return f"metadata item {known.name if known else item}"
+    if is_user:
+        return f"metadata item {item}"
+    known = KNOWN_ITEMS.get(item)
+    return f"metadata item {known.name if known else HARMLESS_ITEMS.get(item, item)}"
 
 
 class MetadataItems:
@@ -115,7 +122,7 @@ class MetadataItems:
             )
         if header.reserved or any(header.reserved2):
             problem = "reserved fields are not zero"
-            self._findings.warn(Rule.METADATA_TABLE, "metadata table", problem, file_offset=where)
+            self._findings.note(Rule.METADATA_TABLE, "metadata table", problem, file_offset=where)
 
     def _check_entry(self, entry: layout.MetadataTableEntry, where: int) -> None:
         name = _name(entry)
@@ -124,18 +131,18 @@ class MetadataItems:
             self._findings.error(
                 CorruptImageError, Rule.REQUIRED_ITEM, name, problem, file_offset=where, spec=""
             )
-        elif entry.is_required and not _is_known(entry):
+        elif entry.is_required and not (_is_known(entry) or _is_harmless(entry)):
             problem = "the file requires this item, which this program does not know"
             self._findings.error(
                 UnsupportedImageError, Rule.REQUIRED_ITEM, name, problem, file_offset=where
             )
         if entry.flags & layout.MetadataTableEntry.RESERVED_FLAGS or entry.reserved2:
             problem = "reserved bits or fields are not zero"
-            self._findings.warn(Rule.ITEM_FLAGS, name, problem, file_offset=where)
+            self._findings.note(Rule.ITEM_FLAGS, name, problem, file_offset=where)
         problem = self._range_problem(entry)
         if problem and not _is_known(entry):
             problem = f"{problem}; ignored"
-            self._findings.warn(Rule.ITEM_PLACE, name, problem, file_offset=where)
+            self._findings.note(Rule.ITEM_PLACE, name, problem, file_offset=where)
 
     def _check_disjoint(self, entries: list[layout.MetadataTableEntry]) -> None:
         """Warn of items that share bytes: each still has a certain value (R57)."""
@@ -190,7 +197,7 @@ class MetadataItems:
         if entry.length < length:
             raise CorruptImageError(self.finding(Rule.ITEM_LENGTH, item, sizes))
         if entry.length > length:
-            self._findings.keep(Severity.WARNING, self.finding(Rule.ITEM_LENGTH, item, sizes))
+            self._findings.keep(Severity.NOTE, self.finding(Rule.ITEM_LENGTH, item, sizes))
         file_offset = self._region.file_offset + entry.offset
         if file_offset + length > self._source.size:
             problem = "lies beyond the end of the file"
@@ -198,11 +205,11 @@ class MetadataItems:
         return self._source.pread(file_offset, length)
 
     def read_optional(self, item: UUID) -> bytes | None:
-        """Read an item that is needed for display only; its absence is a warning (R61)."""
+        """Read an item that is needed for display only; its absence is a note (R61)."""
         try:
             return self.read(item)
         except CorruptImageError as error:
-            self._findings.keep(Severity.WARNING, error.finding)
+            self._findings.keep(Severity.NOTE, error.finding)
         return None
 
     def read_integer(self, item: UUID) -> int:
@@ -211,6 +218,10 @@ class MetadataItems:
 
 def _is_known(entry: layout.MetadataTableEntry) -> bool:
     return entry.item_id in KNOWN_ITEMS and not entry.is_user
+
+
+def _is_harmless(entry: layout.MetadataTableEntry) -> bool:
+    return entry.item_id in HARMLESS_ITEMS and not entry.is_user
 
 
 def _name(entry: layout.MetadataTableEntry) -> str:

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
-from vhdx2raw.source.base import Source
+from vhdx2raw.source.base import Source, Status
 from vhdx2raw.vhdx.layout import LEADING_SIZE, LOG_DESCRIPTOR, LOG_SECTOR_SIZE, TRAILING_SIZE
 from vhdx2raw.zeros import fill_zeros
 
@@ -148,8 +148,11 @@ class OverlaySource(Source):
         if stored_start < end:
             yield stored_start, end - stored_start
 
-    def status(self) -> tuple[int, int | None]:
+    def status(self) -> Status:
         return self._source.status()
+
+    def watch(self) -> None:
+        self._source.watch()
 
     def close(self) -> None:
         self._source.close()

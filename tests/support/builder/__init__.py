@@ -1,4 +1,4 @@
-"""Writes VHDX files from a description, and says what their disks must hold.
+"""Writes VHDX files from a description, and computes what their disks must hold.
 
 Made from the format document alone; shares nothing with the package under test.
 `layout` numbers, `crc`, `content` (bytes of blocks), `tables` (headers, regions, metadata),

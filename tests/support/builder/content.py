@@ -21,8 +21,8 @@ def address_pattern(virtual_offset: int, length: int, tag: str = "base") -> byte
         return b""
     first = virtual_offset - virtual_offset % _STEP
     label = f" layer {tag} ".encode("ascii")
-    room = _STEP - _OFFSET.size
-    filler = (label * (room // len(label) + 1))[:room]
+    size = _STEP - _OFFSET.size
+    filler = (label * (size // len(label) + 1))[:size]
     end = virtual_offset + length
     pattern = filler.join(map(_OFFSET.pack, range(first, end, _STEP))) + filler
     if first == virtual_offset and len(pattern) == length:

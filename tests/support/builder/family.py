@@ -26,7 +26,7 @@ def locator_of(parent: ImageSpec, relative_path: str, **more_keys: str) -> bytes
 def child_of(parent: ImageSpec, relative_path: str, **fields: Any) -> ImageSpec:  # noqa: ANN401
     """Give an empty child with the sizes of its parent; `fields` are those of ImageSpec.
 
-    Its tag is "child" and its DataWriteGuid 16 x 0x66 unless said otherwise.
+    Its tag is "child" and its DataWriteGuid 16 x 0x66 by default.
     """
     defaults: dict[str, Any] = {
         "virtual_disk_size": parent.virtual_disk_size,
@@ -111,7 +111,7 @@ def log_sectors(spec: ImageSpec, sectors: Mapping[int, bytes]) -> ImageSpec:
 
 
 def logged_sectors(log: LogSpec) -> dict[int, bytes]:
-    """Give the sectors that all data descriptors of a log leave behind, the last one winning."""
+    """Give the sectors that remain of all data descriptors of a log, the last one winning."""
     return {
         descriptor.file_offset: descriptor.sector
         for entry in log.entries

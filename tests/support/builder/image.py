@@ -88,7 +88,7 @@ class ImageSpec:
     bitmaps: dict[int, BitmapSpec | None] = field(default_factory=dict)
     """By chunk index. Not named: present if a block of the chunk needs it. None: left out."""
     bat_overrides: dict[int, int] = field(default_factory=dict)
-    """Raw entries by BAT index, also behind the end; expected_disk() does not look at them."""
+    """Raw entries by BAT index, also past the end; expected_disk() does not look at them."""
     file_write_guid: UUID = FILE_WRITE_GUID
     data_write_guid: UUID = DATA_WRITE_GUID
     virtual_disk_id: UUID = DISK_ID

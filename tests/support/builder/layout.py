@@ -36,7 +36,7 @@ IS_REQUIRED = 4
 
 
 class BlockState(IntEnum):
-    """What a payload BAT entry says; sector bitmap entries use 0 and 6 only."""
+    """The state in a payload BAT entry; sector bitmap entries use 0 and 6 only."""
 
     NOT_PRESENT = 0
     UNDEFINED = 1

@@ -13,7 +13,7 @@ _ENTRY_HEADER = struct.Struct("<4sIIIQII16sQQ")
 
 @dataclass
 class DataDescriptorSpec:
-    """Replace one 4-KiB sector of the file; None means: as the entry says."""
+    """Replace one 4-KiB sector of the file; None means: that of the entry."""
 
     file_offset: int
     sector: bytes
@@ -75,7 +75,7 @@ Descriptor = DataDescriptorSpec | ZeroDescriptorSpec
 
 @dataclass
 class LogContext:
-    """What an entry says where its spec leaves a field open."""
+    """What an entry holds where its spec leaves a field open."""
 
     log_guid: UUID
     log_length: int
@@ -106,7 +106,7 @@ class LogEntrySpec:
 
     @property
     def size(self) -> int:
-        """Bytes that the entry occupies in the ring, whatever its entry_length says."""
+        """Bytes that the entry occupies in the ring, whatever its entry_length is."""
         data_sectors = sum(isinstance(d, DataDescriptorSpec) for d in self.descriptors)
         descriptor_bytes = round_up(_ENTRY_HEADER.size + 32 * len(self.descriptors), 4096)
         return descriptor_bytes + SECTOR_SIZE_OF_LOG * (data_sectors + self.padding_sectors)
@@ -170,9 +170,9 @@ def append_entries(
     tail: int | None = None,
     padding_sectors: int = 0,
 ) -> list[LogEntrySpec]:
-    """Add one entry per batch of descriptors, one behind the other, and give the new entries.
+    """Add one entry per batch of descriptors, one after the other, and give the new entries.
 
-    Without further word they continue the last entry of the log (place, number and tail), or
+    By default they continue the last entry of the log (place, number and tail), or
     begin at position 0 with number 1, the first of them being the tail of all. Descriptors are
     copied.
     """

@@ -23,7 +23,7 @@ class Placement:
 
 
 def place(spec: "ImageSpec") -> Placement:
-    """Give bitmaps, then blocks, the next free MiB behind all that has a place already."""
+    """Give bitmaps, then blocks, the next free MiB after all that has a place already."""
     explicit_ends = [
         block.file_offset + spec.block_size
         for block in spec.blocks.values()
@@ -62,13 +62,13 @@ def place(spec: "ImageSpec") -> Placement:
 
 
 def chunks_with_bitmap(spec: "ImageSpec") -> list[int]:
-    """Give the chunks that have a sector bitmap block, by need or by wish."""
-    wanted = {chunk for chunk, bitmap in spec.bitmaps.items() if bitmap is not None}
+    """Give the chunks that have a sector bitmap block, needed or described."""
+    chosen = {chunk for chunk, bitmap in spec.bitmaps.items() if bitmap is not None}
     if spec.is_differencing:
         for index, block in spec.blocks.items():
             if block.state == BlockState.PARTIALLY_PRESENT or block.sector_bits is not None:
-                wanted.add(index // spec.geometry.chunk_ratio)
-    return sorted(c for c in wanted if not (c in spec.bitmaps and spec.bitmaps[c] is None))
+                chosen.add(index // spec.geometry.chunk_ratio)
+    return sorted(c for c in chosen if not (c in spec.bitmaps and spec.bitmaps[c] is None))
 
 
 def bat_values(spec: "ImageSpec") -> dict[int, int]:

@@ -25,7 +25,7 @@ from .layout import (
 
 @dataclass
 class HeaderDefaults:
-    """What a header says where its spec leaves a field open."""
+    """What a header holds where its spec leaves a field open."""
 
     file_write_guid: UUID
     data_write_guid: UUID
@@ -36,7 +36,7 @@ class HeaderDefaults:
 
 @dataclass
 class HeaderSpec:
-    """One header; None means: as the image says."""
+    """One header; None means: as in the image."""
 
     sequence_number: int = 0
     file_write_guid: UUID | None = None
@@ -76,7 +76,7 @@ def _guid(chosen: UUID | None, default: UUID) -> bytes:
 
 @dataclass
 class RegionEntrySpec:
-    """One region; a file_offset or length of None: as the image says for this GUID."""
+    """One region; a file_offset or length of None: those of the image for this GUID."""
 
     guid: UUID
     file_offset: int | None = None
@@ -124,8 +124,8 @@ class RegionTableSpec:
 class MetadataItemSpec:
     """One item; data of None: the image's own value (a locator without one is left out).
 
-    `offset` is relative to the metadata region (None: behind the item before); `length` is what
-    the table says (None: the truth).
+    `offset` is relative to the metadata region (None: after the item before); `length` is what
+    the table claims (None: the truth).
     """
 
     item_id: UUID

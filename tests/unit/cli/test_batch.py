@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -12,16 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-from referencing import Registry, Resource
 
-from tests.support.builder import GIB, MIB, Block, ImageSpec, child_of
+from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.chains import RELATIVE, base_disk
 from tests.support.cli import (
     MODULE,
     TIMEOUT,
     Outcome,
+    drawn_lines,
     progress_lines,
     run,
     run_on_terminal,
@@ -30,8 +28,8 @@ from tests.support.cli import (
     stored_zeros,
 )
 from tests.support.files import has_expected_bytes, names_in
-from tests.support.paths import ROOT
 from tests.support.peers import needs_program
+from tests.support.schemas import validator_of
 from tests.support.signals import SIGNAL_MESSAGES, running, wait_for_end
 from vhdx2raw.cli import console, main
 from vhdx2raw.cli.commands.convert import batch
@@ -39,12 +37,7 @@ from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.commands.convert.outcome import Outcome as Conversion
 from vhdx2raw.cli.console import print_error
 
-SCHEMAS = ROOT / "docs/schemas"
-SCHEMA = json.loads((SCHEMAS / "batch.json").read_text())
-SUMMARY = Resource.from_contents(json.loads((SCHEMAS / "convert.json").read_text()))
-VALIDATOR = jsonschema.Draft202012Validator(
-    SCHEMA, registry=Registry().with_resource("convert.json", SUMMARY)
-)
+VALIDATOR = validator_of("batch")
 SIZE = small_disk().virtual_disk_size
 GARBAGE = b"not a VHDX at all, but long enough to be looked at" * 100
 Capture = pytest.CaptureFixture[str]
@@ -55,20 +48,14 @@ def other_disk() -> ImageSpec:
     return ImageSpec(4 * MIB, MIB, {2: Block(), 0: Block()})
 
 
-def write_truncated(path: Path) -> None:
-    other_disk().write(path)
-    os.truncate(path, path.stat().st_size - MIB // 2)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """Give the current folder: a and b are sound, cut is truncated, text is no VHDX."""
-    monkeypatch.chdir(tmp_path)
-    small_disk().write(tmp_path / "a.vhdx")
-    other_disk().write(tmp_path / "b.vhdx")
-    write_truncated(tmp_path / "cut.vhdx")
-    (tmp_path / "text.vhdx").write_bytes(GARBAGE)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def images(folder: Path) -> None:
+    """Write four images: a and b are sound, cut is truncated, text is no VHDX."""
+    small_disk().write(folder / "a.vhdx")
+    other_disk().write(folder / "b.vhdx")
+    other_disk().write(folder / "cut.vhdx")
+    os.truncate("cut.vhdx", Path("cut.vhdx").stat().st_size - MIB // 2)
+    (folder / "text.vhdx").write_bytes(GARBAGE)
 
 
 def lines_of(outcome: Outcome) -> dict[str, dict[str, Any]]:
@@ -86,7 +73,7 @@ def statuses_of(outcome: Outcome) -> dict[str, tuple[str, int]]:
     return {n: (line["status"], line["exit-code"]) for n, line in lines_of(outcome).items()}
 
 
-# -- what becomes of each file --------------------------------------------------------------------
+# -- what becomes of each file ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jobs", ["1", "2", "8"])
@@ -126,7 +113,7 @@ def test_no_failure_ends_the_others(folder: Path, capfd: Capture) -> None:
     assert has_expected_bytes(folder / "raw/b.img", other_disk())
     lines = lines_of(outcome)
     for name in ("text.vhdx", "gone.vhdx", "cut.vhdx"):
-        assert f"vhdx2raw: {lines[name]['error']}" in outcome.err_lines
+        assert f"vhdx2raw: {lines[name]['error']['message']}" in outcome.err_lines
 
 
 @pytest.mark.parametrize("jobs", ["1", "4"])
@@ -142,7 +129,7 @@ def test_no_failure_ends_the_others(folder: Path, capfd: Capture) -> None:
         (["a.vhdx", "b.vhdx"], ["--salvage"], 0),
     ],
 )
-def test_the_exit_code_is_that_of_the_first_failure_or_tells_of_losses(
+def test_exit_code_is_that_of_the_first_failure(
     folder: Path, capfd: Capture, case: tuple[list[str], list[str], int], jobs: str
 ) -> None:
     names, words, exit_code = case
@@ -157,7 +144,7 @@ def test_what_is_salvaged_is_counted_by_itself(folder: Path, capfd: Capture) -> 
     assert outcome.err_lines[-1] == "vhdx2raw: 1 converted, 1 salvaged"
 
 
-def test_what_exists_is_a_failure_of_that_file_alone(folder: Path, capfd: Capture) -> None:
+def test_existing_output_fails_that_file_alone(folder: Path, capfd: Capture) -> None:
     (folder / "raw").mkdir()
     (folder / "raw/a.img").write_bytes(b"precious")
     outcome = run(capfd, "--output-dir", "raw", "a.vhdx", "b.vhdx")
@@ -189,9 +176,7 @@ def test_what_exists_can_be_skipped(folder: Path, capfd: Capture, kind: str) -> 
     assert (folder / "raw/b.img").stat() == before
 
 
-def test_a_batch_that_was_cut_short_is_finished_by_the_same_command(
-    folder: Path, capfd: Capture
-) -> None:
+def test_skip_existing_finishes_a_batch(folder: Path, capfd: Capture) -> None:
     words = ["--skip-existing", "--output-dir", "raw", "a.vhdx", "cut.vhdx", "b.vhdx"]
     assert run(capfd, *words).exit_code == 5
     other_disk().write(folder / "cut.vhdx")
@@ -199,7 +184,7 @@ def test_a_batch_that_was_cut_short_is_finished_by_the_same_command(
     assert names_in(folder / "raw") == ["a.img", "b.img", "cut.img"]
 
 
-def test_every_option_is_meant_for_every_file(folder: Path, capfd: Capture) -> None:
+def test_options_apply_to_every_file(folder: Path, capfd: Capture) -> None:
     words = ["--json", "--verify", "--hash", "sha256", "--max-virtual-size", "4M"]
     lines = lines_of(run(capfd, *words, "--output-dir", "raw", "a.vhdx", "b.vhdx"))
     assert lines["a.vhdx"]["exit-code"] == 4
@@ -207,7 +192,7 @@ def test_every_option_is_meant_for_every_file(folder: Path, capfd: Capture) -> N
     assert lines["b.vhdx"]["hash"]["digest"] == other_disk().expected_sha256()
 
 
-def test_the_digests_of_a_batch_are_a_list_for_sha256sum(folder: Path, capfd: Capture) -> None:
+def test_digests_of_a_batch_pass_sha256sum(folder: Path, capfd: Capture) -> None:
     words = ["--hash", "sha256", "--jobs", "2", "--output-dir", "raw"]
     outcome = run(capfd, *words, "a.vhdx", "b.vhdx")
     assert outcome.exit_code == 0
@@ -232,7 +217,6 @@ def test_parents_are_found_for_every_file(folder: Path, capfd: Capture) -> None:
 
 
 def test_the_schema_is_one_and_allows_nothing_else(folder: Path, capfd: Capture) -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
     words = ["--json", "--salvage", "--output-dir", "raw", "a.vhdx", "cut.vhdx", "text.vhdx"]
     lines = lines_of(run(capfd, *words))
     assert len(lines) == 3
@@ -247,7 +231,7 @@ def test_the_schema_is_one_and_allows_nothing_else(folder: Path, capfd: Capture)
             assert not VALIDATOR.is_valid(wrong)
 
 
-# -- names, before any work -----------------------------------------------------------------------
+# -- names, before any work ---------------------------------------------------------------------
 
 COLLISIONS = [
     ["x/a.vhdx", "y/a.vhdx"],
@@ -262,7 +246,7 @@ COLLISIONS = [
 
 @pytest.mark.parametrize("force", [[], ["--force"], ["--skip-existing"]], ids=" ".join)
 @pytest.mark.parametrize("names", COLLISIONS, ids=" ".join)
-def test_names_that_would_collide_are_refused_before_any_work(
+def test_colliding_names_are_refused_before_any_work(
     folder: Path, capfd: Capture, names: list[str], force: list[str]
 ) -> None:
     for name in names:
@@ -282,10 +266,8 @@ def test_names_that_would_collide_are_refused_before_any_work(
 
 
 @pytest.mark.parametrize("way", ["itself", "symbolic link", "hard link", "another of them"])
-def test_an_output_that_is_an_input_is_refused_before_any_work(
-    folder: Path, capfd: Capture, way: str
-) -> None:
-    """Even if an earlier file of the batch could be converted, and even by force."""
+def test_output_that_is_an_input_is_refused(folder: Path, capfd: Capture, way: str) -> None:
+    """By force too, and before an earlier file of the batch is converted."""
     (folder / "raw").mkdir()
     names = ["b.vhdx", "raw/a.img"]
     if way == "symbolic link":
@@ -346,14 +328,12 @@ def test_what_fits_no_batch_is_wrong_usage(
     assert "raw" not in names_in(folder)
 
 
-# -- at the same time -----------------------------------------------------------------------------
+# -- at the same time ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
-def test_as_many_files_as_asked_for_are_converted_at_a_time(
-    folder: Path, monkeypatch: Patch, jobs: int
-) -> None:
-    """Each waits for the others to have begun, and there are never more."""
+def test_jobs_is_the_number_of_files_at_a_time(folder: Path, monkeypatch: Patch, jobs: int) -> None:
+    """Each file waits until the others have begun; there are never more of them."""
     real_convert = Converter.convert
     together = threading.Barrier(jobs)
     running_now: list[str] = []
@@ -390,8 +370,8 @@ def peak_of(*arguments: str) -> int:
     return usage.ru_maxrss * 1024
 
 
-def test_neither_memory_nor_open_files_grow_with_the_number_of_files(folder: Path) -> None:
-    """Each of which has 32 MiB of data to be read."""
+def test_memory_does_not_grow_with_the_files(folder: Path) -> None:
+    """Nor does the number of open files, of which only 40 are allowed."""
     stored_zeros(256 * MIB).write(folder / "zeros.vhdx")
     names = [f"{number}.vhdx" for number in range(64)]
     for name in names:
@@ -404,7 +384,7 @@ def test_neither_memory_nor_open_files_grow_with_the_number_of_files(folder: Pat
     assert many < few + 16 * MIB
 
 
-# -- progress -------------------------------------------------------------------------------------
+# -- progress -----------------------------------------------------------------------------------
 
 PROGRESS = [
     (["a.vhdx", "b.vhdx"], [], (3 + 2) * MIB),
@@ -420,7 +400,7 @@ PROGRESS = [
 
 @pytest.mark.parametrize("jobs", ["1", "3"])
 @pytest.mark.parametrize("case", PROGRESS)
-def test_progress_is_one_for_all_and_ends_with_everything_moved(
+def test_progress_counts_all_files_together(
     folder: Path,
     capfd: Capture,
     monkeypatch: Patch,
@@ -447,22 +427,14 @@ def test_a_terminal_sees_one_bar(folder: Path) -> None:
     assert (outcome.exit_code, outcome.out) == (0, "")
     lines = [line for line in outcome.err.split("\n") if line]
     assert lines.pop() == "vhdx2raw: 2 converted"
-    bars = [line for line in re.split(r"[\r\n]+", outcome.err) if "%|" in line]
+    bars = [line for line in drawn_lines(outcome.err) if "%|" in line]
     assert bars[-1].startswith("100%|")
-    assert "5.00M/5.00M" in bars[-1]
+    assert "5 MiB of 5 MiB" in bars[-1]
     assert sum("raw/a.img in " in line for line in lines) == 1
     assert sum("raw/b.img in " in line for line in lines) == 1
 
 
-# -- signals --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give an image that takes half a minute or more to convert, but hardly any space."""
-    path = tmp_path_factory.mktemp("endless") / "disk.vhdx"
-    stored_zeros(256 * GIB, b"data").write(path)
-    return path
+# -- signals ------------------------------------------------------------------------------------
 
 
 def wait_for_parts(process: subprocess.Popen[bytes], folder: Path, count: int) -> None:
@@ -499,17 +471,17 @@ def test_a_signal_leaves_only_complete_outputs(
 def test_a_signal_ends_a_batch_that_writes_nothing(
     folder: Path, monkeypatch: Patch, words: list[str]
 ) -> None:
-    """There is no progress then, in which it is usually noticed."""
+    """Usually a signal is noticed where progress is reported; here there is no progress."""
     names = [f"{number}.vhdx" for number in range(30)]
     (folder / "raw").mkdir()
     for name in names:
         (folder / name).hardlink_to(folder / "text.vhdx")
         if words:
             (folder / "raw" / name).with_suffix(".img").touch()
-    told: list[object] = []
+    calls: list[object] = []
 
     def interrupt(error: object) -> int:
-        told.append(error)
+        calls.append(error)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
         return 4
@@ -523,7 +495,7 @@ def test_a_signal_ends_a_batch_that_writes_nothing(
     else:
         monkeypatch.setattr(batch, "print_failure", interrupt)
     assert main(["--output-dir", "raw", *words, *names]) == 143
-    assert len(told) < 5
+    assert len(calls) < 5
 
 
 def test_a_reader_that_has_gone_away_ends_the_batch(folder: Path) -> None:
@@ -536,10 +508,10 @@ def test_a_reader_that_has_gone_away_ends_the_batch(folder: Path) -> None:
     assert "a.img" in names_in(folder / "raw")
 
 
-def test_words_about_one_file_stand_together(
+def test_lines_about_one_file_are_not_mixed(
     folder: Path, capfd: Capture, monkeypatch: Patch
 ) -> None:
-    """A hint belongs to the line before it, whoever else has something to say."""
+    """A hint belongs to the line before it, whatever other threads print."""
 
     def slow_print(text: str, *, hint: str = "") -> None:
         print_error(text)

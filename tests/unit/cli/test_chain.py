@@ -17,17 +17,9 @@ from tests.support.builder import (
     golden_g3,
     same_bytes_guid,
 )
-from tests.support.chains import (
-    OTHER_GUID,
-    PARTIAL,
-    RELATIVE,
-    base_disk,
-    child_with,
-    small_disk,
-    write_files,
-)
+from tests.support.chains import OTHER_GUID, PARTIAL, RELATIVE, base_disk, child_with, small_disk
 from tests.support.cli import run, run_program
-from tests.support.files import has_expected_bytes, names_in, sha256_of
+from tests.support.files import has_expected_bytes, names_in, sha256_of, write_files
 
 Capture = pytest.CaptureFixture[str]
 HINT = "vhdx2raw: hint: name the parent with --parent FILE, or its folder with --parent-dir DIR"
@@ -50,9 +42,7 @@ def test_golden_g3_is_converted(tmp_path: Path, capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("way", ["parents", "folder", "parent and its folder"])
-def test_chain_is_flattened_with_the_parents_that_are_named(
-    way: str, tmp_path: Path, capfd: Capture
-) -> None:
+def test_chain_is_flattened_with_named_parents(way: str, tmp_path: Path, capfd: Capture) -> None:
     files = family()
     source = write_files(tmp_path, files)
     middle, base = tmp_path / "base/middle.vhdx", tmp_path / "base/base.vhdx"
@@ -69,25 +59,21 @@ def test_chain_is_flattened_with_the_parents_that_are_named(
     assert [Path(image["filename"]) for image in chain] == [source, middle, base]
 
 
-def test_missing_parent_ends_with_code_6_and_tells_where_it_was_looked_for(
-    tmp_path: Path, capfd: Capture
-) -> None:
+def test_missing_parent_lists_where_it_was_looked_for(tmp_path: Path, capfd: Capture) -> None:
     source = write_files(tmp_path, {"vm/top.avhdx": family()["vm/top.avhdx"]})
     (tmp_path / "base").mkdir()
     outcome = run(capfd, "--parent-dir", tmp_path / "base", source, tmp_path / "disk.img")
     assert outcome.exit_code == 6
-    wanted = same_bytes_guid(0x66)
+    guid = same_bytes_guid(0x66)
     assert outcome.err == (
         f"vhdx2raw: {source}: its parent cannot be used: expected .\\middle.vhdx with the"
-        f" DataWriteGuid {wanted}; tried {tmp_path / 'vm/middle.vhdx'}: does not exist;"
+        f" DataWriteGuid {guid}; tried {tmp_path / 'vm/middle.vhdx'}: does not exist;"
         f" {tmp_path / 'base/middle.vhdx'}: does not exist\n{HINT}\n"
     )
     assert names_in(tmp_path) == ["base", "vm"]
 
 
-def test_mismatch_ends_with_code_6_and_is_allowed_by_an_option(
-    tmp_path: Path, capfd: Capture
-) -> None:
+def test_parent_mismatch_is_refused_unless_allowed(tmp_path: Path, capfd: Capture) -> None:
     parent = small_disk(data_write_guid=OTHER_GUID)
     child = child_with({"relative_path": RELATIVE})
     source = write_files(tmp_path, {"c.vhdx": child, "base.vhdx": parent})
@@ -133,7 +119,7 @@ def test_parent_that_is_none_has_its_code(
     assert not (tmp_path / "disk.img").exists()
 
 
-def test_path_in_a_locator_cannot_speak_to_the_terminal(tmp_path: Path, capfd: Capture) -> None:
+def test_path_in_a_locator_is_escaped(tmp_path: Path, capfd: Capture) -> None:
     """Escape codes, line ends and unpaired surrogates are shown as what they are."""
     child = child_with({"relative_path": ".\\\x1b[31mred\nvhdx2raw: done\ud800.vhdx"})
     source = write_files(tmp_path, {"c.vhdx": child})
@@ -141,10 +127,10 @@ def test_path_in_a_locator_cannot_speak_to_the_terminal(tmp_path: Path, capfd: C
     assert outcome.exit_code == 6
     assert len(outcome.err_lines) == 2
     assert "\x1b" not in outcome.err
-    assert r"wanted .\\x1b[31mred\nvhdx2raw: done\ud800.vhdx with" in outcome.err
+    assert r"expected .\\x1b[31mred\nvhdx2raw: done\ud800.vhdx with" in outcome.err
 
 
-# -- the output is no member of the chain ----------------------------------------------------
+# -- the output is no member of the chain -------------------------------------------------------
 
 
 def as_it_is(target: Path, folder: Path) -> Path:
@@ -181,7 +167,6 @@ def test_output_that_is_a_file_of_the_chain_is_refused(
     tmp_path: Path,
     capfd: Capture,
 ) -> None:
-    """Under any name."""
     source = write_files(tmp_path, family())
     before = {name: sha256_of(tmp_path / name) for name in family()}
     target = spell(tmp_path / member, tmp_path)
@@ -204,7 +189,7 @@ def test_standard_output_that_is_a_parent_is_refused(tmp_path: Path) -> None:
     assert sha256_of(base) == before
 
 
-# -- depth -----------------------------------------------------------------------------------
+# -- depth --------------------------------------------------------------------------------------
 
 
 def test_deepest_chain_is_converted(tmp_path: Path, capfd: Capture) -> None:

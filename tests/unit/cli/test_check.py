@@ -1,4 +1,4 @@
-"""`vhdx2raw check`: what it says, its JSON, and its exit codes."""
+"""`vhdx2raw check`: what it prints, its JSON, and its exit codes."""
 
 from __future__ import annotations
 
@@ -7,46 +7,38 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from tests.support.builder import GIB, MIB, Block, BlockState, ImageSpec, golden_g2
 from tests.support.chains import BASE_NAME, OTHER_GUID
 from tests.support.cli import SCRIPT, Outcome, run, run_program, small_disk
-from tests.support.files import names_in, sha256_of
-from tests.support.paths import read_schema
-from tests.support.seeded_faults import BAT, FAULTS, Fault, child, disk, locator
-from tests.unit.operations.test_check import name_of, write
+from tests.support.files import names_in, sha256_of, write_files
+from tests.support.schemas import validator_of
+from tests.support.seeded_faults import FAULTS
+from tests.support.seeded_faults.disks import BAT, child, disk, locator
+from tests.support.seeded_faults.fault import Fault
 from vhdx2raw import check
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Severity
 
 Capture = pytest.CaptureFixture[str]
 Facts = dict[str, Any]
-SCHEMA = read_schema("check")
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = validator_of("check")
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the current folder."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def odd_disk() -> ImageSpec:
+def faulty_disk() -> ImageSpec:
     """Describe a disk with an error, a warning and a note."""
     return disk(bat_overrides={1: 4, 5: 7}, file_parameters_flags=4)
 
 
 def facts_of(outcome: Outcome) -> Facts:
-    """Read the answer, which the schema must allow."""
+    """Read the JSON, which must fit its schema."""
     assert outcome.err == ""
     facts: Facts = json.loads(outcome.out)
     VALIDATOR.validate(facts)
     return facts
 
 
-# -- for people ----------------------------------------------------------------------------------
+# -- for people ---------------------------------------------------------------------------------
 
 
 def test_a_sound_disk_is_one_line(folder: Path, capfd: Capture) -> None:
@@ -56,8 +48,8 @@ def test_a_sound_disk_is_one_line(folder: Path, capfd: Capture) -> None:
     assert outcome.out == "disk.vhdx: sound (errors 0, warnings 0, notes 0)\n"
 
 
-def test_findings_are_listed_with_what_follows_from_them(folder: Path, capfd: Capture) -> None:
-    odd_disk().write("disk.vhdx")
+def test_findings_are_listed_with_consequences(folder: Path, capfd: Capture) -> None:
+    faulty_disk().write("disk.vhdx")
     outcome = run(capfd, "check", "disk.vhdx")
     assert (outcome.exit_code, outcome.err) == (5, "")
     assert outcome.out == (
@@ -96,15 +88,15 @@ def test_findings_that_are_not_listed_are_counted(folder: Path, capfd: Capture) 
 
 
 @pytest.mark.parametrize("option", ["-q", "--quiet"])
-def test_a_quiet_check_answers_by_its_exit_code(folder: Path, capfd: Capture, option: str) -> None:
+def test_quiet_check_leaves_only_the_exit_code(folder: Path, capfd: Capture, option: str) -> None:
     small_disk().write("sound.vhdx")
-    odd_disk().write("odd.vhdx")
+    faulty_disk().write("faulty.vhdx")
     assert run(capfd, "check", option, "sound.vhdx") == Outcome(0, "", "")
-    assert run(capfd, "check", option, "odd.vhdx") == Outcome(5, "", "")
+    assert run(capfd, "check", option, "faulty.vhdx") == Outcome(5, "", "")
 
 
-def test_nothing_in_a_file_reaches_the_terminal_as_a_command(folder: Path, capfd: Capture) -> None:
-    """Neither in a name, nor in a text of the file."""
+def test_strings_of_a_file_are_escaped(folder: Path, capfd: Capture) -> None:
+    """In its name as in the texts that it holds."""
     spec = child(locator=locator(relative_path=".\\\x1b[31mred\x07.vhdx"))
     spec.write("\x1b[2Jchild.vhdx")
     outcome = run(capfd, "check", "\x1b[2Jchild.vhdx")
@@ -122,15 +114,11 @@ def test_the_file_is_not_changed(folder: Path, capfd: Capture) -> None:
     assert names_in(folder) == ["disk.vhdx"]
 
 
-# -- for programs --------------------------------------------------------------------------------
-
-
-def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+# -- for programs -------------------------------------------------------------------------------
 
 
 def test_the_schema_allows_nothing_else(folder: Path, capfd: Capture) -> None:
-    odd_disk().write("disk.vhdx")
+    faulty_disk().write("disk.vhdx")
     facts = facts_of(run(capfd, "check", "--json", "disk.vhdx"))
     wrong: list[Facts] = [
         {**facts, "surprise": 1},
@@ -148,8 +136,8 @@ def test_the_schema_allows_nothing_else(folder: Path, capfd: Capture) -> None:
 
 
 @pytest.mark.parametrize("option", ["--json", "--output=json"])
-def test_a_program_learns_all_that_people_do(folder: Path, capfd: Capture, option: str) -> None:
-    odd_disk().write("disk.vhdx")
+def test_json_holds_all_facts(folder: Path, capfd: Capture, option: str) -> None:
+    faulty_disk().write("disk.vhdx")
     outcome = run(capfd, "check", option, "disk.vhdx")
     facts = facts_of(outcome)
     assert outcome.exit_code == 5
@@ -171,11 +159,9 @@ def test_a_program_learns_all_that_people_do(folder: Path, capfd: Capture, optio
     }
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
-def test_every_fault_has_an_answer_in_both_forms(
-    folder: Path, capfd: Capture, fault: Fault
-) -> None:
-    path = write(folder, fault.files).name
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_every_fault_is_reported_in_both_forms(folder: Path, capfd: Capture, fault: Fault) -> None:
+    path = write_files(folder, fault.files).name
     outcome = run(capfd, "check", "--json", path)
     facts = facts_of(outcome)
     report = check(path)
@@ -189,11 +175,11 @@ def test_every_fault_has_an_answer_in_both_forms(
     assert text.out.count("  consequence: ") == sum(kind != "note" for kind, _ in lines)
 
 
-# -- options -------------------------------------------------------------------------------------
+# -- options ------------------------------------------------------------------------------------
 
 
 def test_a_parent_can_be_named(folder: Path, capfd: Capture) -> None:
-    write(folder, {"child.vhdx": child(), "other.vhdx": disk(data_write_guid=OTHER_GUID)})
+    write_files(folder, {"child.vhdx": child(), "other.vhdx": disk(data_write_guid=OTHER_GUID)})
     (folder / "parents").mkdir()
     disk().write(folder / "parents" / BASE_NAME)
     outcome = run(capfd, "check", "child.vhdx")
@@ -213,10 +199,10 @@ def test_the_state_before_the_log_can_be_checked(folder: Path, capfd: Capture) -
     assert [(f["severity"], f["rule"]) for f in ignored["findings"]] == [("warning", "R14")]
 
 
-# -- what cannot be checked ----------------------------------------------------------------------
+# -- what cannot be checked ---------------------------------------------------------------------
 
 
-def test_what_is_no_vhdx_has_an_exit_code_of_its_own(folder: Path, capfd: Capture) -> None:
+def test_foreign_file_has_its_own_exit_code(folder: Path, capfd: Capture) -> None:
     Path("disk.qcow2").write_bytes(b"QFI\xfb" + bytes(MIB))
     for words in ([], ["--json"], ["-q"]):
         outcome = run(capfd, "check", *words, "disk.qcow2")
@@ -224,13 +210,13 @@ def test_what_is_no_vhdx_has_an_exit_code_of_its_own(folder: Path, capfd: Captur
         assert outcome.err.startswith("vhdx2raw: disk.qcow2: file: is a qcow2 image, not a VHDX")
 
 
-def test_a_file_that_is_not_there_is_a_failure_of_the_host(folder: Path, capfd: Capture) -> None:
+def test_missing_file_is_a_host_failure(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "check", "--json", "missing.vhdx")
     assert outcome == Outcome(8, "", "vhdx2raw: missing.vhdx: No such file or directory\n")
 
 
 def test_it_is_a_command_of_the_program(folder: Path) -> None:
-    odd_disk().write("disk.vhdx")
+    faulty_disk().write("disk.vhdx")
     outcome = run_program("check", "--json", "disk.vhdx", command=SCRIPT)
     assert outcome.exit_code == 5
     assert facts_of(outcome)["corruptions"] == 1

@@ -1,4 +1,4 @@
-"""`vhdx2raw compare`: its answers, its words and its exit codes."""
+"""`vhdx2raw compare`: what it prints, and its exit codes."""
 
 import json
 import os
@@ -12,18 +12,25 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.support.builder import GIB, KIB, MIB, Block, BlockState, HeaderSpec, ImageSpec, child_of
-from tests.support.chains import RELATIVE, base_disk, write_files
-from tests.support.cli import TIMEOUT, run, run_program, small_disk, start_program, stored_zeros
-from tests.support.files import names_in
-from tests.support.paths import read_schema
+from tests.support.builder import GIB, KIB, MIB, Block, ImageSpec, child_of
+from tests.support.chains import RELATIVE, base_disk
+from tests.support.cli import (
+    TIMEOUT,
+    drawn_lines,
+    run,
+    small_disk,
+    start_program,
+    stored_zeros,
+    unusual_disk,
+)
+from tests.support.files import names_in, write_files
 from tests.support.peers import needs_program
 from tests.support.raw import break_file, raw_of, write_sparse
 from tests.support.real_images import CLEAN, REAL_IMAGES, needs_real_images, unpack_real_image
+from tests.support.schemas import validator_of
 
 SIZE = small_disk().virtual_disk_size
-SCHEMA = read_schema("compare")
-VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+VALIDATOR = validator_of("compare")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -40,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def facts_of(capfd: Capture, *arguments: str, exit_code: int) -> dict[str, Any]:
-    """Compare, and give what `--json` says, which is as its schema has it."""
+    """Compare, and give the JSON, which must fit its schema."""
     outcome = run(capfd, "compare", "--json", *arguments)
     assert (outcome.exit_code, outcome.err) == (exit_code, "")
     facts: dict[str, Any] = json.loads(outcome.out)
@@ -49,16 +56,16 @@ def facts_of(capfd: Capture, *arguments: str, exit_code: int) -> dict[str, Any]:
     return facts
 
 
-# -- answers for people -------------------------------------------------------------------------
+# -- words --------------------------------------------------------------------------------------
 
 
-def test_a_raw_image_that_is_the_same_is_said_to_be_so(folder: Path, capfd: Capture) -> None:
+def test_equal_raw_image_is_reported(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "disk.vhdx", "disk.img")
     assert (outcome.exit_code, outcome.err) == (0, "")
     assert outcome.out == "disk.vhdx and disk.img have the same contents\n"
 
 
-def test_differences_are_counted_and_the_first_one_is_named(folder: Path, capfd: Capture) -> None:
+def test_differences_are_counted(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "disk.vhdx", "bad.img")
     assert (outcome.exit_code, outcome.err) == (1, "")
     assert outcome.out == (
@@ -76,7 +83,7 @@ def test_one_difference_is_one_byte(folder: Path, capfd: Capture) -> None:
     )
 
 
-def test_the_first_difference_is_enough_if_that_is_asked_for(folder: Path, capfd: Capture) -> None:
+def test_first_stops_at_a_difference(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "--first", "disk.vhdx", "bad.img")
     assert (outcome.exit_code, outcome.err) == (1, "")
     assert outcome.out == (
@@ -85,7 +92,7 @@ def test_the_first_difference_is_enough_if_that_is_asked_for(folder: Path, capfd
 
 
 @pytest.mark.parametrize(("file", "exit_code"), [("disk.img", 0), ("bad.img", 1)])
-def test_quiet_answers_by_the_exit_code_alone(
+def test_quiet_leaves_only_the_exit_code(
     folder: Path, capfd: Capture, file: str, exit_code: int
 ) -> None:
     outcome = run(capfd, "compare", "-q", "disk.vhdx", file)
@@ -120,45 +127,38 @@ def test_names_cannot_command_a_terminal(folder: Path, capfd: Capture) -> None:
     assert outcome.out == "disk.vhdx and a\\x1b[2Jb have the same contents\n"
 
 
-def test_names_that_are_no_text_can_be_said(folder: Path, capfd: Capture) -> None:
+def test_name_that_is_no_text_is_escaped(folder: Path, capfd: Capture) -> None:
     name = os.fsdecode(b"d\xffsk.img")
     Path("disk.img").rename(name)
     outcome = run(capfd, "compare", "disk.vhdx", name)
-    assert outcome.out == "disk.vhdx and d\\udcffsk.img have the same contents\n"
+    assert outcome.out == "disk.vhdx and d\\xffsk.img have the same contents\n"
 
 
-def test_verbose_says_what_was_found_and_read(folder: Path, capfd: Capture) -> None:
-    spec = ImageSpec(4 * MIB, MIB, {0: Block(), 1: Block(BlockState.UNMAPPED_V095)})
-    spec.headers[0] = HeaderSpec(sequence_number=1, checksum=1)
-    spec.write("odd.vhdx")
-    spec.write("odder.vhdx")
-    outcome = run(capfd, "compare", "-v", "odd.vhdx", "odder.vhdx")
+def test_verbose_prints_warnings_and_a_summary(folder: Path, capfd: Capture) -> None:
+    unusual_disk().write("unusual.vhdx")
+    unusual_disk().write("other.vhdx")
+    outcome = run(capfd, "compare", "-v", "unusual.vhdx", "other.vhdx")
     assert outcome.exit_code == 0
     starts = [
-        "vhdx2raw: odd.vhdx: warning: header 1 at file offset 0x10000: ",
-        "vhdx2raw: odd.vhdx: warning: BAT: blocks in state 5",
-        "vhdx2raw: odder.vhdx: warning: header 1 at file offset 0x10000: ",
-        "vhdx2raw: odder.vhdx: warning: BAT: blocks in state 5",
+        "vhdx2raw: unusual.vhdx: warning: header 1 at file offset 0x10000: ",
+        "vhdx2raw: unusual.vhdx: warning: BAT: blocks in state 5",
+        "vhdx2raw: other.vhdx: warning: header 1 at file offset 0x10000: ",
+        "vhdx2raw: other.vhdx: warning: BAT: blocks in state 5",
         "vhdx2raw: 1 MiB compared in ",
     ]
     for line, start in zip(outcome.err_lines, starts, strict=True):
         assert line.startswith(start)
 
 
-def test_a_bar_can_be_asked_for(folder: Path, capfd: Capture) -> None:
+def test_progress_option_shows_a_bar(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "compare", "-p", "disk.vhdx", "disk.img")
     assert outcome.exit_code == 0
-    last = re.split(r"[\r\n]+", outcome.err.strip())[-1]
+    last = drawn_lines(outcome.err)[-1]
     assert last.startswith("100%|")
-    assert "2.00M/2.00M" in last
+    assert "2 MiB of 2 MiB" in last
 
 
-# -- answers for programs -----------------------------------------------------------------------
-
-
-def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    assert all(value["description"] for value in SCHEMA["properties"].values())
+# -- JSON ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("option", ["--json", "--output=json"])
@@ -187,7 +187,7 @@ def test_json_does_not_count_what_was_not_counted(folder: Path, capfd: Capture) 
     assert (facts["first-difference"], facts["different-bytes"]) == (None, 0)
 
 
-def test_json_tells_contents_from_size(folder: Path, capfd: Capture) -> None:
+def test_json_separates_contents_and_size(folder: Path, capfd: Capture) -> None:
     os.truncate("disk.img", SIZE + 1)
     for words, exit_code in (([], 0), (["--strict"], 1)):
         facts = facts_of(capfd, *words, "disk.vhdx", "disk.img", exit_code=exit_code)
@@ -222,10 +222,10 @@ def test_another_vhdx_is_known_by_its_signature(folder: Path, capfd: Capture) ->
 
 def test_a_raw_disk_may_look_like_a_vhdx(folder: Path, capfd: Capture) -> None:
     """The first bytes of a disk are whatever its owner wrote there."""
-    ImageSpec(MIB, MIB, {0: Block(content=b"vhdxfile")}).write("odd.vhdx")
-    Path("odd.img").write_bytes(b"vhdxfile".ljust(MIB, b"\0"))
-    assert run(capfd, "compare", "odd.vhdx", "odd.img").exit_code == 5
-    assert facts_of(capfd, "--raw", "odd.vhdx", "odd.img", exit_code=0)["same-size"]
+    ImageSpec(MIB, MIB, {0: Block(content=b"vhdxfile")}).write("alike.vhdx")
+    Path("alike.img").write_bytes(b"vhdxfile".ljust(MIB, b"\0"))
+    assert run(capfd, "compare", "alike.vhdx", "alike.img").exit_code == 5
+    assert facts_of(capfd, "--raw", "alike.vhdx", "alike.img", exit_code=0)["same-size"]
 
 
 @pytest.mark.parametrize("size", [0, 5])
@@ -235,9 +235,7 @@ def test_a_tiny_raw_image_is_one_too(folder: Path, capfd: Capture, size: int) ->
     assert facts["images"][1] == {"filename": "tiny.img", "format": "raw", "virtual-size": size}
 
 
-def test_parents_are_named_for_the_image_and_looked_for_for_the_other(
-    folder: Path, capfd: Capture
-) -> None:
+def test_parent_option_is_for_the_image_alone(folder: Path, capfd: Capture) -> None:
     base = base_disk()
     child = child_of(base, RELATIVE, blocks={1: Block()})
     write_files(folder, {"a/child.vhdx": child, "b/child.vhdx": child, "c/base.vhdx": base})
@@ -256,7 +254,6 @@ def test_parents_are_named_for_the_image_and_looked_for_for_the_other(
 WRONG_USAGE = [
     (["disk.vhdx", "-"], "disks cannot be read from standard input; name a file"),
     (["-", "disk.img"], "disks cannot be read from standard input; name a file"),
-    (["-q", "-v", "disk.vhdx", "disk.img"], "-q and -v contradict each other"),
     (["--no-replay", "--ignore-log", "disk.vhdx", "disk.img"], "contradict each other"),
 ]
 
@@ -279,7 +276,7 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("words", "exit_code", "line"), FAILURES)
-def test_a_failure_is_no_answer(
+def test_failure_is_no_difference(
     folder: Path, capfd: Capture, words: list[str], exit_code: int, line: str
 ) -> None:
     outcome = run(capfd, "compare", *words)
@@ -288,7 +285,7 @@ def test_a_failure_is_no_answer(
 
 
 @pytest.mark.parametrize("file", ["disk.vhdx", "disk.img"])
-def test_a_disk_that_cannot_be_read_is_no_answer(
+def test_unreadable_disk_is_no_difference(
     folder: Path, capfd: Capture, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = small_disk().block_file_offset(0) if file == "disk.vhdx" else 0
@@ -304,15 +301,6 @@ def test_nothing_is_written_anywhere(folder: Path, capfd: Capture) -> None:
     run(capfd, "compare", "disk.vhdx", "bad.img")
     assert names_in(folder) == names
     assert [(Path(name).read_bytes(), Path(name).stat().st_mtime_ns) for name in names] == before
-
-
-def test_an_answer_that_cannot_be_written_is_not_taken_for_a_difference(folder: Path) -> None:
-    with Path("/dev/full").open("wb") as full:
-        outcome = run_program("compare", "disk.vhdx", "disk.img", stdout=full)
-    assert outcome.exit_code == 7
-    assert outcome.err_lines[0] == (
-        "vhdx2raw: standard output: cannot be written: No space left on device"
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -339,10 +327,10 @@ def test_a_signal_ends_a_comparison(tmp_path: Path, number: signal.Signals) -> N
     [(0, False), (512, False), (512, True), (3 * MIB, False), (3 * MIB, True)],
 )
 @pytest.mark.parametrize("file", ["disk.img", "bad.img"])
-def test_qemu_img_gives_the_same_answer(
+def test_qemu_img_compare_agrees(
     folder: Path, capfd: Capture, file: str, longer: int, *, strict: bool
 ) -> None:
-    """Not where sizes are equal and strict: there it also looks at what is allocated."""
+    """Except for equal sizes with -s: there qemu-img also looks at what is allocated."""
     os.truncate(file, SIZE + longer)
     needs_program("qemu-img")
     command = ["qemu-img", "compare", "-q", "-f", "vhdx", "-F", "raw", "disk.vhdx", file]
@@ -354,9 +342,7 @@ def test_qemu_img_gives_the_same_answer(
 
 @needs_real_images
 @pytest.mark.parametrize("name", CLEAN)
-def test_a_real_image_is_what_qemu_img_makes_of_it(
-    tmp_path: Path, capfd: Capture, name: str
-) -> None:
+def test_real_image_equals_that_of_qemu_img(tmp_path: Path, capfd: Capture, name: str) -> None:
     needs_program("qemu-img")
     image, raw = unpack_real_image(name, tmp_path), tmp_path / "disk.img"
     command = ["qemu-img", "convert", "-f", "vhdx", "-O", "raw", str(image), str(raw)]

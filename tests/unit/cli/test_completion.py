@@ -63,8 +63,8 @@ ZSH_START = """
 PS1='ready> '
 autoload -Uz compinit && compinit -u -d "$HOME/dump"
 eval "$(_VHDX2RAW_COMPLETE=source_zsh vhdx2raw)"
-tell() { print -r -- "$BUFFER" > "$HOME/buffer"; exit }
-zle -N tell && bindkey '^G' tell
+save() { print -r -- "$BUFFER" > "$HOME/buffer"; exit }
+zle -N save && bindkey '^G' save
 unsetopt beep
 """
 
@@ -115,7 +115,7 @@ def read_until(terminal: int, words: bytes) -> None:
         assert ready, shown
         try:
             piece = os.read(terminal, 65536)
-        except OSError:  # as Linux tells that the other side has ended
+        except OSError:  # how Linux reports that the other side has ended
             piece = b""
         if not piece:
             assert not words, shown
@@ -193,10 +193,10 @@ def test_every_option_in_the_help_is_offered(folder: Path, name: str, command: s
 # -- installing, and what it costs --------------------------------------------------------------
 
 
-def test_completion_installs_itself_for_the_shell_that_runs_it(folder: Path) -> None:
+def test_completion_is_installed_for_this_shell(folder: Path) -> None:
     # Not the last command, which bash would become instead of staying the parent.
-    said = run_in(folder, "bash", "--norc", "-c", "vhdx2raw --install-completion; true")
-    assert said.startswith("bash completion installed in ")
+    output = run_in(folder, "bash", "--norc", "-c", "vhdx2raw --install-completion; true")
+    assert output.startswith("bash completion installed in ")
     assert ".bash_completions/vhdx2raw.sh" in (folder / ".bashrc").read_text()
     typed = 'source "$HOME/.bashrc"; complete -p vhdx2raw'
     assert run_in(folder, "bash", "--norc", "-c", typed).strip().endswith(" vhdx2raw")
@@ -217,7 +217,7 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def test_completion_loads_nothing_in_a_run_that_completes_nothing(folder: Path) -> None:
+def test_run_without_completion_loads_none_of_it(folder: Path) -> None:
     loaded = [
         set(json.loads(run_in(folder, sys.executable, "-c", LOADED, how).splitlines()[-1]))
         for how in ("with", "without")

@@ -1,4 +1,4 @@
-"""What the command line says: summaries, bars and words, on a terminal and elsewhere."""
+"""What the command line prints: summaries, bars and messages, on a terminal and elsewhere."""
 
 import json
 import os
@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import MIB, Block, BlockState, HeaderSpec, ImageSpec
-from tests.support.cli import MODULE, run, run_on_terminal, run_program, small_disk
+from tests.support.builder import MIB, ImageSpec
+from tests.support.cli import (
+    MODULE,
+    drawn_lines,
+    run,
+    run_on_terminal,
+    run_program,
+    small_disk,
+    unusual_disk,
+)
 from tests.support.files import has_expected_bytes, names_in
 
 SIZE = small_disk().virtual_disk_size
@@ -20,20 +28,7 @@ SUMMARY_LINE = re.compile(
 )
 Capture = pytest.CaptureFixture[str]
 
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the current folder, which holds disk.vhdx."""
-    monkeypatch.chdir(tmp_path)
-    small_disk().write(tmp_path / "disk.vhdx")
-    return tmp_path
-
-
-def write_odd_image(path: str) -> None:
-    """Write an image that is right but breaks rules: a bad first header, blocks in state 5."""
-    spec = ImageSpec(4 * MIB, MIB, {0: Block(), 1: Block(BlockState.UNMAPPED_V095)})
-    spec.headers[0] = HeaderSpec(sequence_number=1, checksum=1)
-    spec.write(path)
+pytestmark = pytest.mark.usefixtures("disk")
 
 
 # -- the summary for programs -------------------------------------------------------------------
@@ -63,13 +58,13 @@ def test_the_summary_holds_the_facts_of_the_conversion(folder: Path, capfd: Capt
 
 
 def test_the_summary_lists_warnings(folder: Path, capfd: Capture) -> None:
-    write_odd_image("odd.vhdx")
-    outcome = run(capfd, "--json", "odd.vhdx", "out.img")
+    unusual_disk().write("unusual.vhdx")
+    outcome = run(capfd, "--json", "unusual.vhdx", "out.img")
     assert (outcome.exit_code, outcome.err) == (0, "")
     warnings = json.loads(outcome.out)["warnings"]
     assert [warning["rule"] for warning in warnings] == ["R7", "R80"]
     assert [warning["spec"] for warning in warnings] == ["2.2.2", "2.5.1.1"]
-    assert {warning["filename"] for warning in warnings} == {"odd.vhdx"}
+    assert {warning["filename"] for warning in warnings} == {"unusual.vhdx"}
     assert warnings[0]["message"].startswith("header 1 at file offset 0x10000: the checksum is ")
     assert all(set(warning) == {"filename", "rule", "spec", "message"} for warning in warnings)
 
@@ -80,7 +75,7 @@ def test_the_summary_names_the_sector_size_of_the_disk(folder: Path, capfd: Capt
     assert json.loads(outcome.out)["logical-sector-size"] == 4096
 
 
-def test_names_that_are_no_text_fit_into_the_summary(folder: Path, capfd: Capture) -> None:
+def test_name_that_is_no_text_fits_into_json(folder: Path, capfd: Capture) -> None:
     name = os.fsdecode(b"d\xffsk.vhdx")
     (folder / "disk.vhdx").rename(name)
     outcome = run(capfd, "--json", name, "out\n.img")
@@ -92,51 +87,51 @@ def test_names_that_are_no_text_fit_into_the_summary(folder: Path, capfd: Captur
 # -- words for people ---------------------------------------------------------------------------
 
 
-def test_verbose_says_what_was_done(folder: Path, capfd: Capture) -> None:
+def test_verbose_prints_a_summary(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "-v", "--no-clone", "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out) == (0, "")
     [line] = outcome.err_lines
     assert SUMMARY_LINE.match(line)
 
 
-def test_verbose_says_what_was_found(folder: Path, capfd: Capture) -> None:
-    write_odd_image("odd.vhdx")
-    outcome = run(capfd, "-v", "odd.vhdx", "out.img")
+def test_verbose_prints_warnings_and_a_summary(folder: Path, capfd: Capture) -> None:
+    unusual_disk().write("unusual.vhdx")
+    outcome = run(capfd, "-v", "unusual.vhdx", "out.img")
     assert outcome.exit_code == 0
     header, state, summary = outcome.err_lines
-    assert header.startswith("vhdx2raw: odd.vhdx: warning: header 1 at file offset 0x10000: ")
+    assert header.startswith("vhdx2raw: unusual.vhdx: warning: header 1 at file offset 0x10000: ")
     assert header.endswith(" (MS-VHDX 2.2.2)")
-    assert state.startswith("vhdx2raw: odd.vhdx: warning: BAT: blocks in state 5")
-    assert summary.startswith("vhdx2raw: odd.vhdx: 4 MiB dynamic disk, 1 MiB of it stored; ")
+    assert state.startswith("vhdx2raw: unusual.vhdx: warning: BAT: blocks in state 5")
+    assert summary.startswith("vhdx2raw: unusual.vhdx: 4 MiB dynamic disk, 1 MiB of it stored; ")
 
 
 SIZES = [(512, "512 B"), (1536, "1.5 KiB"), (3 << 30, "3 GiB"), (5 << 39, "2.5 TiB")]
 
 
 @pytest.mark.parametrize(("size", "words"), SIZES, ids=[words for _, words in SIZES])
-def test_sizes_are_worded_for_people(folder: Path, capfd: Capture, size: int, words: str) -> None:
+def test_sizes_are_formatted(folder: Path, capfd: Capture, size: int, words: str) -> None:
     ImageSpec(size, 256 * MIB).write("empty.vhdx")
     outcome = run(capfd, "-v", "empty.vhdx", "null:")
     assert outcome.err.startswith(f"vhdx2raw: empty.vhdx: {words} dynamic disk, 0 B of it stored;")
 
 
-@pytest.mark.parametrize("words", [["disk.vhdx", "out.img"], ["odd.vhdx", "out.img"]])
+@pytest.mark.parametrize("words", [["disk.vhdx", "out.img"], ["unusual.vhdx", "out.img"]])
 @pytest.mark.parametrize("option", [[], ["-q"], ["--progress", "never"], ["--progress", "auto"]])
-def test_without_a_terminal_success_is_silent(
+def test_success_without_a_terminal_is_silent(
     folder: Path, capfd: Capture, words: list[str], option: list[str]
 ) -> None:
-    write_odd_image("odd.vhdx")
+    unusual_disk().write("unusual.vhdx")
     outcome = run(capfd, *option, *words)
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
 
 
 @pytest.mark.parametrize("words", [["-p"], ["--progress", "always"], ["-p", "-q"]], ids=" ".join)
-def test_a_bar_can_be_asked_for(folder: Path, capfd: Capture, words: list[str]) -> None:
+def test_progress_option_shows_a_bar(folder: Path, capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, *words, "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out) == (0, "")
-    last = re.split(r"[\r\n]+", outcome.err.strip())[-1]
+    last = drawn_lines(outcome.err)[-1]
     assert last.startswith("100%|")
-    assert "3.00M/3.00M" in last
+    assert "3 MiB of 3 MiB" in last
 
 
 def test_quiet_does_not_silence_errors(folder: Path, capfd: Capture) -> None:
@@ -147,10 +142,26 @@ def test_quiet_does_not_silence_errors(folder: Path, capfd: Capture) -> None:
 
 @pytest.mark.parametrize("words", [["--bogus"], ["missing.vhdx", "out.img"]], ids=["usage", "file"])
 def test_errors_go_to_standard_error_alone(capfd: Capture, words: list[str]) -> None:
-    outcome = run(capfd, "--json", *words)
+    outcome = run(capfd, *words)
     assert outcome.exit_code in (2, 8)
     assert outcome.out == ""
     assert outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["disk.vhdx", "out.img"],
+        ["map", "disk.vhdx"],
+        ["compare", "disk.vhdx", "disk.vhdx"],
+        ["hash", "disk.vhdx"],
+    ],
+    ids=" ".join,
+)
+def test_quiet_and_verbose_contradict_each_other(capfd: Capture, words: list[str]) -> None:
+    outcome = run(capfd, *words, "-q", "-v")
+    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert "-q and -v contradict each other" in outcome.err_lines[0]
 
 
 # -- on a terminal ------------------------------------------------------------------------------
@@ -159,14 +170,14 @@ def test_errors_go_to_standard_error_alone(capfd: Capture, words: list[str]) -> 
 def test_a_terminal_sees_a_bar_and_a_summary(folder: Path) -> None:
     outcome = run_on_terminal("--no-clone", "disk.vhdx", "out.img")
     assert (outcome.exit_code, outcome.out) == (0, "")
-    *bars, summary = re.split(r"[\r\n]+", outcome.err.strip())
+    *bars, summary = drawn_lines(outcome.err)
     assert SUMMARY_LINE.match(summary)
     assert bars[-1].startswith("100%|")
-    assert "3.00M/3.00M" in bars[-1]
+    assert "3 MiB of 3 MiB" in bars[-1]
     assert has_expected_bytes(folder / "out.img", small_disk())
 
 
-def test_a_terminal_sees_no_bar_where_none_is_wanted(folder: Path) -> None:
+def test_progress_never_shows_no_bar(folder: Path) -> None:
     outcome = run_on_terminal("--no-clone", "--progress", "never", "disk.vhdx", "out.img")
     [summary] = outcome.err_lines
     assert SUMMARY_LINE.match(summary)
@@ -177,13 +188,12 @@ def test_quiet_silences_a_terminal(folder: Path) -> None:
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
 
 
-def test_an_error_on_a_terminal_stands_on_a_line_of_its_own(folder: Path) -> None:
+def test_error_on_a_terminal_has_its_own_line(folder: Path) -> None:
     """The bar has to be off the line before the words come."""
     outcome = run_on_terminal("disk.vhdx", "missing/out.img")
     assert outcome.exit_code == 7
-    assert "vhdx2raw: missing/out.img: cannot be written: No such file or directory" in re.split(
-        r"[\r\n]+", outcome.err
-    )
+    line = "vhdx2raw: missing/out.img: cannot be written: No such file or directory"
+    assert line in drawn_lines(outcome.err)
 
 
 def test_a_disk_is_not_sent_to_a_terminal(folder: Path) -> None:
@@ -196,7 +206,7 @@ def test_a_disk_is_not_sent_to_a_terminal(folder: Path) -> None:
 # -- streams that are closed or full ------------------------------------------------------------
 
 
-def test_a_reader_that_ends_early_is_an_output_that_cannot_be_made(folder: Path) -> None:
+def test_broken_pipe_is_an_output_error(folder: Path) -> None:
     with subprocess.Popen(
         [*MODULE, "disk.vhdx", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -212,7 +222,7 @@ def test_a_reader_that_ends_early_is_an_output_that_cannot_be_made(folder: Path)
     ]
 
 
-def test_a_full_standard_output_is_an_output_that_cannot_be_made(folder: Path) -> None:
+def test_full_stdout_is_an_output_error(folder: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         outcome = run_program("disk.vhdx", "-", stdout=full)
     assert outcome.exit_code == 7
@@ -222,20 +232,41 @@ def test_a_full_standard_output_is_an_output_that_cannot_be_made(folder: Path) -
     ]
 
 
+RESULTS = [
+    ["--json", "disk.vhdx", "out.img"],
+    ["info", "disk.vhdx"],
+    ["map", "disk.vhdx"],
+    ["map", "--json", "disk.vhdx"],
+    ["map", "--picture", "disk.vhdx"],
+    ["map", "--svg=-", "disk.vhdx"],
+    ["check", "disk.vhdx"],
+    ["compare", "disk.vhdx", "disk.vhdx"],
+    ["hash", "disk.vhdx", "disk.vhdx"],
+]
+READ_IN_PART = {"map"}
+"""Commands whose reader may stop reading; they end without a message."""
+
+
 @pytest.mark.parametrize("kind", ["full", "broken pipe"])
-def test_a_summary_that_cannot_be_written_is_said_in_one_line(folder: Path, kind: str) -> None:
-    """Not with exit code 1, which means that contents differ."""
+@pytest.mark.parametrize("words", RESULTS, ids=" ".join)
+def test_unwritable_result_is_an_output_error(folder: Path, words: list[str], kind: str) -> None:
+    """Not exit code 1, which means that contents differ."""
     if kind == "full":
         stdout = os.open("/dev/full", os.O_WRONLY)
     else:
         reader, stdout = os.pipe()
         os.close(reader)
     with closing(os.fdopen(stdout, "wb", buffering=0)) as stream:
-        outcome = run_program("--json", "disk.vhdx", "out.img", stdout=stream)
-    words = "No space left on device" if kind == "full" else "Broken pipe"
-    assert outcome.exit_code == 7
-    assert outcome.err_lines[0] == f"vhdx2raw: standard output: cannot be written: {words}"
-    assert has_expected_bytes(folder / "out.img", small_disk())
+        outcome = run_program(*words, stdout=stream)
+    reason = "No space left on device" if kind == "full" else "Broken pipe"
+    assert outcome.exit_code == (8 if kind == "full" else 7)
+    if kind == "broken pipe" and words[0] in READ_IN_PART:
+        assert outcome.err == ""
+    else:
+        first = f"vhdx2raw: standard output: cannot be written: {reason}"
+        assert outcome.err_lines[0] == first
+    if "out.img" in words:
+        assert has_expected_bytes(folder / "out.img", small_disk())
 
 
 FULL_STDERR = [
@@ -250,7 +281,7 @@ FULL_STDERR = [
 @pytest.mark.parametrize(
     ("words", "code"), FULL_STDERR, ids=[" ".join(words) for words, _ in FULL_STDERR]
 )
-def test_words_that_cannot_be_said_do_not_change_the_result(
+def test_full_or_closed_stderr_changes_nothing(
     folder: Path, words: list[str], code: int, redirection: str
 ) -> None:
     shell = ("sh", "-c", f'exec "$@" {redirection}', "sh", *MODULE)

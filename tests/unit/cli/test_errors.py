@@ -14,25 +14,18 @@ from tests.support.cli import Outcome, run, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of
 from vhdx2raw.output.sparse_file import SparseFileSink
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the current folder, which is empty."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Be nobody for a while, if this is the superuser, for whom no permission counts."""
+    """Be another user for a while, if this is the superuser, for whom no permission counts."""
     if os.geteuid():
         yield
         return
-    os.setegid(NOBODY)
-    os.seteuid(NOBODY)
+    os.setegid(UNPRIVILEGED)
+    os.seteuid(UNPRIVILEGED)
     try:
         yield
     finally:
@@ -40,7 +33,7 @@ def without_privileges() -> Iterator[None]:
         os.setegid(0)
 
 
-def assert_says(outcome: Outcome, exit_code: int, line: str, *, hint: str | None = None) -> None:
+def assert_prints(outcome: Outcome, exit_code: int, line: str, *, hint: str | None = None) -> None:
     """Check for one line that matches as a whole, and a hint that does, if one is asked for."""
     assert (outcome.exit_code, outcome.out) == (exit_code, "")
     first, *others = outcome.err_lines
@@ -71,8 +64,8 @@ NOT_A_VHDX = [
     ("text", write_bytes(b"hello\n"), r"file: is .+, not a VHDX \(MS-VHDX 2\.2\.1\)", r".+"),
     ("qcow2", write_bytes(b"QFI\xfb" + bytes(600)), r"file: is .*qcow2.*, not a VHDX .+", r".+"),
     ("VHD", write_bytes(bytes(1024) + b"conectix".ljust(512, b"\0")), r"file: is .*VHD.*", r".+"),
-    ("folder", Path.mkdir, r"file: is a directory, not a VHDX file", None),
-    ("FIFO", os.mkfifo, r"file: is a FIFO, not a VHDX file", None),
+    ("folder", Path.mkdir, r"file: is a directory, not a VHDX file", r"name the VHDX file in it"),
+    ("FIFO", os.mkfifo, r"file: is a FIFO, not a VHDX file", r".+ write it to a file first"),
     (
         "version 2",
         write_future_version,
@@ -85,12 +78,12 @@ NOT_A_VHDX = [
 @pytest.mark.parametrize(
     ("make", "line", "hint"), [row[1:] for row in NOT_A_VHDX], ids=[row[0] for row in NOT_A_VHDX]
 )
-def test_what_is_no_vhdx_is_named_as_what_it_is(
+def test_foreign_format_is_named(
     folder: Path, capfd: Capture, make: Callable[[Path], object], line: str, hint: str | None
 ) -> None:
     make(folder / "disk.vhdx")
     outcome = run(capfd, "disk.vhdx", "out.img")
-    assert_says(outcome, 4, rf"disk\.vhdx: {line}", hint=hint)
+    assert_prints(outcome, 4, rf"disk\.vhdx: {line}", hint=hint)
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -135,25 +128,25 @@ CORRUPT = [
 @pytest.mark.parametrize(
     ("make", "line", "hint"), [row[1:] for row in CORRUPT], ids=[row[0] for row in CORRUPT]
 )
-def test_what_is_corrupt_is_said_with_place_and_values(
+def test_corruption_is_reported_with_place_and_values(
     folder: Path, capfd: Capture, make: Callable[[Path], object], line: str, hint: str | None
 ) -> None:
     make(folder / "disk.vhdx")
     before = sha256_of(folder / "disk.vhdx")
     outcome = run(capfd, "disk.vhdx", "out.img")
-    assert_says(outcome, 5, rf"disk\.vhdx: {line}", hint=hint)
+    assert_prints(outcome, 5, rf"disk\.vhdx: {line}", hint=hint)
     assert names_in(folder) == ["disk.vhdx"]
     assert sha256_of(folder / "disk.vhdx") == before
 
 
-def test_a_corrupt_image_never_costs_the_old_output(folder: Path, capfd: Capture) -> None:
+def test_corrupt_image_keeps_the_old_output(folder: Path, capfd: Capture) -> None:
     write_truncated(folder / "disk.vhdx")
     (folder / "out.img").write_bytes(b"precious")
     assert run(capfd, "--force", "disk.vhdx", "out.img").exit_code == 5
     assert (folder / "out.img").read_bytes() == b"precious"
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_truncated(
+def test_source_that_shrinks_is_truncated(
     folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_ftruncate = os.ftruncate
@@ -165,20 +158,13 @@ def test_a_file_that_shrinks_while_it_is_read_is_truncated(
     monkeypatch.setattr(os, "ftruncate", set_length_and_shrink)
     small_disk().write("disk.vhdx")
     outcome = run(capfd, "disk.vhdx", "out.img")
-    assert_says(
+    assert_prints(
         outcome, 5, r"disk\.vhdx: file at file offset 0x6[0-9a-f]{5}: ends too early: .+", hint=".+"
     )
     assert names_in(folder) == ["disk.vhdx"]
 
 
 # -- 7: no output -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def disk(folder: Path) -> str:
-    """Give the name of a good image in the current folder."""
-    small_disk().write("disk.vhdx")
-    return "disk.vhdx"
 
 
 EXISTS_HINT = "choose another name, or use --force to replace it"
@@ -189,12 +175,12 @@ NO_OUTPUT = [
     ("./folder/../disk.vhdx", "is the input itself", "choose another name for the output"),
     ("symbolic", "is the input itself", "choose another name for the output"),
     ("hard", "is the input itself", "choose another name for the output"),
-    ("folder", "is a directory, not a file to write", None),
-    ("folder/", "is a directory, not a file to write", None),
-    ("new/", "is a directory, not a file to write", None),
-    (".", "is a directory, not a file to write", None),
-    ("fifo", "exists and is not a regular file", None),
-    ("/dev/null", "exists and is not a regular file", None),
+    ("folder", "is a directory, not a file to write", "name a file in it"),
+    ("folder/", "is a directory, not a file to write", "name a file in it"),
+    ("new/", "is a directory, not a file to write", "name a file in it"),
+    (".", "is a directory, not a file to write", "name a file in it"),
+    ("fifo", "exists and is not a regular file", "name a new file, or write to standard output .+"),
+    ("/dev/zero", "exists and is not a regular file", "name a new file, or .+"),
     ("missing/out.img", "cannot be written: No such file or directory", "the folder does not .+"),
     ("old.img/out.img", "cannot be written: Not a directory", "a part of the path is not .+"),
 ]
@@ -213,7 +199,7 @@ def test_an_output_that_cannot_be_made_is_refused(
     names = names_in(folder)
     before = sha256_of(folder / disk)
     outcome = run(capfd, disk, name)
-    assert_says(outcome, 7, f"{re.escape(name)}: {problem}", hint=hint)
+    assert_prints(outcome, 7, f"{re.escape(name)}: {problem}", hint=hint)
     assert names_in(folder) == names
     assert sha256_of(folder / disk) == before
     assert (folder / "old.img").read_bytes() == b"precious"
@@ -227,7 +213,7 @@ def test_force_does_not_replace_the_input(
     (folder / "hard").hardlink_to(disk)
     before = sha256_of(folder / disk)
     outcome = run(capfd, "--force", disk, name)
-    assert_says(outcome, 7, f"{name}: is the input itself", hint="choose another name .+")
+    assert_prints(outcome, 7, f"{name}: is the input itself", hint="choose another name .+")
     assert sha256_of(folder / disk) == before
 
 
@@ -236,29 +222,29 @@ def test_force_does_not_replace_the_input(
 
 def test_a_missing_source_is_a_failure_of_the_host(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "missing.vhdx", "out.img")
-    assert_says(outcome, 8, r"missing\.vhdx: No such file or directory")
+    assert_prints(outcome, 8, r"missing\.vhdx: No such file or directory")
     assert names_in(folder) == []
 
 
-def test_a_source_without_permission_is_a_failure_of_the_host(
+def test_source_without_permission_is_a_host_failure(
     folder: Path, disk: str, capfd: Capture
 ) -> None:
     folder.chmod(0o777)
     (folder / disk).chmod(0)
     with without_privileges():
         outcome = run(capfd, disk, "out.img")
-    assert_says(outcome, 8, r"disk\.vhdx: Permission denied")
+    assert_prints(outcome, 8, r"disk\.vhdx: Permission denied")
     assert names_in(folder) == ["disk.vhdx"]
 
 
-def test_a_folder_without_permission_is_a_failure_of_the_host(
+def test_folder_without_permission_is_a_host_failure(
     folder: Path, disk: str, capfd: Capture
 ) -> None:
     folder.chmod(0o555)
     with without_privileges():
         outcome = run(capfd, disk, "out.img")
     folder.chmod(0o755)
-    assert_says(outcome, 8, r"out\.img: Permission denied")
+    assert_prints(outcome, 8, r"out\.img: Permission denied")
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -287,7 +273,7 @@ def test_a_source_that_cannot_be_read_is_named(
             broken.delattr(os, "preadv")
         broken.setattr(os, call, bad_disk)
         outcome = run(capfd, disk, "out.img")
-    assert_says(outcome, 8, r"disk\.vhdx: Input/output error")
+    assert_prints(outcome, 8, r"disk\.vhdx: Input/output error")
     assert names_in(folder) == ["disk.vhdx"]
 
 
@@ -306,17 +292,15 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("fault")
-def test_a_fault_of_the_program_is_said_without_a_traceback(
-    folder: Path, disk: str, capfd: Capture
-) -> None:
+def test_internal_fault_has_no_traceback(folder: Path, disk: str, capfd: Capture) -> None:
     line = "fault of the program itself: ZeroDivisionError: division by zero"
     hint = "please report this, with what is printed when VHDX2RAW_DEBUG=1 is set"
-    assert_says(run(capfd, disk, "out.img"), 70, line, hint=hint)
+    assert_prints(run(capfd, disk, "out.img"), 70, line, hint=hint)
     assert names_in(folder) == ["disk.vhdx"]
 
 
 @pytest.mark.usefixtures("fault")
-def test_the_whole_story_of_a_fault_can_be_asked_for(
+def test_debug_variable_prints_the_traceback(
     disk: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VHDX2RAW_DEBUG", "1")
@@ -326,7 +310,7 @@ def test_the_whole_story_of_a_fault_can_be_asked_for(
     assert outcome.err_lines[-1] == "ZeroDivisionError: division by zero"
 
 
-# -- names ---------------------------------------------------------------------------------------
+# -- names --------------------------------------------------------------------------------------
 
 EVIL_NAMES = [
     "a\x1b[31mred",
@@ -339,9 +323,7 @@ EVIL_NAMES = [
 
 
 @pytest.mark.parametrize("name", EVIL_NAMES, ids=ascii)
-def test_a_terminal_does_not_obey_a_file_name(
-    folder: Path, disk: str, capfd: Capture, name: str
-) -> None:
+def test_file_name_is_escaped(folder: Path, disk: str, capfd: Capture, name: str) -> None:
     (folder / name).write_bytes(b"hello")
     escaped = ascii(name)[1:-1]
     for outcome, exit_code in ((run(capfd, name, "out"), 4), (run(capfd, disk, name), 7)):
@@ -359,24 +341,22 @@ EVIL_ARGUMENTS = [["-S", "\x1b[31m"], ["--progress", "\x1b[31m"], ["--\x1b[31m"]
 
 
 @pytest.mark.parametrize("words", EVIL_ARGUMENTS, ids=ascii)
-def test_a_terminal_does_not_obey_an_argument_either(
-    disk: str, capfd: Capture, words: list[str]
-) -> None:
+def test_argument_is_escaped(disk: str, capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, disk, "out.img", *words)
     assert outcome.exit_code == 2
-    assert "Error: " in outcome.err
+    assert outcome.err.startswith("vhdx2raw: ")
     assert "\x1b" not in outcome.err
 
 
 def test_a_name_that_is_no_text_is_shown_escaped(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, os.fsdecode(b"d\xffsk.vhdx"), "out.img")
-    assert_says(outcome, 8, r"d\\udcffsk\.vhdx: No such file or directory")
+    assert_prints(outcome, 8, r"d\\xffsk\.vhdx: No such file or directory")
 
 
-def test_a_name_that_the_encoding_of_the_terminal_lacks_is_escaped(folder: Path) -> None:
+def test_name_outside_the_terminal_encoding_is_escaped(folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     outcome = run_program("dïsk.vhdx", "out.img", env=environment)
-    assert_says(outcome, 8, r"d.+sk\.vhdx: No such file or directory")
+    assert_prints(outcome, 8, r"d.+sk\.vhdx: No such file or directory")
     assert outcome.err.isascii()
 
 

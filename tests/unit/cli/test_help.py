@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import shlex
 import subprocess
@@ -12,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.cli import MODULE, TIMEOUT, run
-from tests.support.docs import OPTIONAL_PROGRAMS, ROOT, SEARCH_PATH, environment, prepare, run_shell
+from tests.support.cli import TIMEOUT, run, run_on_terminal
+from tests.support.docs import OPTIONAL_PROGRAMS, SEARCH_PATH, environment, prepare, run_shell
+from tests.support.paths import ROOT
 from tests.support.peers import needs_program
 from vhdx2raw.cli import app
 from vhdx2raw.cli.app import COMMANDS
@@ -40,13 +40,14 @@ EXAMPLES = [(name, words) for name in ("", *COMMANDS) for words, _ in examples_o
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_examples_of_its_own_in_its_help(capfd: Capture, name: str) -> None:
+def test_help_of_every_command_has_examples(capfd: Capture, name: str) -> None:
     examples = examples_of(name)
     assert len(examples) >= 3
     help_text = run(capfd, name, "--help").out
     for words, comment in examples:
         # `vhdx2raw SRC DST` is short for the first command.
-        assert name == "convert" or f"vhdx2raw {name} " in words
+        first = words.split()[1]
+        assert first == name or first not in COMMANDS
         assert words in help_text
         assert comment in help_text
 
@@ -65,7 +66,10 @@ def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> 
 
 
 def prepare_outputs(folder: Path, words: str) -> None:
-    """Make the raw images that a command compares with or replaces."""
+    """Make the raw images that a command compares with, changes or replaces."""
+    if words.startswith("vhdx2raw apply"):
+        done = run_shell(folder, ["vhdx2raw --save-state base.vhdx disk.img"])
+        assert done[0].exit_code == 0
     if words.startswith("vhdx2raw compare") or "--force" in words:
         for name in re.findall(r"\S+\.img\b", words):
             done = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
@@ -75,26 +79,11 @@ def prepare_outputs(folder: Path, words: str) -> None:
 # -- colours ------------------------------------------------------------------------------------
 
 
-def run_on_terminal(folder: Path, *words: str, **variables: str) -> str:
-    """Run the program on a terminal of its own; give everything that it showed."""
-    shown, terminal = pty.openpty()
+def shown_on_terminal(folder: Path, *words: str, **variables: str) -> str:
+    """Run the program with both streams on a terminal; give everything that it showed."""
     known = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
-    with subprocess.Popen(
-        [*MODULE, *words],
-        cwd=folder,
-        env={**known, "TERM": "xterm-256color", "COLUMNS": "80", **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=terminal,
-        stderr=terminal,
-    ):
-        os.close(terminal)
-        data = bytearray()
-        try:
-            while piece := os.read(shown, 65536):
-                data += piece
-        except OSError:  # the program has ended
-            os.close(shown)
-    return data.decode()
+    env = {**known, "TERM": "xterm-256color", "COLUMNS": "80", **variables}
+    return run_on_terminal(*words, streams=["stdout", "stderr"], cwd=folder, env=env).err
 
 
 COLOURLESS = [
@@ -113,9 +102,9 @@ COLOURLESS = [
 
 
 @pytest.mark.parametrize("words", COLOURLESS, ids=" ".join)
-def test_no_color_is_honoured_by_everything_on_a_terminal(words: list[str], tmp_path: Path) -> None:
+def test_no_color_is_honoured_by_every_command(words: list[str], tmp_path: Path) -> None:
     prepare(tmp_path, "disk.vhdx copy.vhdx")
-    shown = run_on_terminal(tmp_path, *words, NO_COLOR="1")
+    shown = shown_on_terminal(tmp_path, *words, NO_COLOR="1")
     assert shown
     # Colours end in "m"; a bar of progress moves the cursor in other ways.
     assert not re.search(rf"{ESCAPE}\[[\d;]*m", shown)
@@ -123,13 +112,15 @@ def test_no_color_is_honoured_by_everything_on_a_terminal(words: list[str], tmp_
 
 def test_only_the_picture_has_colours(tmp_path: Path) -> None:
     prepare(tmp_path, "disk.vhdx copy.vhdx")
-    coloured = [words for words in COLOURLESS if ESCAPE in run_on_terminal(tmp_path, *words)]
+    colour = re.compile(rf"{ESCAPE}\[[\d;]*m")
+    coloured = [words for words in COLOURLESS if colour.search(shown_on_terminal(tmp_path, *words))]
     assert coloured == [["map", "--picture", "disk.vhdx"]]
 
 
 # -- JSON ---------------------------------------------------------------------------------------
 
 WORDS = {
+    "apply": ["--dry-run", "snap1.avhdx", "disk.img"],
     "convert": ["disk.vhdx", "null:"],
     "info": ["disk.vhdx"],
     "map": ["disk.vhdx"],
@@ -139,25 +130,26 @@ WORDS = {
 }
 
 
-def answer_of(capfd: Capture, *words: str) -> Any:  # noqa: ANN401 - whatever was answered
-    """Run a command; give what it answers, without the time that it took."""
+def result_of(capfd: Capture, *words: str) -> Any:  # noqa: ANN401 - any JSON
+    """Run a command; give its JSON, without the time that it took."""
     outcome = run(capfd, *words)
     assert (outcome.exit_code, outcome.err) == (0, "")
-    answer = json.loads(outcome.out)
-    if isinstance(answer, dict):
-        answer.pop("duration-seconds", None)
-    return answer
+    result = json.loads(outcome.out)
+    if isinstance(result, dict):
+        result.pop("duration-seconds", None)
+    return result
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_output_json_is_the_same_as_json_for_every_command(
+def test_output_json_is_json_for_every_command(
     capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    prepare(tmp_path, "disk.vhdx copy.vhdx")
-    expected = answer_of(capfd, name, "--json", *WORDS[name])
+    prepare(tmp_path, "disk.vhdx copy.vhdx snap1.avhdx")
+    prepare_outputs(tmp_path, f"vhdx2raw {name}")
+    expected = result_of(capfd, name, "--json", *WORDS[name])
     for words in (["--output=json"], ["--output", "json"]):
-        assert answer_of(capfd, name, *words, *WORDS[name]) == expected
+        assert result_of(capfd, name, *words, *WORDS[name]) == expected
     plain = run(capfd, name, "--output=human", *WORDS[name])
     assert plain == run(capfd, name, *WORDS[name])
     assert not plain.out.startswith(("{", "["))
@@ -173,7 +165,7 @@ FORMATTERS = {
 
 
 @pytest.mark.parametrize("program", FORMATTERS)
-def test_the_manual_page_is_formatted_without_a_warning(program: str, tmp_path: Path) -> None:
+def test_manual_page_has_no_warnings(program: str, tmp_path: Path) -> None:
     needs_program(program)
     done = subprocess.run(
         [*FORMATTERS[program], MANUAL_PAGE],
@@ -188,7 +180,7 @@ def test_the_manual_page_is_formatted_without_a_warning(program: str, tmp_path: 
         assert done.stdout == ""
 
 
-def test_the_manual_page_has_every_section_and_every_option(capfd: Capture) -> None:
+def test_manual_page_has_every_section_and_option(capfd: Capture) -> None:
     text = MANUAL_PAGE.read_text(encoding="utf-8")
     assert re.findall(r"^\.SH (.*)$", text, re.MULTILINE) == [
         *("NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "EXIT STATUS", "ENVIRONMENT"),

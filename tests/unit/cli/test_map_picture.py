@@ -12,21 +12,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.support.builder import MIB
-from tests.support.chains import write_files
-from tests.support.cli import Outcome, run, run_on_terminal, small_disk
+from tests.support.cli import Outcome, run, run_on_terminal
 from tests.support.files import names_in, sha256_of
-from tests.support.maps import family, fragmented, map_of
+from tests.support.maps import fragmented, map_of
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the current folder, which holds disk.vhdx and the chain top.vhdx."""
-    monkeypatch.chdir(tmp_path)
-    small_disk().write("disk.vhdx")
-    write_files(tmp_path, family())
-    return tmp_path
 
 
 # -- the picture --------------------------------------------------------------------------------
@@ -39,7 +29,7 @@ def drawn(capfd: Capture, *arguments: str) -> Outcome:
 
 
 def test_the_picture_shows_what_lies_where(
-    folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+    disks: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One MiB a row."""
     monkeypatch.setenv("COLUMNS", "40")
@@ -62,8 +52,8 @@ def test_the_picture_shows_what_lies_where(
     )
 
 
-def test_the_picture_of_a_range_says_so_and_marks_what_is_mixed(
-    folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+def test_picture_of_a_range_marks_mixed_cells(
+    disks: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("LINES", "1")
@@ -107,7 +97,7 @@ def test_the_picture_fits_into_the_terminal(
 SIGNS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def test_a_terminal_gets_colours_over_the_same_picture(folder: Path) -> None:
+def test_a_terminal_gets_colours_over_the_same_picture(disks: Path) -> None:
     coloured = run_on_terminal("map", "--picture", "top.vhdx", streams=["stdout"])
     assert coloured.exit_code == 0
     assert "\x1b[97;44m" in coloured.err
@@ -122,8 +112,8 @@ PLAIN = [("NO_COLOR", "1"), ("NO_COLOR", "0"), ("TERM", "dumb")]
 
 
 @pytest.mark.parametrize(("variable", "value"), PLAIN)
-def test_no_colours_where_none_are_wanted(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+def test_no_color_variable_disables_colours(
+    disks: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv(variable, value)
     outcome = run_on_terminal("map", "--picture", "top.vhdx", streams=["stdout"])
@@ -132,12 +122,12 @@ def test_no_colours_where_none_are_wanted(
     assert "3333" in outcome.err
 
 
-def test_an_empty_no_color_says_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_no_color_variable_is_ignored(disks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "")
     assert "\x1b" in run_on_terminal("map", "--picture", "top.vhdx", streams=["stdout"]).err
 
 
-def test_no_colours_without_a_terminal(folder: Path, capfd: Capture) -> None:
+def test_no_colours_without_a_terminal(disks: Path, capfd: Capture) -> None:
     assert "\x1b" not in drawn(capfd, "top.vhdx").out
 
 
@@ -161,9 +151,7 @@ def runs_of(root: ET.Element) -> list[tuple[ET.Element, str]]:
 
 
 @pytest.mark.parametrize("name", ["disk.vhdx", "top.vhdx"])
-def test_the_tooltips_of_an_svg_tile_the_disk_and_say_what_is_there(
-    folder: Path, capfd: Capture, name: str
-) -> None:
+def test_svg_tooltips_tile_the_disk(disks: Path, capfd: Capture, name: str) -> None:
     facts = map_of(capfd, name)
     size = facts[-1]["start"] + facts[-1]["length"]
     words = [
@@ -188,7 +176,7 @@ def test_the_tooltips_of_an_svg_tile_the_disk_and_say_what_is_there(
     assert position == size
 
 
-def test_the_areas_of_an_svg_are_those_of_its_cells(folder: Path, capfd: Capture) -> None:
+def test_the_areas_of_an_svg_are_those_of_its_cells(disks: Path, capfd: Capture) -> None:
     """8 MiB in cells of 2 KiB; each kind has as much area as it has bytes."""
     root = svg_of(capfd, "top.vhdx")
     runs = runs_of(root)
@@ -208,9 +196,7 @@ def test_the_areas_of_an_svg_are_those_of_its_cells(folder: Path, capfd: Capture
     assert all(x + w <= width and y < height for y, x, w in boxes)
 
 
-def test_an_svg_has_a_title_and_a_legend_and_colours_for_light_and_dark(
-    folder: Path, capfd: Capture
-) -> None:
+def test_svg_has_title_legend_and_two_themes(disks: Path, capfd: Capture) -> None:
     root = svg_of(capfd, "top.vhdx")
     assert root.findtext(f"{SVG}title") == "top.vhdx: 8 MiB; one cell is 2 KiB"
     texts = [element.text for element in root.iter(f"{SVG}text")]
@@ -222,11 +208,11 @@ def test_an_svg_has_a_title_and_a_legend_and_colours_for_light_and_dark(
     assert all(style.count(f".{kind}{{fill:#") == 2 for kind in used)
 
 
-def test_the_name_of_a_file_is_text_in_an_svg(folder: Path, capfd: Capture) -> None:
+def test_the_name_of_a_file_is_text_in_an_svg(disks: Path, capfd: Capture) -> None:
     name = 'a<b>&"c"\' é\x00'[:-1] + os.fsdecode(b"\xff\x07") + "x" * 150 + ".vhdx"
-    (folder / "disk.vhdx").rename(name)
+    (disks / "disk.vhdx").rename(name)
     root = svg_of(capfd, name)
-    shown = name.replace("\udcff", "\\udcff").replace("\x07", "\\x07")
+    shown = name.replace("\udcff", "\\xff").replace("\x07", "\\x07")
     assert root.findtext(f"{SVG}title") == f"{shown}: 5 MiB; one cell is 2 KiB"
     heading = next(root.iter(f"{SVG}text")).text or ""
     assert heading.startswith('a<b>&"c"\' é')
@@ -241,56 +227,56 @@ def test_an_svg_has_a_bounded_size_whatever_the_disk(tmp_path: Path, capfd: Capt
     assert len(outcome.out) < MIB
 
 
-def test_an_svg_becomes_a_file_and_nothing_else(folder: Path, capfd: Capture) -> None:
-    before = names_in(folder)
+def test_an_svg_becomes_a_file_and_nothing_else(disks: Path, capfd: Capture) -> None:
+    before = names_in(disks)
     outcome = run(capfd, "map", "--svg", "map.svg", "disk.vhdx")
     assert (outcome.exit_code, outcome.out, outcome.err) == (0, "", "")
-    assert names_in(folder) == sorted([*before, "map.svg"])
-    assert (folder / "map.svg").read_text() == run(capfd, "map", "--svg=-", "disk.vhdx").out
+    assert names_in(disks) == sorted([*before, "map.svg"])
+    assert (disks / "map.svg").read_text() == run(capfd, "map", "--svg=-", "disk.vhdx").out
 
 
-def test_a_file_is_replaced_only_by_force(folder: Path, capfd: Capture) -> None:
-    (folder / "map.svg").write_text("old")
+def test_a_file_is_replaced_only_by_force(disks: Path, capfd: Capture) -> None:
+    (disks / "map.svg").write_text("old")
     outcome = run(capfd, "map", "--svg", "map.svg", "disk.vhdx")
     assert outcome.exit_code == 7
     assert outcome.err_lines == [
         "vhdx2raw: map.svg: exists already",
         "vhdx2raw: hint: choose another name, or use --force to replace it",
     ]
-    assert (folder / "map.svg").read_text() == "old"
+    assert (disks / "map.svg").read_text() == "old"
     assert run(capfd, "map", "--force", "--svg", "map.svg", "disk.vhdx").exit_code == 0
-    assert (folder / "map.svg").read_text().startswith("<svg ")
+    assert (disks / "map.svg").read_text().startswith("<svg ")
 
 
 @pytest.mark.parametrize("name", ["disk.vhdx", "layer0.vhdx"])
-def test_no_file_of_the_chain_becomes_its_picture(folder: Path, capfd: Capture, name: str) -> None:
-    before = sha256_of(folder / name)
+def test_no_file_of_the_chain_becomes_its_picture(disks: Path, capfd: Capture, name: str) -> None:
+    before = sha256_of(disks / name)
     source = "disk.vhdx" if name == "disk.vhdx" else "top.vhdx"
     outcome = run(capfd, "map", "--force", "--svg", name, source)
     assert outcome.exit_code == 7
     assert outcome.err_lines[0] == f"vhdx2raw: {name}: is the input itself"
-    assert sha256_of(folder / name) == before
+    assert sha256_of(disks / name) == before
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing(
-    folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+def test_svg_that_cannot_be_written_leaves_nothing(
+    disks: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    before = names_in(folder)
+    before = names_in(disks)
     monkeypatch.setattr(os, "fsync", fail)
     outcome = run(capfd, "map", "--svg", "map.svg", "disk.vhdx")
     assert outcome.exit_code == 7
     assert outcome.err_lines[0] == ("vhdx2raw: map.svg: cannot be written: No space left on device")
-    assert names_in(folder) == before
+    assert names_in(disks) == before
 
 
-def test_a_signal_while_a_picture_is_written_leaves_nothing(
-    folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+def test_signal_during_an_svg_leaves_nothing(
+    disks: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = names_in(folder)
+    before = names_in(disks)
     monkeypatch.setattr(os, "fsync", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     outcome = run(capfd, "map", "--svg", "map.svg", "disk.vhdx")
     assert (outcome.exit_code, outcome.err) == (143, "vhdx2raw: ended by SIGTERM\n")
-    assert names_in(folder) == before
+    assert names_in(disks) == before

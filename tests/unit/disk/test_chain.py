@@ -31,13 +31,11 @@ from tests.support.chains import (
     chain_bytes,
     child_with,
     names_of,
-    open_files,
     read_chain,
     small_disk,
     table_7_4,
-    write_files,
 )
-from tests.support.files import sha256_of
+from tests.support.files import open_files, sha256_of, write_files
 from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import (
     CorruptImageError,
@@ -119,15 +117,15 @@ def three_sizes(middle_size: int, sector_size: int = 512) -> tuple[ImageSpec, Im
 def test_end_of_the_middle_hides_the_base(
     middle_size: int, sector_size: int, tmp_path: Path
 ) -> None:
-    """R107: what the base holds behind it reads as zeros, although the top is larger."""
+    """R107: what the base holds after it reads as zeros, although the top is larger."""
     top, middle, base = three_sizes(middle_size, sector_size)
     files = {"top.vhdx": top, "middle.vhdx": middle, "base.vhdx": base}
     disk = read_chain(write_files(tmp_path, files))
     assert disk == top.expected_disk(0, 6 * MIB)
     assert disk[:512] == address_pattern(0, 512, "base")
     assert disk[2 * MIB : 2 * MIB + 512] == address_pattern(2 * MIB, 512, "top")
-    behind = max(middle_size, 2 * MIB + 101 * sector_size)
-    assert not any(disk[behind:])
+    data_end = max(middle_size, 2 * MIB + 101 * sector_size)
+    assert not any(disk[data_end:])
 
 
 def test_smaller_child_cuts_its_parents(tmp_path: Path) -> None:
@@ -232,7 +230,7 @@ def test_loop_by_another_name_is_refused(link: str, tmp_path: Path) -> None:
         pass
 
 
-def test_loop_that_the_user_asks_for_is_refused(tmp_path: Path) -> None:
+def test_loop_by_a_named_parent_is_refused(tmp_path: Path) -> None:
     path = write_files(tmp_path, ring("a.vhdx"))
     text = "is a file of the chain already"
     with pytest.raises(ParentCycleError, match=text), open_chain(path, OpenOptions(parents=[path])):
@@ -265,7 +263,7 @@ def test_every_image_is_replayed(tmp_path: Path) -> None:
         assert is_right
 
 
-def test_parent_with_a_dirty_log_is_refused_on_request(tmp_path: Path) -> None:
+def test_dirty_parent_is_refused_on_request(tmp_path: Path) -> None:
     dirty = log_sectors(small_disk(), {4 * MIB: b"\1" * 4096})
     path = write_files(
         tmp_path, {"a.vhdx": child_with({"relative_path": RELATIVE}), "base.vhdx": dirty}
@@ -283,7 +281,7 @@ def test_parent_with_a_dirty_log_is_refused_on_request(tmp_path: Path) -> None:
     assert read_chain(path)[:4] == b"\1" * 4
 
 
-def test_linkage_is_compared_with_the_current_header_whatever_the_log_does(tmp_path: Path) -> None:
+def test_linkage_is_compared_with_the_current_header(tmp_path: Path) -> None:
     """R39, R100: two headers with two GUIDs, the log replayed."""
     parent = small_disk()
     parent.headers[0].data_write_guid = same_bytes_guid(0x98)
@@ -342,7 +340,7 @@ def test_broken_parent_is_an_error_of_that_file(
     assert open_files() == before
 
 
-def test_locator_without_the_flag_is_ignored_with_a_warning(tmp_path: Path) -> None:
+def test_locator_without_the_flag_is_a_warning(tmp_path: Path) -> None:
     """R94, item 93: the disk reads alone, whatever its locator names."""
     locator = parent_locator({"parent_linkage": "no GUID"})
     path = write_files(tmp_path, {"disk.vhdx": small_disk(locator=locator, has_parent=False)})
@@ -357,7 +355,7 @@ def test_locator_without_the_flag_is_ignored_with_a_warning(tmp_path: Path) -> N
 # -- what is open, and for how long ----------------------------------------------------------
 
 
-def test_files_are_open_as_long_as_the_context_lasts(tmp_path: Path) -> None:
+def test_files_are_open_inside_the_context(tmp_path: Path) -> None:
     path = write_files(tmp_path, layers(3))
     before = open_files()
     with open_chain(path) as chain:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec, child_of, golden_g1
+from tests.support.chains import disk_bytes
 from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, _read_bitmap, iter_extents
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
@@ -82,11 +83,11 @@ def disks_of_several_chunks(draw: st.DrawFn) -> ImageSpec:
         st.integers(0, chunks),
         st.integers(-3, 2),
     )
-    wanted = draw(st.lists(near, unique=True, max_size=4))
+    indexes = draw(st.lists(near, unique=True, max_size=4))
     count = chunks * ratio + draw(st.integers(-2, 2))
     blocks = {
         k: Block(draw(st.sampled_from(STATES)), draw(contents(block_size)))
-        for k in wanted
+        for k in indexes
         if k < count
     }
     size = count * block_size - draw(st.integers(0, 7)) * sector_size
@@ -138,7 +139,7 @@ def test_no_two_neighbours_could_be_one(image_path: Path, spec: ImageSpec) -> No
 
 @settings(max_examples=200, deadline=None)
 @given(disks)
-def test_extents_say_where_the_blocks_lie(image_path: Path, spec: ImageSpec) -> None:
+def test_extents_lie_where_the_blocks_lie(image_path: Path, spec: ImageSpec) -> None:
     """Block by block: data where it is stored, zeros in every other state."""
     with opened(spec, image_path) as chain:
         extents = list(iter_extents(chain))
@@ -215,7 +216,7 @@ def test_a_cut_extent_is_the_same_bytes(
     skew=st.one_of(st.integers(0, 9), st.just(1024)),
     alignment=st.sampled_from([1, 4, 512]),
 )
-def test_what_of_an_extent_can_be_shared_is_aligned_and_all_there_is(
+def test_shareable_part_of_an_extent_is_all_that_is_aligned(
     plain_image: VhdxImage, start: int, length: int, skew: int, alignment: int
 ) -> None:
     file_offset = start + skew
@@ -297,7 +298,7 @@ def test_data_is_read_into_the_buffer_of_the_caller(bench: Bench) -> None:
     assert buffer == b"\0" + b"\xa5" * 100 + b"\0"
 
 
-def test_a_file_that_shrinks_while_it_is_read_is_truncated(bench: Bench) -> None:
+def test_shrinking_file_is_truncated(bench: Bench) -> None:
     image = bench.open(golden_g1())
     (extent, *_) = iter_extents(Chain((image,)))
     with bench.path.open("r+b") as file:
@@ -315,7 +316,7 @@ def test_zeros_are_stored_nowhere(bench: Bench) -> None:
         extent.read_into(memoryview(bytearray(MIB)))
 
 
-def test_what_only_a_shorter_parent_could_have_begins_where_the_child_leaves_off(
+def test_range_past_the_end_of_a_shorter_parent_is_zeros(
     tmp_path: Path,
 ) -> None:
     """R107: zeros, also where the child has data between the end of its parent and them."""
@@ -335,7 +336,7 @@ def test_what_only_a_shorter_parent_could_have_begins_where_the_child_leaves_off
 
 @pytest.mark.parametrize("salvage", [False, True])
 @pytest.mark.parametrize("sector_size", [512, 4096])
-def test_sectors_of_partial_blocks_of_later_chunks_are_found(
+def test_partial_blocks_of_later_chunks_are_found(
     tmp_path: Path,
     sector_size: int,
     salvage: bool,  # noqa: FBT001
@@ -381,16 +382,16 @@ def test_sectors_of_partial_blocks_of_later_chunks_are_found(
     assert later == [extent for extent in data if extent.virtual_offset > start]
 
 
-def test_a_block_may_lie_right_behind_the_header_section(bench: Bench) -> None:
+def test_block_right_after_the_header_section_is_read(bench: Bench) -> None:
     """Where most files have their log."""
     spec = ImageSpec(MIB, MIB, {0: Block(file_offset=MIB)}, log_offset=4 * MIB)
     image = bench.assert_reads(spec)
     assert list(iter_extents(Chain((image,)))) == [Extent(ExtentKind.DATA, 0, MIB, image, MIB)]
 
 
-@pytest.mark.parametrize("place", [0, 64 * MIB], ids=["in the header section", "behind the end"])
-def test_a_block_in_an_impossible_place_is_lost_as_a_whole(place: int, tmp_path: Path) -> None:
-    """And leaves no empty range of data behind."""
+@pytest.mark.parametrize("place", [0, 64 * MIB], ids=["in the header section", "past the end"])
+def test_block_in_an_impossible_place_is_lost(place: int, tmp_path: Path) -> None:
+    """Without an empty range of data."""
     spec = ImageSpec(3 * MIB, MIB, {k: Block() for k in range(3)})
     spec.bat_overrides = {1: place | BlockState.FULLY_PRESENT}
     spec.write(tmp_path / "disk.vhdx")
@@ -403,14 +404,14 @@ def test_a_block_in_an_impossible_place_is_lost_as_a_whole(place: int, tmp_path:
     ]
 
 
-def test_a_missing_sector_bitmap_is_borne_only_by_who_salvages(plain_image: VhdxImage) -> None:
-    """A sound disk has one wherever one is asked for; this disk has none."""
+def test_missing_bitmap_needs_salvage(plain_image: VhdxImage) -> None:
+    """A sound disk has one wherever one is needed; this disk has none."""
     with pytest.raises(AssertionError, match="any other disk was found to be sound"):
         _read_bitmap(plain_image, 0, 0, 1)
     assert _read_bitmap(replace(plain_image, salvaging=True), 0, 0, 1) is None
 
 
-def test_what_is_lost_is_an_error_to_who_did_not_ask_for_salvage(bench: Bench) -> None:
+def test_lost_range_is_an_error_without_salvage(bench: Bench) -> None:
     """As when a table changes after it was checked: never zeros instead of data."""
     image = bench.open(ImageSpec(4 * MIB, MIB, {0: Block(), 2: Block()}))
     with bench.path.open("r+b") as file:

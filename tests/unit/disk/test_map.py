@@ -1,19 +1,17 @@
-"""The map says of every sector which file holds it and where, and a grid says it of every cell."""
+"""The map shows for every sector which file holds it, and where."""
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import (
     GIB,
     MIB,
@@ -25,10 +23,9 @@ from tests.support.builder import (
     ZeroDescriptorSpec,
     child_of,
 )
-from tests.support.chains import write_files
-from tests.support.random_chains import PAGE, RandomChain, chains
-from tests.unit.disk.test_chain_property import write_chain
-from vhdx2raw.cli.commands.map.grid import Grid, Holding, make_grid
+from tests.support.files import write_files
+from tests.support.memory import peak_memory
+from tests.support.random_chains import PAGE, RandomChain, chains, write_chain
 from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
 from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.map import MapEntry, iter_map
@@ -63,7 +60,7 @@ def logged_pages(spec: ImageSpec) -> set[int]:
 
 
 class Truth:
-    """A chain as described, asked sector by sector."""
+    """A chain as described, sector by sector."""
 
     def __init__(self, specs: Sequence[ImageSpec], files: Sequence[ImageSpec]) -> None:
         self.specs = specs
@@ -130,9 +127,7 @@ def assert_tiles(entries: Sequence[MapEntry], start: int, end: int) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(chain=chains(), data=st.data())
-def test_every_sector_is_where_the_description_puts_it(
-    chain: RandomChain, data: st.DataObject
-) -> None:
+def test_every_sector_is_where_it_was_put(chain: RandomChain, data: st.DataObject) -> None:
     size, sector_size = chain.specs[0].virtual_disk_size, chain.specs[0].logical_sector_size
     with TemporaryDirectory() as name:
         paths = write_chain(chain, Path(name))
@@ -174,7 +169,7 @@ def cut(entries: Sequence[MapEntry], start: int, end: int) -> list[MapEntry]:
     return parts
 
 
-def test_zeros_of_the_child_are_told_from_zeros_of_no_one(tmp_path: Path) -> None:
+def test_zeros_of_the_child_differ_from_missing_data(tmp_path: Path) -> None:
     """The parent's data below the first block is hidden, so it is a change of the child."""
     base = ImageSpec(4 * MIB, MIB, {0: Block(), 1: Block(BlockState.ZERO)})
     blocks = {0: Block(BlockState.UNMAPPED), 3: Block(BlockState.UNDEFINED)}
@@ -191,30 +186,23 @@ def test_zeros_of_the_child_are_told_from_zeros_of_no_one(tmp_path: Path) -> Non
     ]
 
 
-def test_what_a_damaged_disk_has_lost_is_in_no_file(tmp_path: Path) -> None:
+def test_lost_range_is_present_in_no_file(tmp_path: Path) -> None:
     base = ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})
     child = child_of(base, ".\\gone.vhdx", blocks={1: Block()})
     path = write_files(tmp_path, {"child.vhdx": child})
     with open_chain(path, OpenOptions(salvage=True)) as chain:
         lost, data = iter_map(chain)
-        grid = make_grid([lost, data], 0, 2 * MIB, 2)
     assert lost == MapEntry(ExtentKind.LOST, 0, MIB, 0, str(path), present=False)
     assert data.kind is DATA
-    assert [Holding(value) for value in grid.cells] == [Holding.LOST, Holding.CHILD]
 
 
-def test_the_map_of_the_largest_disk_takes_modest_memory(bench: Bench) -> None:
+def test_map_of_64_tib_takes_little_memory(bench: Bench) -> None:
     """64 TiB in blocks of 1 MiB, of which three are present."""
     last = 64 * TIB // MIB - 1
     spec = ImageSpec(64 * TIB, MIB, {index: Block(content=0) for index in (last, 4096, 0)})
     image = bench.open(spec)
-    tracemalloc.start()
-    try:
-        entries = list(iter_map(Chain((image,))))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 16 * MIB
+    entries: list[MapEntry] = []
+    assert peak_memory(lambda: entries.extend(iter_map(Chain((image,))))) < 16 * MIB
     assert_tiles(entries, 0, 64 * TIB)
     data = [(entry.start, entry.length) for entry in entries if entry.kind is DATA]
     assert data == [(0, MIB), (4 * GIB, MIB), (last * MIB, MIB)]
@@ -226,75 +214,3 @@ def test_entries_come_one_at_a_time(bench: Bench) -> None:
     entries = iter_map(Chain((image,)))
     assert next(entries).length == MIB
     image.close()
-
-
-# -- the grid --------------------------------------------------------------------------------
-
-KINDS = [
-    (Holding.ZERO, ZERO, 0),
-    (Holding.CHILD, DATA, 0),
-    (Holding.PARENT, DATA, 1),
-    (Holding.GRANDPARENT, DATA, 2),
-    (Holding.ANCESTOR, DATA, 3),
-    (Holding.ANCESTOR, DATA, 200),
-    (Holding.LOST, ExtentKind.LOST, 0),
-]
-
-
-@given(
-    start=st.integers(0, 1 << 46),
-    parts=st.lists(st.tuples(st.integers(1, 9000), st.sampled_from(KINDS)), max_size=30),
-    max_cells=st.integers(1, 60),
-)
-def test_a_cell_holds_what_overlaps_it(
-    start: int, parts: list[tuple[int, tuple[Holding, ExtentKind, int]]], max_cells: int
-) -> None:
-    entries, position = [], start
-    for length, (_, kind, depth) in parts:
-        entries.append(MapEntry(kind, position, length, depth, "name", present=True))
-        position += length
-    grid = make_grid(entries, start, position - start, max_cells)
-    cell_count = -(-(position - start) // grid.cell_size)
-    assert cell_count == len(grid.cells) <= max_cells
-    assert grid.cell_size.bit_count() == 1
-    assert grid.cell_size == 512 or -(-(position - start) // (grid.cell_size // 2)) > max_cells
-    for index, value in enumerate(grid.cells):
-        low = start + index * grid.cell_size
-        expected = Holding(0)
-        for entry, (_, (holding, *_)) in zip(entries, parts, strict=True):
-            if entry.start < low + grid.cell_size and entry.end > low:
-                expected |= holding
-        assert Holding(value) == expected
-    for holding, *_ in KINDS:
-        total = sum(length for length, (other, *_) in parts if other == holding)
-        assert grid.totals.get(holding, 0) == total
-
-
-@given(st.binary(max_size=40), st.integers(0, 40), st.integers(0, 40))
-def test_runs_of_cells_tile_the_cells(cells: bytes, first: int, end: int) -> None:
-    end = min(end, len(cells))
-    first = min(first, end)
-    runs = list(Grid(0, 512 * len(cells), 512, cells, {}).iter_runs(first, end))
-    assert b"".join(bytes([run.holding]) * run.cell_count for run in runs) == cells[first:end]
-    assert all(one.holding != other.holding for one, other in pairwise(runs))
-    assert [run.first for run in runs][:1] == ([first] if first < end else [])
-
-
-def test_the_last_cell_ends_with_the_range() -> None:
-    grid = Grid(1000, 2000, 512, bytes([1, 1, 2, 2]), {})
-    one, other = grid.iter_runs(0, 4)
-    assert grid.bounds(one) == (1000, 2024)
-    assert grid.bounds(other) == (2024, 3000)
-
-
-@pytest.mark.parametrize("size", [64 * TIB, 64 * TIB - 512])
-def test_a_grid_takes_no_memory_for_the_size_of_the_disk(size: int) -> None:
-    tracemalloc.start()
-    try:
-        grid = make_grid([MapEntry(ZERO, 0, size, 0, "name", present=False)], 0, size, 4096)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert len(grid.cells) == 4096
-    assert grid.cell_size == 16 * GIB
-    assert peak < 64 << 10

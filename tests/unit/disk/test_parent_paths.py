@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.builder import Block, ImageSpec
-from tests.support.chains import (
-    RELATIVE,
-    child_with,
-    open_files,
-    read_chain,
-    small_disk,
-    write_files,
-)
+from tests.support.chains import RELATIVE, child_with, read_chain, small_disk
+from tests.support.files import open_files, write_files
 from tests.support.parents import OUTSIDE, parents_of, refusal_of
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search
@@ -57,9 +51,7 @@ def test_relative_path_is_followed(relative: str, parent: str, tmp_path: Path) -
     assert Path(found).samefile(tmp_path / parent)
 
 
-def test_relative_path_counts_from_the_child_and_not_from_where_one_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_path_starts_at_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if the child is named without a folder."""
     family(tmp_path / "a", "base.vhdx", relative_path=RELATIVE)
     other_parent().write(tmp_path / "base.vhdx")
@@ -75,7 +67,7 @@ def test_exact_name_goes_before_one_in_another_case(tmp_path: Path) -> None:
     assert parents_of(path) == [str(tmp_path / "base.vhdx")]
 
 
-def test_name_that_fits_two_files_but_for_the_case_is_ambiguous(tmp_path: Path) -> None:
+def test_name_in_two_other_cases_is_ambiguous(tmp_path: Path) -> None:
     path = family(tmp_path, "BASE.vhdx", relative_path=RELATIVE)
     small_disk().write(tmp_path / "Base.vhdx")
     message = refusal_of(path)
@@ -97,9 +89,7 @@ def test_name_that_fits_two_files_but_for_the_case_is_ambiguous(tmp_path: Path) 
         ("relative_path", "..\\..\\gone\\base.vhdx"),
     ],
 )
-def test_last_part_of_any_path_is_looked_for_beside_the_child(
-    key: str, value: str, tmp_path: Path
-) -> None:
+def test_base_name_is_searched_beside_the_child(key: str, value: str, tmp_path: Path) -> None:
     """Item 86: an absolute path is never followed by itself."""
     path = family(tmp_path, "base.vhdx", **{key: value})
     assert parents_of(path) == [str(tmp_path / "base.vhdx")]
@@ -107,9 +97,7 @@ def test_last_part_of_any_path_is_looked_for_beside_the_child(
 
 @pytest.mark.parametrize("value", ["/{}", "\\{}", "C:\\{}", "{}"])
 @pytest.mark.parametrize("key", ["absolute_win32_path", "volume_path", "relative_path"])
-def test_absolute_path_is_not_followed_even_if_it_leads_to_the_parent(
-    key: str, value: str, tmp_path: Path
-) -> None:
+def test_absolute_path_to_the_parent_is_not_followed(key: str, value: str, tmp_path: Path) -> None:
     """R103: it is a path of another machine, or a hostile one."""
     outside = tmp_path / "outside" / "base.vhdx"
     outside.parent.mkdir()
@@ -120,7 +108,7 @@ def test_absolute_path_is_not_followed_even_if_it_leads_to_the_parent(
 
 
 @pytest.mark.parametrize("value", ["C:\\vm\\base.vhdx", "\\vm\\base.vhdx", "/vm/base.vhdx"])
-def test_absolute_path_is_not_taken_for_a_relative_one(value: str, tmp_path: Path) -> None:
+def test_absolute_path_is_not_relative(value: str, tmp_path: Path) -> None:
     """R103: not even where it stands under the key relative_path, and would lead to a file."""
     path = write_files(
         tmp_path,
@@ -136,14 +124,12 @@ def test_absolute_path_is_not_taken_for_a_relative_one(value: str, tmp_path: Pat
 @pytest.mark.parametrize(
     "value", [".", "..", "\\", "/", ".\\", "..\\", "C:\\", "\0", "a\0b", "\n", "x" * 300, "*", "~"]
 )
-def test_path_that_names_no_file_is_no_fault_of_the_program(value: str, tmp_path: Path) -> None:
-    assert "wanted" in refusal_of(family(tmp_path, "base.vhdx", relative_path=value))
+def test_path_that_names_no_file_is_a_missing_parent(value: str, tmp_path: Path) -> None:
+    assert "expected" in refusal_of(family(tmp_path, "base.vhdx", relative_path=value))
 
 
 @pytest.mark.parametrize("value", ["\ud800", ".\\\udc00", ".\\\udc80.vhdx", "sub\\\udbffb"])
-def test_path_with_an_unpaired_surrogate_is_no_fault_of_the_program(
-    value: str, tmp_path: Path
-) -> None:
+def test_path_with_unpaired_surrogate_is_a_missing_parent(value: str, tmp_path: Path) -> None:
     path = family(tmp_path, "sub/base.vhdx", relative_path=value)
     assert "does not exist" in refusal_of(path)
 
@@ -156,7 +142,7 @@ def other_parent() -> ImageSpec:
     return small_disk(data_write_guid=small_disk().virtual_disk_id)
 
 
-def test_paths_are_tried_in_their_order_until_one_is_right(tmp_path: Path) -> None:
+def test_paths_are_tried_in_their_order(tmp_path: Path) -> None:
     """Item 87: the first leads to an existing but wrong file, the second to nothing."""
     child = child_with(
         {
@@ -172,7 +158,7 @@ def test_paths_are_tried_in_their_order_until_one_is_right(tmp_path: Path) -> No
     assert open_files() == before
 
 
-def test_relative_path_goes_before_base_names_and_the_childs_folder_before_others(
+def test_relative_path_goes_first_and_own_folder_next(
     tmp_path: Path,
 ) -> None:
     child = child_with({"relative_path": "sub\\base.vhdx"})
@@ -191,7 +177,7 @@ def test_relative_path_goes_before_base_names_and_the_childs_folder_before_other
     assert message.endswith("; tried " + "; ".join(places))
 
 
-def test_folders_are_searched_in_the_order_in_which_they_are_named(tmp_path: Path) -> None:
+def test_folders_are_searched_in_their_order(tmp_path: Path) -> None:
     files = {"in/c.vhdx": child_with({"relative_path": RELATIVE})}
     files |= {"one/base.vhdx": other_parent(), "two/base.vhdx": small_disk()}
     path = write_files(tmp_path, files)
@@ -199,7 +185,7 @@ def test_folders_are_searched_in_the_order_in_which_they_are_named(tmp_path: Pat
     assert parents_of(path, *folders) == [str(tmp_path / "two/base.vhdx")]
 
 
-def test_folder_of_a_parent_is_that_of_its_own_parents(tmp_path: Path) -> None:
+def test_grandparent_is_searched_beside_the_parent(tmp_path: Path) -> None:
     """Not that of the child, from which it was found."""
     top = child_with({"relative_path": "..\\middle\\m.vhdx"})
     middle = child_with({"relative_path": RELATIVE}, data_write_guid=small_disk().data_write_guid)
@@ -212,7 +198,7 @@ def test_folder_of_a_parent_is_that_of_its_own_parents(tmp_path: Path) -> None:
 # -- confinement (R103) ----------------------------------------------------------------------
 
 
-def test_relative_path_out_of_the_folder_is_refused_unless_it_is_allowed(tmp_path: Path) -> None:
+def test_relative_path_out_of_the_folder_needs_permission(tmp_path: Path) -> None:
     """To the folder above, by naming that folder or the file itself."""
     files = {"vm/snap/c.vhdx": child_with({"relative_path": "..\\base.vhdx"})}
     path = write_files(tmp_path, files | {"vm/base.vhdx": small_disk()})
@@ -223,7 +209,7 @@ def test_relative_path_out_of_the_folder_is_refused_unless_it_is_allowed(tmp_pat
     assert read_chain(path, parents=[tmp_path / "vm" / "base.vhdx"])[:4] == b"root"
 
 
-def test_folder_that_only_begins_like_an_allowed_one_is_outside(tmp_path: Path) -> None:
+def test_folder_with_an_allowed_prefix_is_outside(tmp_path: Path) -> None:
     files = {"in/c.vhdx": child_with({"relative_path": "..\\inside\\base.vhdx"})}
     path = write_files(tmp_path, files | {"inside/base.vhdx": small_disk()})
     assert OUTSIDE in refusal_of(path)
@@ -231,7 +217,7 @@ def test_folder_that_only_begins_like_an_allowed_one_is_outside(tmp_path: Path) 
 
 @pytest.mark.parametrize("names", [["base.vhdx"], ["Base.vhdx", "bAsE.vhdx"], []])
 def test_folder_outside_is_not_even_listed(names: list[str], tmp_path: Path) -> None:
-    """A message must not tell which names it holds, in whatever case."""
+    """A message must not reveal which names it holds, in whatever case."""
     path = write_files(
         tmp_path / "in", {"c.vhdx": child_with({"relative_path": "..\\secret\\BASE.vhdx"})}
     )
@@ -251,7 +237,7 @@ def test_link_inside_that_leads_outside_is_refused(tmp_path: Path) -> None:
     assert parents_of(path, tmp_path / "out") == [str(tmp_path / "in/base.vhdx")]
 
 
-def test_folder_link_inside_that_leads_outside_is_refused(tmp_path: Path) -> None:
+def test_folder_link_to_the_outside_is_refused(tmp_path: Path) -> None:
     path = family(tmp_path / "in", "../out/base.vhdx", relative_path="sub\\BASE.vhdx")
     (tmp_path / "in" / "sub").symlink_to(tmp_path / "out")
     assert f"{tmp_path / 'in/sub/BASE.vhdx'}: {OUTSIDE}" in refusal_of(path)
@@ -273,13 +259,13 @@ def test_child_that_is_a_link_has_two_folders(parent: str, tmp_path: Path) -> No
     assert parents_of(path) == [str(tmp_path / parent)]
 
 
-def test_parent_dir_that_is_a_link_counts_as_what_it_leads_to(tmp_path: Path) -> None:
+def test_parent_dir_may_be_a_link(tmp_path: Path) -> None:
     path = family(tmp_path / "in", "../out/base.vhdx", relative_path=RELATIVE)
     (tmp_path / "link").symlink_to("out")
     assert parents_of(path, tmp_path / "link") == [str(tmp_path / "link/base.vhdx")]
 
 
-def test_link_that_leads_nowhere_or_to_itself_is_told(tmp_path: Path) -> None:
+def test_dangling_link_is_a_missing_parent(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     link = tmp_path / "base.vhdx"
     link.symlink_to("gone.vhdx")
@@ -289,7 +275,7 @@ def test_link_that_leads_nowhere_or_to_itself_is_told(tmp_path: Path) -> None:
     assert f"{link}: Too many levels of symbolic links" in refusal_of(path)
 
 
-def test_link_that_is_changed_after_the_check_is_noticed(
+def test_link_changed_after_the_check_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file that was opened is judged, and not the name."""
@@ -314,7 +300,7 @@ def test_link_that_is_changed_after_the_check_is_noticed(
 def test_only_a_regular_file_is_opened(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anything else is told without being opened, so that nothing blocks."""
+    """Anything else is refused without being opened, so that nothing blocks."""
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     place = tmp_path / "base.vhdx"
     opened: list[str] = []
@@ -345,7 +331,7 @@ def test_only_a_regular_file_is_opened(
     assert str(place) not in opened
 
 
-def test_link_to_a_device_in_an_allowed_folder_is_not_opened(tmp_path: Path) -> None:
+def test_link_to_an_allowed_device_is_not_opened(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     (tmp_path / "base.vhdx").symlink_to("/dev/zero")
     message = refusal_of(path, Path("/dev"))

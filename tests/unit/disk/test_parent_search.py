@@ -1,4 +1,4 @@
-"""Which file is the parent: its identity, and what the user may say about it (R98 to R105)."""
+"""Which file is the parent: its identity, and what the user may allow (R98 to R105)."""
 
 import os
 import re
@@ -23,11 +23,10 @@ from tests.support.chains import (
     chain_bytes,
     child_with,
     names_of,
-    open_files,
     read_chain,
     small_disk,
-    write_files,
 )
+from tests.support.files import open_files, write_files
 from vhdx2raw.disk.chain import OpenOptions, open_chain
 from vhdx2raw.errors import (
     CorruptImageError,
@@ -83,7 +82,7 @@ def test_either_linkage_may_match(first: UUID, second: UUID | None, tmp_path: Pa
         assert chain.warnings == ()
 
 
-def test_refusal_tells_both_guids_and_what_to_do(tmp_path: Path) -> None:
+def test_refusal_names_both_guids_and_a_remedy(tmp_path: Path) -> None:
     path = write_pair(tmp_path, linked(GUID), data_write_guid=OTHER_GUID)
     error = refusal_of(path, ParentMismatchError)
     assert error.path == str(path)
@@ -100,7 +99,7 @@ def test_refusal_names_both_linkages(tmp_path: Path) -> None:
     assert f"with the DataWriteGuid {GUID} or {OTHER_GUID}; tried" in error.message
 
 
-def test_identity_is_that_of_the_current_header_of_the_parent(tmp_path: Path) -> None:
+def test_identity_is_in_the_current_header(tmp_path: Path) -> None:
     parent = small_disk(data_write_guid=OTHER_GUID)
     parent.headers[0].data_write_guid = GUID
     path = write_files(tmp_path, {"child.vhdx": linked(GUID), "base.vhdx": parent})
@@ -110,14 +109,14 @@ def test_identity_is_that_of_the_current_header_of_the_parent(tmp_path: Path) ->
     assert read_chain(path)[:4] == b"root"
 
 
-def test_zero_second_linkage_does_not_match_a_parent_without_identity(tmp_path: Path) -> None:
+def test_zero_second_linkage_matches_no_zero_guid(tmp_path: Path) -> None:
     """R101, item 83."""
     path = write_pair(tmp_path, linked(GUID, ZERO_GUID), data_write_guid=ZERO_GUID)
     error = refusal_of(path, ParentMismatchError)
     assert error.message.endswith(f"has the DataWriteGuid {ZERO_GUID}")
 
 
-def test_zero_first_linkage_matches_a_parent_without_identity_with_a_warning(
+def test_zero_linkage_matches_zero_guid_with_a_warning(
     tmp_path: Path,
 ) -> None:
     """R101: FreeBSD's mkimg writes such parents."""
@@ -133,7 +132,7 @@ def test_zero_first_linkage_matches_a_parent_without_identity_with_a_warning(
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_parent_of_another_identity_is_used_on_request_with_a_warning(
+def test_mismatched_parent_is_used_if_allowed(
     named: bool,  # noqa: FBT001
     tmp_path: Path,
 ) -> None:
@@ -149,7 +148,7 @@ def test_parent_of_another_identity_is_used_on_request_with_a_warning(
     )
 
 
-def test_right_parent_goes_before_a_wrong_one_that_is_allowed(tmp_path: Path) -> None:
+def test_right_parent_goes_before_an_allowed_one(tmp_path: Path) -> None:
     child = child_with({"relative_path": ".\\wrong.vhdx", "volume_path": "right.vhdx"})
     wrong = small_disk(data_write_guid=OTHER_GUID, blocks={})
     files = {"child.vhdx": child, "wrong.vhdx": wrong, "right.vhdx": small_disk()}
@@ -161,7 +160,7 @@ def test_right_parent_goes_before_a_wrong_one_that_is_allowed(tmp_path: Path) ->
         assert chain.warnings == ()
 
 
-def test_first_of_several_wrong_parents_is_the_one_that_is_allowed(tmp_path: Path) -> None:
+def test_first_mismatched_parent_is_the_allowed_one(tmp_path: Path) -> None:
     child = child_with({"relative_path": ".\\one.vhdx", "volume_path": "two.vhdx"})
     wrong = {name: small_disk(data_write_guid=OTHER_GUID) for name in ("one.vhdx", "two.vhdx")}
     path = write_files(tmp_path, {"child.vhdx": child} | wrong)
@@ -171,22 +170,22 @@ def test_first_of_several_wrong_parents_is_the_one_that_is_allowed(tmp_path: Pat
         assert len(open_files() - before) == 2
 
 
-def test_allowing_another_identity_allows_no_other_sectors(tmp_path: Path) -> None:
+def test_allowed_mismatch_allows_no_other_sectors(tmp_path: Path) -> None:
     """R105."""
     path = write_pair(tmp_path, linked(GUID), logical_sector_size=4096)
     error = refusal_of(path, ParentMismatchError, allow_parent_mismatch=True)
     assert "base.vhdx: has sectors of 4096 bytes, the child of 512" in error.message
 
 
-def test_hint_for_other_sectors_does_not_offer_what_cannot_help(tmp_path: Path) -> None:
-    """R105: the very parent that is wanted, so its identity is not the trouble."""
+def test_hint_for_other_sectors_offers_no_mismatch(tmp_path: Path) -> None:
+    """R105: the very parent that is needed, so its identity is not the trouble."""
     path = write_pair(tmp_path, linked(GUID), logical_sector_size=4096)
     error = refusal_of(path, ParentMismatchError)
     assert error.hint
     assert "allow_parent_mismatch" not in error.hint
 
 
-def test_allowing_another_identity_allows_no_missing_parent(tmp_path: Path) -> None:
+def test_allowed_mismatch_allows_no_missing_parent(tmp_path: Path) -> None:
     """R110: it is not zeros."""
     path = write_files(tmp_path, {"child.vhdx": linked(GUID)})
     error = refusal_of(path, ParentNotFoundError, allow_parent_mismatch=True)
@@ -207,7 +206,7 @@ def test_allowing_another_identity_allows_no_missing_parent(tmp_path: Path) -> N
     ],
     ids=["empty", "no entries", "R96", "R98", "R99"],
 )
-def test_broken_locator_is_refused_unless_the_user_knows_better(
+def test_broken_locator_needs_a_named_parent(
     locator: bytes, error: type[ImageError], rule: str, tmp_path: Path
 ) -> None:
     """R95: parent and linkage have to be both given."""
@@ -229,7 +228,7 @@ def test_broken_locator_is_refused_unless_the_user_knows_better(
         assert str(chain.warnings[1][1]).endswith("expected unknown (MS-VHDX 2.6.2.6.3)")
 
 
-def test_wrong_file_is_told_even_if_the_locator_is_broken(tmp_path: Path) -> None:
+def test_wrong_file_with_a_broken_locator_is_named(tmp_path: Path) -> None:
     child = child_of(small_disk(), RELATIVE, locator=parent_locator({}, count=0))
     path = write_files(tmp_path, {"child.vhdx": child})
     gone = tmp_path / "gone.vhdx"
@@ -278,7 +277,7 @@ def test_parents_in_the_wrong_order_are_refused(tmp_path: Path) -> None:
     assert f"{parents[0]}: has the DataWriteGuid {GUID}" in error.message
 
 
-def test_parents_behind_those_that_are_named_are_found_by_themselves(tmp_path: Path) -> None:
+def test_parents_after_the_named_ones_are_searched(tmp_path: Path) -> None:
     files = three_layers()
     files["a/nowhere.vhdx"] = files.pop("b/base.vhdx")
     path = write_files(tmp_path, files)
@@ -286,7 +285,7 @@ def test_parents_behind_those_that_are_named_are_found_by_themselves(tmp_path: P
         assert names_of(chain) == ["top.vhdx", "middle.vhdx", "nowhere.vhdx"]
 
 
-def test_missing_parent_of_a_parent_is_an_error_of_the_parent(tmp_path: Path) -> None:
+def test_missing_grandparent_names_the_parent(tmp_path: Path) -> None:
     path = write_files(tmp_path, three_layers())
     middle = tmp_path / "a/middle.vhdx"
     error = refusal_of(path, ParentNotFoundError, parents=[middle])
@@ -351,7 +350,7 @@ def foreign_files(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "name", ["fifo", "zero", "folder", "old.vhd", "fixed.vhd", "empty", "text", "gone"]
 )
-def test_named_file_that_is_no_vhdx_is_no_parent(name: str, tmp_path: Path) -> None:
+def test_named_file_must_be_a_vhdx(name: str, tmp_path: Path) -> None:
     """R109, item 91: and opening it never blocks."""
     description = foreign_files(tmp_path)[name]
     path = write_files(tmp_path, {"child.vhdx": linked(GUID)})
@@ -360,7 +359,7 @@ def test_named_file_that_is_no_vhdx_is_no_parent(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["folder", "old.vhd", "fixed.vhd", "empty", "text", "gone"])
-def test_file_beside_the_child_that_is_no_vhdx_is_no_parent(name: str, tmp_path: Path) -> None:
+def test_file_beside_the_child_must_be_a_vhdx(name: str, tmp_path: Path) -> None:
     """R109, item 91: found by its path in the locator."""
     description = foreign_files(tmp_path)[name]
     description = {"folder": "is not a regular file", "gone": "does not exist"}.get(
@@ -374,7 +373,7 @@ def test_file_beside_the_child_that_is_no_vhdx_is_no_parent(name: str, tmp_path:
     assert read_chain(path)[:4] == b"root"
 
 
-def test_broken_file_does_not_hide_the_right_one_behind_it(tmp_path: Path) -> None:
+def test_broken_file_does_not_hide_the_right_one(tmp_path: Path) -> None:
     """R102: nor a wrong one; but if there is no right one, it is the news."""
     child = child_with({"relative_path": ".\\broken.vhdx", "volume_path": "base.vhdx"})
     broken = small_disk(signature=b"vhdxfile")

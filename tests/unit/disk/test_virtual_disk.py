@@ -55,7 +55,7 @@ def test_it_reads_as_a_whole(disk: VirtualDisk) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(offset=st.integers(0, SIZE + MIB), length=st.integers(0, 2 * MIB))
-def test_pread_gives_any_range_and_ends_with_the_disk(path: Path, offset: int, length: int) -> None:
+def test_pread_returns_any_range_up_to_the_end(path: Path, offset: int, length: int) -> None:
     with vhdx2raw.open(path) as disk:
         expected = SPEC.expected_disk(offset, min(length, SIZE - offset)) if offset < SIZE else b""
         assert disk.pread(length, offset) == expected
@@ -113,7 +113,7 @@ def test_it_fills_buffers_of_other_items_than_bytes(disk: VirtualDisk) -> None:
     assert words.tobytes() == SPEC.expected_disk(0, 4096)
 
 
-def test_it_tells_what_it_is(disk: VirtualDisk) -> None:
+def test_disk_shows_metadata_and_extents(disk: VirtualDisk) -> None:
     assert disk.metadata.has_parent
     assert disk.warnings == ()
     extents = list(disk.extents())
@@ -122,7 +122,7 @@ def test_it_tells_what_it_is(disk: VirtualDisk) -> None:
     assert disk.chain.child.source.name.endswith("child.vhdx")
 
 
-def test_a_closed_disk_reads_nothing_and_holds_no_file(path: Path) -> None:
+def test_closed_disk_refuses_to_read(path: Path) -> None:
     before = set(Path("/proc/self/fd").iterdir())
     disk = vhdx2raw.open(path)
     disk.close()

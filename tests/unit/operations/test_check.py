@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,19 +29,19 @@ from tests.support.builder import (
     golden_g4,
     make_dirty,
 )
-from tests.support.chains import BASE_NAME, OTHER_GUID, open_files, table_7_4
+from tests.support.chains import BASE_NAME, LARGEST_WHOLE_COMPARISON, OTHER_GUID, table_7_4
 from tests.support.cli import small_disk
+from tests.support.files import open_files, write_files
 from tests.support.logs import disk_with, entry, mark, table_7_3
+from tests.support.memory import peak_memory
 from tests.support.peers import needs_program
 from tests.support.real_images import REAL_IMAGES, unpack_real_image
-from tests.support.seeded_faults import (
-    FAULTS,
+from tests.support.seeded_faults import FAULTS, NOT_CHECKABLE
+from tests.support.seeded_faults.disks import (
     HEADER_2,
     METADATA,
-    NOT_CHECKABLE,
     PARTIAL,
     UNKNOWN,
-    Fault,
     child,
     current,
     disk,
@@ -51,6 +50,7 @@ from tests.support.seeded_faults import (
     more_items,
     regions,
 )
+from tests.support.seeded_faults.fault import Fault
 from vhdx2raw import check
 from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.disk.virtual_disk import open_disk
@@ -60,18 +60,6 @@ from vhdx2raw.operations.check import CheckReport, consequence_of
 from vhdx2raw.operations.check.report import OF_SEVERITY
 from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx.log import LogPolicy
-
-LARGEST_WHOLE_COMPARISON = 64 * MIB
-
-
-def write(folder: Path, files: Mapping[str, ImageSpec | bytes]) -> Path:
-    """Write files by their names; give the path of the first one."""
-    for name, file in files.items():
-        if isinstance(file, ImageSpec):
-            file.write(folder / name)
-        else:
-            (folder / name).write_bytes(file)
-    return folder / next(iter(files))
 
 
 def found_in(report: CheckReport) -> list[tuple[Severity, str, int | None]]:
@@ -95,10 +83,6 @@ def assert_right_bytes(path: Path, spec: ImageSpec) -> None:
             assert is_right, f"wrong bytes from {offset:#x} on"
 
 
-def name_of(fault: Fault) -> str:
-    return f"{fault.rule}: {fault.what}"
-
-
 # -- the table -----------------------------------------------------------------------------------
 
 
@@ -112,18 +96,18 @@ def all_rules() -> set[str]:
     }
 
 
-def test_every_rule_has_a_fault_or_a_reason_why_it_has_none() -> None:
+def test_every_rule_has_a_fault_or_a_reason() -> None:
     seeded = {fault.rule for fault in FAULTS}
     assert seeded | set(NOT_CHECKABLE) == all_rules()
     assert seeded & set(NOT_CHECKABLE) == set()
     assert len(FAULTS) >= 150
-    assert len({name_of(fault) for fault in FAULTS}) == len(FAULTS)
+    assert len({str(fault) for fault in FAULTS}) == len(FAULTS)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
-def test_a_seeded_fault_is_found_and_nothing_else(tmp_path: Path, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_seeded_fault_is_the_only_finding(tmp_path: Path, fault: Fault) -> None:
     before = open_files()
-    path = write(tmp_path, fault.files)
+    path = write_files(tmp_path, fault.files)
     report = check(path)
     assert open_files() == before
     assert report.filename == str(path)
@@ -137,10 +121,10 @@ def test_a_seeded_fault_is_found_and_nothing_else(tmp_path: Path, fault: Fault) 
     assert report.is_sound == (report.count(Severity.ERROR) == 0)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
-def test_a_strict_reader_agrees_about_what_is_an_error(tmp_path: Path, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_strict_reader_refuses_what_check_calls_an_error(tmp_path: Path, fault: Fault) -> None:
     """It refuses the file for the first error, and reads any other file right."""
-    path = write(tmp_path, fault.files)
+    path = write_files(tmp_path, fault.files)
     errors = [found.rule for found in fault.found if found.severity is Severity.ERROR]
     if not errors and not fault.refused:
         spec = fault.files[path.name]
@@ -158,7 +142,7 @@ def test_a_strict_reader_agrees_about_what_is_an_error(tmp_path: Path, fault: Fa
 
 def test_what_is_no_vhdx_is_not_checked(tmp_path: Path) -> None:
     for content in (b"", b"vhdxfile", b"QFI\xfb" + bytes(MIB), bytes(MIB)):
-        path = write(tmp_path, {"disk.vhdx": content})
+        path = write_files(tmp_path, {"disk.vhdx": content})
         with pytest.raises(UnsupportedImageError, match="not a VHDX") as caught:
             check(path)
         assert caught.value.path == str(path)
@@ -183,7 +167,7 @@ def test_several_faults_in_one_file_are_all_found(tmp_path: Path) -> None:
         physical_sector_size=7,
     )
     spec.region_tables[1].checksum = 0
-    path = write(tmp_path, family(spec, disk(data_write_guid=OTHER_GUID)))
+    path = write_files(tmp_path, family(spec, disk(data_write_guid=OTHER_GUID)))
     assert found_in(check(path)) == [
         (Severity.WARNING, "R7", HEADER_2),
         (Severity.WARNING, "R42", 256 * 1024),
@@ -198,7 +182,7 @@ def test_several_faults_in_one_file_are_all_found(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_cannot_be_opened_is_checked_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_file_that_cannot_be_opened_is_checked(tmp_path: Path) -> None:
     """Both headers, both tables and the sizes are damaged."""
     spec = disk(
         headers=[HeaderSpec(1, checksum=0), HeaderSpec(2, checksum=0)],
@@ -208,16 +192,16 @@ def test_a_file_that_cannot_be_opened_is_checked_as_far_as_it_goes(tmp_path: Pat
         patches={600: b"x"},
         file_size=6 * MIB,
     )
-    report = check(write(tmp_path, {"disk.vhdx": spec}))
+    report = check(write_files(tmp_path, {"disk.vhdx": spec}))
     assert [rule for _, rule, _ in found_in(report)] == ["R10", "R43", "R63", "R61", "R16", "R53"]
 
 
-def test_what_lies_behind_a_damaged_header_is_checked_too(tmp_path: Path) -> None:
+def test_bat_is_checked_after_damaged_headers(tmp_path: Path) -> None:
     spec = disk(
         headers=[HeaderSpec(1, checksum=0), HeaderSpec(2, checksum=0)],
         bat_overrides={1: 4 * MIB | 6, 3: 4},
     )
-    report = check(write(tmp_path, {"disk.vhdx": spec}))
+    report = check(write_files(tmp_path, {"disk.vhdx": spec}))
     assert found_in(report) == [
         (Severity.ERROR, "R10", None),
         (Severity.ERROR, "R84", entry_of(1)),
@@ -227,7 +211,7 @@ def test_what_lies_behind_a_damaged_header_is_checked_too(tmp_path: Path) -> Non
 
 def test_no_entries_are_read_from_what_is_no_bat(tmp_path: Path) -> None:
     """One entry is wrong, not each of those that would be read out of the header section."""
-    path = write(tmp_path, {"disk.vhdx": regions(bat={"file_offset": 0})})
+    path = write_files(tmp_path, {"disk.vhdx": regions(bat={"file_offset": 0})})
     assert rules_in(check(path), Severity.ERROR) == ["R47", "R74"]
     assert rules_in(check(path), Severity.WARNING) == []
 
@@ -235,12 +219,12 @@ def test_no_entries_are_read_from_what_is_no_bat(tmp_path: Path) -> None:
 # -- many faults ---------------------------------------------------------------------------------
 
 
-def test_findings_of_one_kind_are_listed_up_to_a_number_and_counted_beyond(
+def test_many_findings_of_one_kind_are_only_counted(
     tmp_path: Path,
 ) -> None:
     blocks = {2 * index: Block(BlockState.RESERVED_4) for index in range(30)}
     blocks |= {2 * index + 1: Block(BlockState.UNDEFINED, reserved_bits=1) for index in range(25)}
-    report = check(write(tmp_path, {"disk.vhdx": disk(virtual_disk_size=GIB, blocks=blocks)}))
+    report = check(write_files(tmp_path, {"disk.vhdx": disk(virtual_disk_size=GIB, blocks=blocks)}))
     listed = rules_in(report, Severity.ERROR)
     assert (listed.count("R77"), listed.count("R80")) == (MAX_FINDINGS_PER_RULE,) * 2
     assert report.suppressed == {
@@ -252,16 +236,16 @@ def test_findings_of_one_kind_are_listed_up_to_a_number_and_counted_beyond(
     assert not report.is_sound
 
 
-def test_overlaps_are_counted_without_a_search_for_each_owner(tmp_path: Path) -> None:
+def test_many_overlaps_are_counted(tmp_path: Path) -> None:
     spec = disk(virtual_disk_size=200 * MIB, blocks={})
     spec.bat_overrides = dict.fromkeys(range(200), 4 * MIB | 6)
     spec.file_size = 5 * MIB
-    report = check(write(tmp_path, {"disk.vhdx": spec}))
+    report = check(write_files(tmp_path, {"disk.vhdx": spec}))
     assert rules_in(report, Severity.ERROR) == ["R84"] * MAX_FINDINGS_PER_RULE
     assert report.count(Severity.ERROR) == 199
 
 
-def test_64_tib_with_faults_everywhere_take_little_memory(tmp_path: Path) -> None:
+def test_64_tib_of_faults_take_little_memory(tmp_path: Path) -> None:
     """In every 256th chunk a block is damaged, another overlaps, and a bitmap entry is stray."""
     spec = ImageSpec(64 * TIB, MIB, {0: Block()})
     index, bitmap = spec.geometry.payload_bat_index, spec.geometry.bitmap_bat_index
@@ -274,14 +258,10 @@ def test_64_tib_with_faults_everywhere_take_little_memory(tmp_path: Path) -> Non
         spec.bat_overrides[index(first + 2)] = 8 | 1
         spec.bat_overrides[bitmap(chunk)] = 6
     spec.bat_overrides.pop(bitmap(chunks[-1]), None)
-    path = write(tmp_path, {"disk.vhdx": spec})
-    tracemalloc.start()
-    try:
-        report = check(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 16 * MIB
+    path = write_files(tmp_path, {"disk.vhdx": spec})
+    reports: list[CheckReport] = []
+    assert peak_memory(lambda: reports.append(check(path))) < 16 * MIB
+    [report] = reports
     for rule in (Rule.ENTRY_RESERVED, Rule.BLOCK_STATE, Rule.BLOCK_OVERLAP):
         kind = Severity.ERROR, rule
         assert rules_in(report, Severity.ERROR).count(rule) == MAX_FINDINGS_PER_RULE
@@ -303,7 +283,7 @@ def assert_healthy(path: Path) -> CheckReport:
     return report
 
 
-def _odd_but_allowed() -> Mapping[str, ImageSpec]:
+def _unusual_but_allowed() -> Mapping[str, ImageSpec]:
     last = 64 * TIB // (256 * MIB) - 1
     one = disk(headers=[HeaderSpec(1), HeaderSpec(1)])
     reversed_items = disk()
@@ -345,9 +325,9 @@ def _odd_but_allowed() -> Mapping[str, ImageSpec]:
     }
 
 
-@pytest.mark.parametrize("what", _odd_but_allowed())
-def test_nothing_is_found_in_what_the_format_allows(tmp_path: Path, what: str) -> None:
-    path = write(tmp_path, {"disk.vhdx": _odd_but_allowed()[what]})
+@pytest.mark.parametrize("what", _unusual_but_allowed())
+def test_allowed_file_has_no_findings(tmp_path: Path, what: str) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": _unusual_but_allowed()[what]})
     assert assert_healthy(path).results == ()
 
 
@@ -358,7 +338,7 @@ ALLOWED_CHILDREN: Mapping[str, Mapping[str, ImageSpec]] = {
         for row in table_7_4()
         if row.refusal is None and not row.warnings and "both flags" not in row.case
     },
-    "R88: a bitmap that nobody needs": {
+    "R88: a bitmap that is not needed": {
         "child.vhdx": child(bitmaps={0: BitmapSpec(fill=0x5A)}, blocks={1: Block()}),
         BASE_NAME: disk(),
     },
@@ -366,8 +346,8 @@ ALLOWED_CHILDREN: Mapping[str, Mapping[str, ImageSpec]] = {
 
 
 @pytest.mark.parametrize("what", ALLOWED_CHILDREN)
-def test_nothing_is_found_in_a_child_that_the_format_allows(tmp_path: Path, what: str) -> None:
-    report = assert_healthy(write(tmp_path, ALLOWED_CHILDREN[what]))
+def test_allowed_child_has_no_findings(tmp_path: Path, what: str) -> None:
+    report = assert_healthy(write_files(tmp_path, ALLOWED_CHILDREN[what]))
     merges = [finding.rule for _, finding in report.results]
     assert merges == (["R101"] if "parent_linkage2" in what else [])
 
@@ -377,16 +357,16 @@ REPLAYABLE = {row.case: row.spec for row in table_7_3() if isinstance(row.outcom
 
 @pytest.mark.parametrize("what", REPLAYABLE)
 def test_a_log_that_can_be_replayed_is_only_noted(tmp_path: Path, what: str) -> None:
-    report = assert_healthy(write(tmp_path, {"disk.vhdx": REPLAYABLE[what]}))
+    report = assert_healthy(write_files(tmp_path, {"disk.vhdx": REPLAYABLE[what]}))
     assert [finding.rule for _, finding in report.results] == ["R120"]
 
 
 def test_what_the_log_repairs_is_no_fault(tmp_path: Path) -> None:
     """Everything is judged as it reads after the replay."""
-    report = assert_healthy(write(tmp_path, {"disk.vhdx": golden_g2()}))
+    report = assert_healthy(write_files(tmp_path, {"disk.vhdx": golden_g2()}))
     assert [finding.rule for _, finding in report.results] == ["R120"]
     before = disk(bat_overrides={1: 4, 3: 6})
-    path = write(tmp_path, {"disk.vhdx": make_dirty(before, disk())})
+    path = write_files(tmp_path, {"disk.vhdx": make_dirty(before, disk())})
     assert [finding.rule for _, finding in assert_healthy(path).results] == ["R120"]
     found = found_in(check(path, log_policy=LogPolicy.IGNORE))
     assert found == [
@@ -397,15 +377,13 @@ def test_what_the_log_repairs_is_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", REAL_IMAGES)
-def test_nothing_worse_than_a_note_is_found_in_a_real_image(tmp_path: Path, name: str) -> None:
+def test_real_images_have_no_warnings(tmp_path: Path, name: str) -> None:
     assert_healthy(unpack_real_image(name, tmp_path))
 
 
 @pytest.mark.parametrize("subformat", ["dynamic", "fixed", "fixed,block_state_zero=off"])
 @pytest.mark.parametrize("size", [9 * MIB + 512, 5 * GIB])
-def test_nothing_worse_than_a_note_is_found_in_an_image_of_qemu(
-    tmp_path: Path, subformat: str, size: int
-) -> None:
+def test_images_of_qemu_have_no_warnings(tmp_path: Path, subformat: str, size: int) -> None:
     needs_program("qemu-img")
     path = tmp_path / "disk.vhdx"
     options = f"subformat={subformat}"
@@ -419,7 +397,7 @@ def test_nothing_worse_than_a_note_is_found_in_an_image_of_qemu(
 
 
 def test_a_child_can_be_held_against_a_named_parent(tmp_path: Path) -> None:
-    path = write(tmp_path, {"child.vhdx": child(), "elsewhere.vhdx": disk()})
+    path = write_files(tmp_path, {"child.vhdx": child(), "elsewhere.vhdx": disk()})
     assert [finding.rule for _, finding in check(path).results] == ["R110"]
     assert check(path, parents=[tmp_path / "elsewhere.vhdx"]).results == ()
     disk(data_write_guid=OTHER_GUID).write(tmp_path / "other.vhdx")
@@ -430,15 +408,17 @@ def test_a_child_can_be_held_against_a_named_parent(tmp_path: Path) -> None:
 def test_a_parent_is_looked_for_in_named_folders(tmp_path: Path) -> None:
     (tmp_path / "parents").mkdir()
     disk().write(tmp_path / "parents" / BASE_NAME)
-    path = write(tmp_path, {"child.vhdx": child()})
+    path = write_files(tmp_path, {"child.vhdx": child()})
     assert check(path, parent_dirs=[tmp_path / "parents"]).results == ()
 
 
-def test_a_child_without_a_locator_is_held_against_a_named_parent_in_vain(
+def test_child_without_a_locator_matches_no_parent(
     tmp_path: Path,
 ) -> None:
-    """Nothing says which version it needs."""
-    path = write(tmp_path, {"child.vhdx": child(locator=None, has_parent=True), BASE_NAME: disk()})
+    """It does not record which version it needs."""
+    path = write_files(
+        tmp_path, {"child.vhdx": child(locator=None, has_parent=True), BASE_NAME: disk()}
+    )
     report = check(path, parents=[tmp_path / BASE_NAME])
     assert rules_in(report, Severity.ERROR) == ["R94", "R100"]
 
@@ -459,7 +439,7 @@ def test_a_wrong_grandparent_is_found(
 ) -> None:
     middle = child(data_write_guid=disk().data_write_guid)
     files = {"top.vhdx": child_of(middle, ".\\middle.vhdx"), "middle.vhdx": middle}
-    path = write(tmp_path, files if grandparent is None else files | {BASE_NAME: grandparent})
+    path = write_files(tmp_path, files if grandparent is None else files | {BASE_NAME: grandparent})
     report = check(path)
     assert found_in(report) == [(severity, rule, None)]
     assert str(tmp_path / ("middle.vhdx" if rule != "R104" else BASE_NAME)) in str(report.results)
@@ -468,14 +448,14 @@ def test_a_wrong_grandparent_is_found(
 def test_a_sound_chain_has_no_findings(tmp_path: Path) -> None:
     middle = child(data_write_guid=disk().data_write_guid)
     top = child_of(middle, ".\\middle.vhdx")
-    path = write(tmp_path, {"top.vhdx": top, "middle.vhdx": middle, BASE_NAME: disk()})
+    path = write_files(tmp_path, {"top.vhdx": top, "middle.vhdx": middle, BASE_NAME: disk()})
     assert check(path).results == ()
 
 
 # -- consequences --------------------------------------------------------------------------------
 
 
-def test_every_error_says_what_follows_from_it() -> None:
+def test_every_error_has_a_consequence() -> None:
     consequences = {str(rule): rule.error for rule in Rule}
     for fault in FAULTS:
         for found in fault.found:
@@ -483,8 +463,8 @@ def test_every_error_says_what_follows_from_it() -> None:
                 assert consequences[found.rule], found.rule
 
 
-def test_a_finding_without_words_of_its_own_has_those_of_its_severity(tmp_path: Path) -> None:
-    report = check(write(tmp_path, {"disk.vhdx": disk(patches={600: b"x"})}))
+def test_consequence_defaults_to_that_of_the_severity(tmp_path: Path) -> None:
+    report = check(write_files(tmp_path, {"disk.vhdx": disk(patches={600: b"x"})}))
     ((severity, finding),) = report.results
     assert consequence_of(severity, finding) == "none"
     assert consequence_of(Severity.ERROR, finding) == OF_SEVERITY[Severity.ERROR]

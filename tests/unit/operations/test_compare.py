@@ -4,7 +4,6 @@ import errno
 import os
 import random
 import subprocess
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,11 +14,13 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.support.builder import MIB, TIB, Block, BlockState, ImageSpec, child_of
-from tests.support.chains import PARTIAL, RELATIVE, base_disk, write_files
+from tests.support.chains import PARTIAL, RELATIVE, base_disk
 from tests.support.cli import small_disk
+from tests.support.files import write_files
 from tests.support.peers import needs_shared_memory, run_as_superuser
-from tests.support.random_chains import RandomChain, chains, numbers
+from tests.support.random_chains import RandomChain, chains, numbers, write_chain
 from tests.support.raw import break_file, raw_of, write_sparse
+from tests.support.sinks import StopEverything
 from tests.support.sources import forget_holes
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError, UnsupportedImageError
@@ -28,17 +29,6 @@ from vhdx2raw.source.raw_file import RawFile
 
 SIZE = small_disk().virtual_disk_size
 HINT = "the storage or the memory of this machine may be failing; do not use this output"
-
-
-class StopEverythingError(BaseException):
-    """Something like KeyboardInterrupt."""
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
 
 
 @contextmanager
@@ -99,7 +89,7 @@ def test_a_hole_where_data_belongs_is_found(tmp_path: Path) -> None:
     assert (result.first_difference, result.different_bytes) == (4096, 8192)
 
 
-def test_a_raw_image_that_is_all_hole_differs_by_what_is_not_zero(tmp_path: Path) -> None:
+def test_empty_raw_image_differs_by_all_data(tmp_path: Path) -> None:
     expected = raw_of(small_disk())
     with opened(tmp_path, small_disk(), bytes(SIZE)) as disks:
         result = compare(*disks)
@@ -107,7 +97,7 @@ def test_a_raw_image_that_is_all_hole_differs_by_what_is_not_zero(tmp_path: Path
 
 
 @pytest.mark.parametrize("seed_number", range(3))
-def test_noise_is_counted_as_one_byte_at_a_time_would(tmp_path: Path, seed_number: int) -> None:
+def test_differences_in_noise_are_counted(tmp_path: Path, seed_number: int) -> None:
     noise = random.Random(seed_number)
     raw = raw_of(small_disk())
     start = noise.randrange(SIZE)
@@ -119,7 +109,7 @@ def test_noise_is_counted_as_one_byte_at_a_time_would(tmp_path: Path, seed_numbe
     assert (result.first_difference, result.different_bytes) == expected
 
 
-def test_two_files_in_vhdx_are_compared_by_their_disks(tmp_path: Path) -> None:
+def test_two_vhdx_files_are_compared_by_their_disks(tmp_path: Path) -> None:
     """With blocks of another size, in another order, one of them dirty with a parent."""
     base = base_disk()
     child = child_of(base, RELATIVE, blocks={1: Block(PARTIAL, sector_bits={5, 6, 2047})})
@@ -164,11 +154,10 @@ def test_any_change_to_any_chain_is_found_and_counted(
     size = data.draw(st.sampled_from([len(raw), len(raw), len(raw) // 2 + 1, len(raw) + 70_000]))
     raw = raw[:size].ljust(size, b"\0")
     with TemporaryDirectory() as name:
-        for spec, file in zip(chain.specs, chain.files, strict=True):
-            file.write(Path(name) / f"{spec.tag}.vhdx")
+        paths = write_chain(chain, Path(name))
         write_sparse(Path(name) / "disk.img", raw)
         with (
-            open_disk(Path(name) / f"{top.tag}.vhdx") as disk,
+            open_disk(paths[0]) as disk,
             RawFile(Path(name) / "disk.img") as other,
         ):
             result = compare(disk, other)
@@ -185,20 +174,20 @@ def test_any_change_to_any_chain_is_found_and_counted(
 
 
 @pytest.mark.parametrize("length", [1, 512, 3 * MIB])
-def test_zeros_behind_the_end_are_no_difference_in_contents(tmp_path: Path, length: int) -> None:
+def test_zeros_past_the_end_are_no_difference(tmp_path: Path, length: int) -> None:
     with opened(tmp_path, small_disk(), raw_of(small_disk()) + bytes(length)) as disks:
         result = compare(*disks)
     assert (result.same_contents, result.same_size) == (True, False)
     assert result.sizes == (SIZE, SIZE + length)
 
 
-def test_data_behind_the_end_of_the_image_differs(tmp_path: Path) -> None:
+def test_data_past_the_end_of_the_disk_differs(tmp_path: Path) -> None:
     with opened(tmp_path, small_disk(), raw_of(small_disk()) + b"\0\0more") as disks:
         result = compare(*disks)
     assert (result.first_difference, result.different_bytes) == (SIZE + 2, 4)
 
 
-def test_data_behind_the_end_of_the_raw_image_differs(tmp_path: Path) -> None:
+def test_data_past_the_end_of_the_raw_image_differs(tmp_path: Path) -> None:
     raw = raw_of(small_disk())[:5000]
     with opened(tmp_path, small_disk(), raw) as disks:
         result = compare(*disks)
@@ -225,7 +214,7 @@ def test_the_first_difference_can_be_enough(tmp_path: Path) -> None:
     assert result.compared_bytes < 10 * MIB
 
 
-def test_without_any_difference_the_first_one_is_none(tmp_path: Path) -> None:
+def test_same_disks_have_no_first_difference(tmp_path: Path) -> None:
     with opened(tmp_path, small_disk(), raw_of(small_disk())) as disks:
         assert compare(*disks, stop_at_first=True) == Comparison((SIZE, SIZE), 2 * MIB, None, 0)
 
@@ -233,7 +222,7 @@ def test_without_any_difference_the_first_one_is_none(tmp_path: Path) -> None:
 # -- what is never read -------------------------------------------------------------------------
 
 
-def test_64_tib_of_nothing_against_64_tib_of_hole_reads_nothing(tmp_path: Path) -> None:
+def test_comparing_64_tib_of_holes_reads_nothing(tmp_path: Path) -> None:
     ImageSpec(64 * TIB, MIB).write(tmp_path / "disk.vhdx")
     with TemporaryDirectory(dir=needs_shared_memory()) as name:
         path = Path(name) / "disk.img"
@@ -250,7 +239,7 @@ def test_64_tib_of_nothing_against_64_tib_of_hole_reads_nothing(tmp_path: Path) 
     assert result.compared_bytes <= MIB
 
 
-def test_only_what_either_side_stores_is_read_and_only_once(tmp_path: Path) -> None:
+def test_stored_ranges_are_read_once(tmp_path: Path) -> None:
     spec = ImageSpec(64 * MIB, 2 * MIB, {3: Block(), 9: Block(BlockState.ZERO), 31: Block()})
     raw = raw_of(spec)
     raw[20 * MIB : 21 * MIB] = b"x" * MIB
@@ -292,7 +281,7 @@ def test_many_small_pieces_are_read_together(
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO])
-def test_where_holes_cannot_be_told_all_is_read(
+def test_without_seek_data_all_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     real_lseek = os.lseek
@@ -338,23 +327,23 @@ def test_progress_counts_what_has_to_be_read(tmp_path: Path) -> None:
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
-def test_what_progress_raises_ends_the_comparison(tmp_path: Path) -> None:
+def test_failing_progress_ends_the_comparison(tmp_path: Path) -> None:
     def stop(_done: int, _total: int) -> None:
-        raise StopEverythingError
+        raise StopEverything
 
     spec = ImageSpec(64 * MIB, 32 * MIB, {0: Block(content=0), 1: Block(content=0)})
-    with opened(tmp_path, spec, bytes(64 * MIB)) as disks, pytest.raises(StopEverythingError):
+    with opened(tmp_path, spec, bytes(64 * MIB)) as disks, pytest.raises(StopEverything):
         compare(*disks, progress=stop)
 
 
-def test_a_raw_image_that_became_shorter_is_truncated(tmp_path: Path) -> None:
+def test_shrunken_raw_image_is_truncated(tmp_path: Path) -> None:
     with opened(tmp_path, small_disk(), raw_of(small_disk())) as disks:
         os.truncate(tmp_path / "disk.img", 5000)
         with pytest.raises(TruncatedImageError, match=r"disk\.img: .*ends too early"):
             compare(*disks)
 
 
-def test_what_a_raw_image_has_grown_by_is_not_looked_at(tmp_path: Path) -> None:
+def test_growth_of_a_raw_image_is_not_read(tmp_path: Path) -> None:
     spec = ImageSpec(4 * MIB, MIB, {1: Block(content=0)})
     with opened(tmp_path, spec, bytes(4 * MIB)) as disks:
         with (tmp_path / "disk.img").open("r+b") as file:
@@ -378,9 +367,7 @@ def test_an_input_output_error_names_its_file(
 
 
 @pytest.mark.parametrize(("make", "kind"), [(Path.mkdir, "directory"), (os.mkfifo, "FIFO")])
-def test_what_cannot_be_read_at_any_offset_is_no_raw_disk(
-    tmp_path: Path, make: object, kind: str
-) -> None:
+def test_unseekable_file_is_no_raw_disk(tmp_path: Path, make: object, kind: str) -> None:
     assert callable(make)
     make(tmp_path / "thing")
     with pytest.raises(UnsupportedImageError, match=kind):
@@ -396,11 +383,11 @@ def verify_raw(folder: Path, raw: bytes | bytearray) -> None:
         verify(disk, folder / "disk.img")
 
 
-def test_a_good_output_is_verified(tmp_path: Path) -> None:
+def test_verify_accepts_the_right_output(tmp_path: Path) -> None:
     verify_raw(tmp_path, raw_of(small_disk()))
 
 
-def test_a_flipped_bit_in_the_output_is_found(tmp_path: Path) -> None:
+def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     raw = raw_of(small_disk())
     raw[4 * MIB + 12345] ^= 1
     where = f"{4 * MIB + 12345:#x}"
@@ -413,7 +400,7 @@ def test_a_flipped_bit_in_the_output_is_found(tmp_path: Path) -> None:
     assert caught.value.hint == HINT
 
 
-def test_a_hole_in_the_output_where_data_belongs_is_found(tmp_path: Path) -> None:
+def test_verify_finds_a_hole_in_place_of_data(tmp_path: Path) -> None:
     raw = raw_of(small_disk())
     raw[4096:8192] = bytes(4096)
     with pytest.raises(
@@ -423,7 +410,7 @@ def test_a_hole_in_the_output_where_data_belongs_is_found(tmp_path: Path) -> Non
         verify_raw(tmp_path, raw)
 
 
-def test_data_in_the_output_where_a_hole_belongs_is_found(tmp_path: Path) -> None:
+def test_verify_finds_data_in_place_of_a_hole(tmp_path: Path) -> None:
     raw = raw_of(small_disk())
     raw[MIB] = 1
     with pytest.raises(
@@ -434,7 +421,7 @@ def test_data_in_the_output_where_a_hole_belongs_is_found(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("size", [SIZE - 1, SIZE + 1, SIZE + MIB])
-def test_an_output_of_another_length_is_found(tmp_path: Path, size: int) -> None:
+def test_verify_finds_another_length(tmp_path: Path, size: int) -> None:
     """The disk ends with zeros, so that the contents are the same."""
     spec = ImageSpec(SIZE, MIB, {0: Block()})
     raw = raw_of(spec)[:size].ljust(size, b"\0")
@@ -444,9 +431,7 @@ def test_an_output_of_another_length_is_found(tmp_path: Path, size: int) -> None
     assert (str(caught.value), caught.value.hint) == (message, HINT)
 
 
-def test_the_output_is_read_from_the_storage_and_not_from_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verify_reads_from_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not stored yet cannot be forgotten, so it is stored first."""
     steps: list[tuple[object, ...]] = []
     real_preadv = os.preadv
@@ -467,7 +452,7 @@ def test_the_output_is_read_from_the_storage_and_not_from_memory(
     assert ("read", inode) in steps[2:]
 
 
-def test_where_nothing_can_be_forgotten_the_output_is_verified_nevertheless(
+def test_verify_works_where_the_cache_cannot_be_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -477,7 +462,7 @@ def test_where_nothing_can_be_forgotten_the_output_is_verified_nevertheless(
     verify_raw(tmp_path, raw_of(small_disk()))
 
 
-def test_an_output_that_cannot_be_stored_is_an_error_of_the_host(
+def test_failing_sync_in_verify_is_an_os_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_: int) -> None:
@@ -503,7 +488,7 @@ def device(tmp_path: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-def test_a_device_is_verified_as_far_as_the_disk_reaches(tmp_path: Path, device: Path) -> None:
+def test_device_is_verified_up_to_the_disk_size(tmp_path: Path, device: Path) -> None:
     small_disk().write(tmp_path / "disk.vhdx")
     with device.open("r+b") as file:
         file.write(raw_of(small_disk()))

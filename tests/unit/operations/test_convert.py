@@ -1,19 +1,21 @@
-"""The loop: what it tells the sink, what it counts, and how it ends when something fails."""
+"""The copy: the calls of the sink, the counts, and how it ends when something fails."""
 
 import errno
 import os
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec
 from tests.support.cli import TIMEOUT, small_disk, stored_zeros
-from tests.support.sinks import Call, FailingSink, RecordingSink, fail_at
+from tests.support.files import names_in
+from tests.support.memory import peak_memory
+from tests.support.sinks import Call, FailingSink, RecordingSink, StopEverything, fail_at
 from tests.support.sources import forget_holes
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
@@ -28,10 +30,6 @@ BLOCK = 2 * PIECE
 ALL_WORKERS = [1, 2, 4]
 
 
-class StopEverythingError(BaseException):
-    """Something like KeyboardInterrupt."""
-
-
 @contextmanager
 def opened(folder: Path, spec: ImageSpec) -> Iterator[VirtualDisk]:
     path = folder / "disk.vhdx"
@@ -40,14 +38,7 @@ def opened(folder: Path, spec: ImageSpec) -> Iterator[VirtualDisk]:
         yield disk
 
 
-@pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
-    yield
-    assert set(threading.enumerate()) <= before
-
-
-# -- what the sink is told ----------------------------------------------------------------------
+# -- calls of the sink --------------------------------------------------------------------------
 
 
 def test_every_call_of_a_conversion_is_known(
@@ -116,7 +107,7 @@ def striped_disk() -> ImageSpec:
 
 
 @pytest.mark.parametrize("sparse_size", SPARSE_SIZES)
-def test_stored_zeros_become_holes_by_the_size_asked_for(tmp_path: Path, sparse_size: int) -> None:
+def test_sparse_size_decides_on_holes(tmp_path: Path, sparse_size: int) -> None:
     """Exactly the granules of the disk that are all zero are holes."""
     spec = striped_disk()
     expected_disk = spec.expected_disk(0, spec.virtual_disk_size)
@@ -151,7 +142,7 @@ def test_sparse_size_zero_writes_everything(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sparse_size", [0, *SPARSE_SIZES])
-def test_a_sink_without_holes_gets_everything_in_order(tmp_path: Path, sparse_size: int) -> None:
+def test_stream_gets_everything_in_order(tmp_path: Path, sparse_size: int) -> None:
     spec = small_disk()
     sink = RecordingSink(sequential=True, makes_holes=False)
     with opened(tmp_path, spec) as disk:
@@ -164,7 +155,7 @@ def test_a_sink_without_holes_gets_everything_in_order(tmp_path: Path, sparse_si
     assert result.written_bytes == spec.virtual_disk_size
 
 
-def test_a_sequential_sink_that_makes_holes_gets_them_in_order(tmp_path: Path) -> None:
+def test_sequential_sink_gets_holes_in_order(tmp_path: Path) -> None:
     spec = small_disk()
     sink = RecordingSink(sequential=True)
     with opened(tmp_path, spec) as disk:
@@ -174,7 +165,7 @@ def test_a_sequential_sink_that_makes_holes_gets_them_in_order(tmp_path: Path) -
     assert sink.contents(spec.virtual_disk_size) == spec.expected_disk(0, spec.virtual_disk_size)
 
 
-def test_any_number_of_threads_gives_the_same_bytes_and_counts(tmp_path: Path) -> None:
+def test_number_of_threads_does_not_matter(tmp_path: Path) -> None:
     spec = striped_disk()
     results: set[ConversionResult] = set()
     ranges: list[list[tuple[str, int, int]]] = []
@@ -200,7 +191,7 @@ def test_the_null_sink_counts_like_any_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["threads", "one", "everything", "stream"])
-def test_progress_counts_what_is_moved_and_ends_with_all_of_it(tmp_path: Path, way: str) -> None:
+def test_progress_ends_with_the_total(tmp_path: Path, way: str) -> None:
     """It comes in the calling thread, never goes back, and not after the output has appeared."""
     spec = small_disk()
     sink = RecordingSink(sequential=way == "stream", makes_holes=way != "stream")
@@ -265,13 +256,13 @@ def assert_fails(
 
 
 @pytest.mark.parametrize(
-    "error", [OutputError("no room"), OSError(errno.EIO, "I/O"), StopEverythingError()]
+    "error", [OutputError("is full"), OSError(errno.EIO, "I/O"), StopEverything()]
 )
 @pytest.mark.parametrize(
     ("name", "number"), [("write", 0), ("write", 5), ("zero", 2), ("flush", 0), ("commit", 0)]
 )
 @pytest.mark.parametrize("workers", ALL_WORKERS)
-def test_what_a_sink_raises_ends_the_run_and_aborts_the_sink(
+def test_failing_sink_is_aborted(
     tmp_path: Path, name: str, number: int, workers: int, error: BaseException
 ) -> None:
     sink = FailingSink(name, fail_at(number, error))
@@ -280,7 +271,7 @@ def test_what_a_sink_raises_ends_the_run_and_aborts_the_sink(
 
 
 @pytest.mark.parametrize("name", ["write", "flush", "commit"])
-def test_what_a_sequential_sink_raises_ends_the_run(tmp_path: Path, name: str) -> None:
+def test_failing_sequential_sink_is_aborted(tmp_path: Path, name: str) -> None:
     error = OutputError("no reader")
     with opened(tmp_path, striped_disk()) as disk:
         assert_fails(disk, FailingSink(name, fail_at(0, error), sequential=True), error)
@@ -305,11 +296,9 @@ def test_the_first_cause_is_the_one_that_is_raised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sequential", [False, True], ids=["threads", "stream"])
 @pytest.mark.parametrize("call", [0, 2])
-def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
-    tmp_path: Path, call: int, *, sequential: bool
-) -> None:
+def test_failing_progress_aborts_the_sink(tmp_path: Path, call: int, *, sequential: bool) -> None:
     """A disk that takes a second or more is given up at once: after a small part of it."""
-    error = StopEverythingError()
+    error = StopEverything()
     sink = RecordingSink(sequential=sequential, makes_holes=True)
     fail = fail_at(call, error)
     count = -1
@@ -320,7 +309,7 @@ def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
         fail(count)
 
     with opened(tmp_path, stored_zeros(16 * GIB)) as disk:
-        with pytest.raises(StopEverythingError):
+        with pytest.raises(StopEverything):
             convert(disk, sink, workers=2, progress=progress)
         assert sink.calls[-1] == ("abort",)
     assert count == call
@@ -328,7 +317,7 @@ def test_what_progress_raises_aborts_the_sink_and_ends_all_threads(
 
 
 @pytest.mark.parametrize("workers", ALL_WORKERS)
-def test_a_file_that_shrinks_after_it_was_opened_is_truncated(tmp_path: Path, workers: int) -> None:
+def test_file_that_shrinks_is_truncated(tmp_path: Path, workers: int) -> None:
     spec = striped_disk()
     sink = RecordingSink()
     with opened(tmp_path, spec) as disk:
@@ -356,9 +345,7 @@ def test_a_file_that_cannot_be_read_is_named(
     assert sink.calls[-1] == ("abort",)
 
 
-def test_a_thread_that_cannot_be_started_ends_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_thread_aborts_the_sink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
     started: list[threading.Thread] = []
 
@@ -381,44 +368,40 @@ def test_a_thread_that_cannot_be_started_ends_the_run(
 @pytest.mark.parametrize("make_sink", [NullSink, lambda: RecordingSink(sequential=True)])
 def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[[], Sink]) -> None:
     with opened(tmp_path, stored_zeros(GIB // 4, b"data")) as disk:
-        tracemalloc.start()
-        try:
-            convert(disk, make_sink(), workers=4)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
+        peak = peak_memory(lambda: convert(disk, make_sink(), workers=4))
     assert peak < 4 * MIB
 
 
-# -- numbers out of their range ------------------------------------------------------------------
+# -- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [-1, 1, 256, 3 * KIB, 2 * MIB])
-def test_impossible_sparse_size_is_refused_before_all_else(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        *(
+            ({"sparse_size": size}, f"sparse_size {size} is neither 0 nor a power of two")
+            for size in (-1, 1, 256, 3 * KIB, 2 * MIB)
+        ),
+        *(({"workers": count}, f"workers must be at least 1, not {count}") for count in (0, -1)),
+        ({"hash_algorithm": "crc99"}, "'crc99' is none of "),
+    ],
+    ids=str,
+)
+def test_option_out_of_range_is_refused(
+    tmp_path: Path, option: dict[str, Any], problem: str
+) -> None:
+    """Before anything is opened or made."""
     sink = RecordingSink()
-    with (
-        opened(tmp_path, small_disk()) as disk,
-        pytest.raises(ValueError, match=f"sparse_size {size} is neither 0 nor a power of two"),
-    ):
-        convert(disk, sink, sparse_size=size)
+    small_disk().write(tmp_path / "disk.vhdx")
+    for destination in (sink, tmp_path / "out.img"):
+        with pytest.raises(ValueError, match=problem):
+            convert(tmp_path / "disk.vhdx", destination, **option)
     assert sink.calls == []
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_less_than_one_worker_is_refused_before_all_else(tmp_path: Path, workers: int) -> None:
-    sink = RecordingSink()
-    with (
-        opened(tmp_path, small_disk()) as disk,
-        pytest.raises(ValueError, match=f"workers must be at least 1, not {workers}"),
-    ):
-        convert(disk, sink, workers=workers)
-    assert sink.calls == []
+    assert names_in(tmp_path) == ["disk.vhdx"]
 
 
 @pytest.mark.parametrize("size", [0, 2 * KIB, 12 * KIB, 2 * MIB])
-def test_a_sink_that_asks_for_impossible_pieces_is_refused_and_aborted(
-    tmp_path: Path, size: int
-) -> None:
+def test_impossible_piece_size_aborts_the_sink(tmp_path: Path, size: int) -> None:
     sink = RecordingSink()
     sink.piece_size = size
     with (
@@ -426,11 +409,11 @@ def test_a_sink_that_asks_for_impossible_pieces_is_refused_and_aborted(
         pytest.raises(ValueError, match=f"piece_size {size} of the sink is no power of two"),
     ):
         convert(disk, sink)
-    assert [call[0] for call in sink.calls] == ["abort"]
+    assert sink.names == ["abort"]
 
 
 @pytest.mark.parametrize("size", [4 * KIB, 256 * KIB, MIB])
-def test_a_sink_gets_pieces_of_the_size_that_it_asks_for(tmp_path: Path, size: int) -> None:
+def test_sink_gets_pieces_of_its_size(tmp_path: Path, size: int) -> None:
     sink = RecordingSink()
     sink.piece_size = size
     with opened(tmp_path, ImageSpec(2 * MIB, MIB, {0: Block(), 1: Block()})) as disk:
@@ -439,7 +422,7 @@ def test_a_sink_gets_pieces_of_the_size_that_it_asks_for(tmp_path: Path, size: i
     assert writes == [(start, size) for start in range(0, 2 * MIB, size)]
 
 
-def test_a_sink_that_cannot_be_read_back_is_refused_before_anything_is_written(
+def test_unreadable_sink_is_refused_for_verify(
     tmp_path: Path,
 ) -> None:
     sink = RecordingSink()
@@ -448,4 +431,4 @@ def test_a_sink_that_cannot_be_read_back_is_refused_before_anything_is_written(
         pytest.raises(ValueError, match="what goes to this sink cannot be read back"),
     ):
         convert(disk, sink, verify=True)
-    assert [call[0] for call in sink.calls] == ["abort"]
+    assert sink.names == ["abort"]

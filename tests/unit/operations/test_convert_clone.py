@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "disk.vhdx"
 
 
-def test_whole_extents_are_cloned_and_only_the_rest_is_copied(path: Path) -> None:
+def test_extents_are_cloned_and_the_rest_copied(path: Path) -> None:
     """Even zeros that are stored: to find them they would have to be read."""
     sink = RecordingSink(clones=True)
     result = convert_to(sink, path, workers=1)
@@ -78,9 +78,9 @@ def test_progress_counts_what_is_cloned(path: Path, workers: int) -> None:
         (RecordingSink(clones=True, sequential=True, makes_holes=False), {}),
         (RecordingSink(clones=False), {}),
     ],
-    ids=["not wanted", "everything", "stream", "refused"],
+    ids=["switched off", "everything", "stream", "refused"],
 )
-def test_where_nothing_can_be_cloned_everything_is_copied(
+def test_without_cloning_everything_is_copied(
     path: Path, sink: RecordingSink, options: dict[str, bool | int]
 ) -> None:
     result = convert_to(sink, path, **options)
@@ -121,9 +121,7 @@ def test_what_a_log_changed_is_never_cloned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("clones", [True, False], ids=["cloned", "copied"])
-def test_sectors_of_a_child_are_cloned_where_they_fill_pages(
-    tmp_path: Path, *, clones: bool
-) -> None:
+def test_whole_pages_of_a_child_are_cloned(tmp_path: Path, *, clones: bool) -> None:
     """What is left over is copied, even a sector of a piece that is otherwise zeros."""
     parent = disk_with_a_tail()
     bits = {0, 1, 2, *range(16, 33), 100}
@@ -184,7 +182,7 @@ def used_bytes(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("make", [disk_with_a_tail, small_disk])
-def test_a_disk_on_one_file_system_takes_no_space_twice(
+def test_cloned_disk_takes_no_more_space(
     cloning_place: Path, make: Callable[[], ImageSpec]
 ) -> None:
     spec = make()

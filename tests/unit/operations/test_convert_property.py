@@ -72,9 +72,7 @@ def to_stream(source: Path, target: Path) -> ConversionResult:
 
 @settings(max_examples=40, deadline=None)
 @given(spec=specs(), sparse_size=st.sampled_from([512, 4 * KIB, 64 * KIB, MIB]))
-def test_every_way_to_convert_gives_the_bytes_of_the_disk(
-    spec: ImageSpec, sparse_size: int
-) -> None:
+def test_every_way_to_convert_gives_the_same_bytes(spec: ImageSpec, sparse_size: int) -> None:
     """By one thread or several, with holes or without, as a file or as a stream."""
     expected = spec.expected_disk(0, spec.virtual_disk_size)
     with TemporaryDirectory() as name:

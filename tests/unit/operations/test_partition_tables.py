@@ -1,4 +1,4 @@
-"""Partition tables made by hand: odd, broken and hostile ones."""
+"""Partition tables made by hand: unusual, broken and hostile ones."""
 
 from typing import Any
 from uuid import UUID
@@ -38,7 +38,7 @@ def test_an_mbr_without_partitions_is_an_mbr() -> None:
     assert (contents.table.scheme, contents.table.partitions) == (Scheme.MBR, ())
 
 
-def test_a_boot_sector_before_a_file_system_is_no_table() -> None:
+def test_boot_sector_of_a_file_system_is_no_table() -> None:
     """Boot loaders such as extlinux write there."""
     contents = contents_of({0: record(), 1080: b"\x53\xef"})
     assert contents.volume
@@ -60,18 +60,18 @@ def test_boot_code_is_no_partition_table() -> None:
     )
 
 
-def test_a_partition_that_leaves_the_disk_is_told() -> None:
+def test_partition_past_the_end_is_a_problem() -> None:
     contents = contents_of({0: record((0x83, 2048, 0xFFFFFFFF))})
     assert contents.problems == ("partition 1 ends past the end of the disk",)
 
 
-def test_partitions_that_overlap_are_told() -> None:
+def test_overlapping_partitions_are_a_problem() -> None:
     contents = contents_of({0: record((0x83, 2048, 100), (0x83, 100, 10), (0x07, 2147, 9))})
     assert contents.problems == ("partitions 1 and 3 overlap",)
 
 
 @pytest.mark.parametrize("kind", [0x05, 0x0F, 0x85])
-def test_logical_partitions_are_relative_to_their_own_record(kind: int) -> None:
+def test_logical_partitions_are_relative_to_their_record(kind: int) -> None:
     first = record((0x83, 10, 20), (kind, 100, 50))
     pieces = {
         0: record((kind, 1000, 5000)),
@@ -97,7 +97,7 @@ CIRCLES = {
 
 
 @pytest.mark.parametrize("name", CIRCLES)
-def test_a_chain_of_logical_partitions_in_a_circle_ends(name: str) -> None:
+def test_circle_of_logical_partitions_ends(name: str) -> None:
     records = CIRCLES[name]
     pieces = {sector * 512: data for sector, data in records.items()}
     contents = contents_of({0: record((5, 1000, 5000)), **pieces})
@@ -105,7 +105,7 @@ def test_a_chain_of_logical_partitions_in_a_circle_ends(name: str) -> None:
     assert len(places(contents)) == 1 + len(records)
 
 
-def test_an_endless_chain_of_logical_partitions_is_cut() -> None:
+def test_endless_logical_partitions_are_cut() -> None:
     pieces = {
         (1000 + 10 * index) * 512: record((0x83, 1, 1), (5, 10 * (index + 1), 9))
         for index in range(200)
@@ -127,7 +127,7 @@ def test_four_chains_share_one_limit() -> None:
     assert len(places(contents_of({0: record(*extended), **pieces}))) == 4 + 64
 
 
-def test_a_missing_record_of_a_logical_partition_is_told() -> None:
+def test_missing_logical_record_is_a_problem() -> None:
     contents = contents_of({0: record((5, 1000, 5000))})
     assert contents.problems == ("the record of a logical partition is missing in sector 1000",)
 
@@ -155,7 +155,7 @@ BROKEN_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "large header": ({"header_size": 0xFFFFFFFF}, "its header has 4294967295 bytes"),
     "place": ({"own": 7}, "it says that it lies in sector 7"),
     "entry size 0": ({"entry_size": 0}, "its entries have 0 bytes"),
-    "odd entry size": ({"entry_size": 129}, "its entries have 129 bytes"),
+    "uneven entry size": ({"entry_size": 129}, "its entries have 129 bytes"),
     "large entries": ({"entry_size": 1 << 31}, f"its entries have {1 << 31} bytes"),
     "table outside": ({"table_sector": 1 << 63}, "its entries lie past the end of the disk"),
     "table checksum": ({"table_checksum": 1}, "the checksum of its entries is wrong"),
@@ -170,7 +170,7 @@ def test_the_copy_stands_in_for_a_broken_gpt(name: str) -> None:
     assert places(contents) == [(1, 2048 * 512, MIB)]
 
 
-def test_a_gpt_that_is_announced_but_not_there_is_told() -> None:
+def test_announced_but_missing_gpt_is_a_problem() -> None:
     contents = contents_of({0: PROTECTIVE})
     assert contents.problems == (
         "the primary GPT in sector 1 cannot be used: its signature is missing",
@@ -193,7 +193,7 @@ def test_billions_of_entries_are_not_read() -> None:
     assert disk.read_bytes < 256 * KIB
 
 
-def test_a_full_gpt_costs_some_kib_for_each_partition() -> None:
+def test_full_gpt_is_read_in_bounds() -> None:
     rows = [(LINUX, 2048 + 256 * index, 2048 + 256 * index + 255, "") for index in range(128)]
     disk = MadeDisk(64 * MIB, gpt(*rows))
     contents = read_contents(disk, 512)
@@ -201,23 +201,23 @@ def test_a_full_gpt_costs_some_kib_for_each_partition() -> None:
     assert disk.read_bytes < 129 * 32 * KIB
 
 
-def test_a_gpt_partition_that_ends_before_it_begins_is_told() -> None:
+def test_gpt_partition_with_negative_size_is_a_problem() -> None:
     contents = contents_of(gpt((LINUX, 4000, 3000, "")))
     assert contents.problems == ("partition 1 ends before it begins",)
     assert places(contents) == [(1, 4000 * 512, 0)]
 
 
-def test_a_gpt_partition_anywhere_in_64_bits_does_no_harm() -> None:
+def test_gpt_partition_at_2_to_64_is_a_problem() -> None:
     contents = contents_of(gpt((LINUX, 2**64 - 2, 2**64 - 1, "")))
     assert contents.problems == ("partition 1 ends past the end of the disk",)
 
 
-def test_a_disk_that_has_grown_since_is_told() -> None:
+def test_gpt_of_a_grown_disk_is_a_problem() -> None:
     contents = contents_of(gpt(ONE, size=32 * MIB), size=64 * MIB)
     assert contents.problems == ("the backup GPT is not at the end of the disk",)
 
 
-def test_a_gpt_without_a_protective_mbr_is_told() -> None:
+def test_gpt_without_a_protective_mbr_is_a_problem() -> None:
     pieces = gpt(ONE)
     del pieces[0]
     contents = contents_of(pieces)
@@ -236,7 +236,7 @@ def test_a_gpt_beside_an_mbr_of_its_own_is_stale() -> None:
     )
 
 
-def test_a_copy_without_a_protective_mbr_is_a_remnant() -> None:
+def test_backup_gpt_without_an_mbr_is_ignored() -> None:
     """Making a file system wipes the start of a disk, and not its end."""
     pieces = gpt(ONE)
     del pieces[0], pieces[512]
@@ -259,7 +259,7 @@ def test_a_copy_without_a_protective_mbr_is_a_remnant() -> None:
     ),
     row=st.tuples(st.uuids(), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.just("x")),
 )
-def test_no_header_of_a_gpt_makes_it_fail_or_read_much(fields: dict[str, Any], row: Row) -> None:
+def test_any_gpt_header_is_read_in_bounds(fields: dict[str, Any], row: Row) -> None:
     disk = MadeDisk(GIB, gpt(row, size=GIB, **fields))
     contents = read_contents(disk, 512)
     assert contents.table

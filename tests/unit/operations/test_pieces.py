@@ -84,9 +84,7 @@ def test_pieces_with_data_and_cut_zeros_fit_a_buffer(extents: list[Extent], size
 
 
 @given(disks, st.integers(1, 300))
-def test_an_extent_of_zeros_is_not_cut_between_its_outer_cuts(
-    extents: list[Extent], size: int
-) -> None:
+def test_zeros_are_not_cut_inside(extents: list[Extent], size: int) -> None:
     pieces = list(iter_pieces(extents, size))
     for extent in extents:
         first_cut = -(-extent.virtual_offset // size) * size
@@ -142,7 +140,7 @@ def test_zeros_are_cut_on_demand() -> None:
 
 
 @given(disks, st.integers(1, 300), st.booleans(), st.data())
-def test_what_the_extents_leave_out_is_in_no_piece(
+def test_gaps_between_extents_are_in_no_piece(
     extents: list[Extent],
     size: int,
     cut_zeros: bool,  # noqa: FBT001
@@ -150,9 +148,9 @@ def test_what_the_extents_leave_out_is_in_no_piece(
 ) -> None:
     kept = [extent for extent in extents if data.draw(st.booleans())]
     pieces = list(iter_pieces(kept, size, cut_zeros=cut_zeros))
-    wanted = [i for e in kept for i in range(e.virtual_offset, e.virtual_end)]
+    kept_bytes = [i for e in kept for i in range(e.virtual_offset, e.virtual_end)]
     covered = [i for p in pieces for i in range(p.virtual_offset, p.virtual_offset + p.length)]
-    assert covered == wanted
+    assert covered == kept_bytes
     assert bytes_of(
         [part for p in pieces for part in p.data if isinstance(part, Extent)]
     ) == bytes_of(kept)
@@ -165,7 +163,7 @@ def test_what_the_extents_leave_out_is_in_no_piece(
 
 
 def test_pieces_come_as_soon_as_they_are_complete() -> None:
-    """Nothing is collected: a disk may have more extents than memory has room for."""
+    """Nothing is collected: a disk may have more extents than fit into memory."""
     endless = (data(100 * i, 100, 1000 * i) for i in iter(int, 1))
     assert next(iter_pieces(endless, PIECE)) == Piece(0, 100, (data(0, 100, 0),))
 
@@ -199,9 +197,7 @@ def test_only_pieces_without_data_are_cut(pieces: list[Piece], cut: list[Piece])
 
 
 @given(disks, st.integers(1, 300))
-def test_pieces_whose_zeros_are_cut_later_tile_the_disk_too(
-    extents: list[Extent], size: int
-) -> None:
+def test_pieces_with_zeros_cut_later_tile_the_disk(extents: list[Extent], size: int) -> None:
     later = list(cut_zeros(iter_pieces(extents, size), size))
     assert [p for p in later if p.data] == [p for p in iter_pieces(extents, size) if p.data]
     assert all(p.length <= size for p in later)

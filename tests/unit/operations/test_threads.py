@@ -90,7 +90,7 @@ def test_an_empty_plan_is_done_at_once() -> None:
     assert done == []
 
 
-def test_as_many_threads_as_asked_for_work_at_the_same_time() -> None:
+def test_share_work_uses_all_threads() -> None:
     together = threading.Barrier(4)
     share_work(iter(range(4)), doing(lambda _: ignore(together.wait(PATIENCE))), 4, no_progress)
     assert not together.broken
@@ -110,7 +110,7 @@ def test_each_thread_starts_its_own_worker_once() -> None:
     assert current_thread() not in starters
 
 
-def test_the_plan_is_taken_from_by_one_thread_at_a_time() -> None:
+def test_plan_is_used_by_one_thread_at_a_time() -> None:
     def plan() -> Iterator[int]:
         for item in range(50):
             time.sleep(0.001)  # others may run now; a generator refuses to be entered twice
@@ -121,36 +121,36 @@ def test_the_plan_is_taken_from_by_one_thread_at_a_time() -> None:
     assert sorted(done) == list(range(50))
 
 
-def test_progress_is_told_again_and_again_by_the_caller_while_there_is_work() -> None:
-    told: list[Thread] = []
+def test_progress_is_reported_from_the_calling_thread() -> None:
+    callers: list[Thread] = []
     often = Event()
 
-    def tell_progress() -> None:
-        told.append(current_thread())
-        if len(told) == 3:
+    def report_progress() -> None:
+        callers.append(current_thread())
+        if len(callers) == 3:
             often.set()
 
-    share_work(iter([0]), doing(lambda _: wait_for(often)), 2, tell_progress)
-    assert set(told) == {current_thread()}
+    share_work(iter([0]), doing(lambda _: wait_for(often)), 2, report_progress)
+    assert set(callers) == {current_thread()}
 
 
 def test_the_caller_sleeps_until_a_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """And wakes up then, however long it might sleep."""
     monkeypatch.setattr(threads, "PROGRESS_SECONDS", 3600)
-    told: list[int] = []
+    calls: list[int] = []
     plan, pause = iter(range(20)), Event()
     caller = Thread(
         target=share_work,
-        args=(plan, doing(lambda _: ignore(pause.wait(0.01))), 2, lambda: told.append(1)),
+        args=(plan, doing(lambda _: ignore(pause.wait(0.01))), 2, lambda: calls.append(1)),
         daemon=True,
     )
     caller.start()
     caller.join(PATIENCE)
     assert not caller.is_alive()
-    assert len(told) <= 2
+    assert len(calls) <= 2
 
 
-def test_a_failure_stops_the_caller_while_other_threads_still_work(
+def test_failure_stops_the_work_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threads, "PROGRESS_SECONDS", 3600)
@@ -176,7 +176,7 @@ def test_a_failure_stops_the_caller_while_other_threads_still_work(
     assert seen == [(1, True)]
 
 
-def test_a_failure_of_an_item_ends_the_work_of_all() -> None:
+def test_failing_item_ends_the_work() -> None:
     taken: list[int] = []
 
     def do(item: int) -> None:
@@ -189,7 +189,7 @@ def test_a_failure_of_an_item_ends_the_work_of_all() -> None:
     assert taken == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_failure_of_the_plan_is_raised() -> None:
+def test_failing_plan_is_raised() -> None:
     def plan() -> Iterator[int]:
         yield 0
         raise Failure("no more plans")
@@ -200,7 +200,7 @@ def test_a_failure_of_the_plan_is_raised() -> None:
     assert done == [0]
 
 
-def test_a_worker_that_cannot_be_started_is_a_failure() -> None:
+def test_failing_start_of_a_worker_is_raised() -> None:
     def start_worker() -> Callable[[int], None]:
         raise Failure("no buffer")
 
@@ -233,7 +233,7 @@ def test_the_first_of_two_failures_is_raised() -> None:
         share_work(iter(range(2)), doing(do), 2, no_progress)
 
 
-def test_a_failure_of_progress_ends_the_work_after_the_items_at_hand() -> None:
+def test_failing_progress_ends_the_work() -> None:
     """So does Ctrl-C, which Python raises in the thread that waits."""
     interrupted = Event()
     begun: list[int] = []
@@ -244,18 +244,18 @@ def test_a_failure_of_progress_ends_the_work_after_the_items_at_hand() -> None:
         wait_for(interrupted)
         done.append(item)
 
-    def tell_progress() -> None:
+    def report_progress() -> None:
         interrupted.set()
         raise KeyboardInterrupt
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        share_work(endless(), doing(do), 2, tell_progress)
+        share_work(endless(), doing(do), 2, report_progress)
     assert threading.active_count() == before
     assert sorted(done) == sorted(begun)
 
 
-def test_a_host_without_another_thread_is_a_host_that_fails(few_threads: list[Thread]) -> None:
+def test_share_work_without_threads_is_an_os_error(few_threads: list[Thread]) -> None:
     """The threads that run already are stopped, and none that never ran is waited for."""
     with pytest.raises(OSError, match="can't start new thread") as caught:
         share_work(endless(), doing(ignore), 4, no_progress)
@@ -264,7 +264,7 @@ def test_a_host_without_another_thread_is_a_host_that_fails(few_threads: list[Th
     assert not any(thread.is_alive() for thread in few_threads)
 
 
-def test_every_thread_has_ended_when_a_failure_is_raised() -> None:
+def test_threads_have_ended_when_a_failure_is_raised() -> None:
     at_work: list[Thread] = []
     both = threading.Barrier(2)
     noticed = Event()
@@ -274,7 +274,7 @@ def test_every_thread_has_ended_when_a_failure_is_raised() -> None:
         both.wait(PATIENCE)
         if item == 0:
             raise Failure("item 0")
-        noticed.wait(0.3)  # nobody sets it: an item that takes a while
+        noticed.wait(0.3)  # never set: an item that takes a while
 
     with pytest.raises(Failure, match="item 0"):
         share_work(iter(range(2)), doing(do), 2, no_progress)
@@ -311,7 +311,7 @@ def test_no_items_give_no_results() -> None:
     assert list(map_ahead(abs, [], 3)) == []
 
 
-def test_nothing_begins_before_the_first_result_is_asked_for() -> None:
+def test_no_thread_starts_before_the_first_next() -> None:
     before = threading.active_count()
     begun: list[int] = []
     results = map_ahead(begun.append, range(3), 2)
@@ -320,7 +320,7 @@ def test_nothing_begins_before_the_first_result_is_asked_for() -> None:
     assert begun == []
 
 
-def test_items_are_worked_on_by_all_threads_at_the_same_time() -> None:
+def test_map_ahead_uses_all_threads() -> None:
     together = threading.Barrier(4)
 
     def thread_of(_: int) -> Thread:
@@ -331,7 +331,7 @@ def test_items_are_worked_on_by_all_threads_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_one_result_for_each_thread_is_computed_ahead(count: int) -> None:
+def test_one_result_per_thread_is_computed_ahead(count: int) -> None:
     """And one item more is at hand in each thread."""
     begun: list[int] = []
     taken: list[int] = []
@@ -349,7 +349,7 @@ def test_one_result_for_each_thread_is_computed_ahead(count: int) -> None:
             assert len(taken) <= limit + count
 
 
-def test_a_failure_of_an_item_comes_in_its_turn() -> None:
+def test_failing_item_is_raised_in_its_turn() -> None:
     failed = Event()
 
     def function(number: int) -> int:
@@ -377,7 +377,7 @@ def test_no_failure_of_an_item_is_lost(failure: type[BaseException]) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_failure_of_the_items_comes_after_the_results(count: int) -> None:
+def test_failing_items_raise_after_the_results(count: int) -> None:
     def items() -> Iterator[int]:
         yield from range(5)
         raise Failure("no more items")
@@ -414,7 +414,7 @@ def test_closing_early_ends_the_threads(count: int) -> None:
     assert list(results) == []
 
 
-def test_items_that_wait_when_it_is_closed_are_not_begun() -> None:
+def test_waiting_items_are_dropped_on_close() -> None:
     begun: list[int] = []
     taken: list[int] = []
 
@@ -430,7 +430,7 @@ def test_items_that_wait_when_it_is_closed_are_not_begun() -> None:
     assert sorted(begun) == [0, 1, 2]
 
 
-def test_a_failure_of_the_consumer_ends_the_threads() -> None:
+def test_failing_consumer_ends_the_threads() -> None:
     def consume() -> None:
         with closing(map_ahead(abs, endless(), 3)) as results:
             for number in results:
@@ -443,7 +443,7 @@ def test_a_failure_of_the_consumer_ends_the_threads() -> None:
     assert threading.active_count() == before
 
 
-def test_results_ahead_need_threads(few_threads: list[Thread]) -> None:
+def test_map_ahead_without_threads_is_an_os_error(few_threads: list[Thread]) -> None:
     with pytest.raises(OSError, match="can't start new thread") as caught:
         list(map_ahead(abs, endless(), 4))
     assert caught.value.errno == errno.EAGAIN

@@ -36,7 +36,7 @@ def data_of(length: int) -> memoryview:
     return buffer
 
 
-def test_large_and_aligned_data_is_written_at_its_place(descriptor: int) -> None:
+def test_aligned_data_is_written_directly(descriptor: int) -> None:
     writer = DirectWriter(descriptor)
     data = data_of(256 * KIB)
     assert writer.write(512 * KIB, data)
@@ -48,7 +48,7 @@ def test_large_and_aligned_data_is_written_at_its_place(descriptor: int) -> None
 @pytest.mark.parametrize(
     ("place", "length"),
     [(0, 64 * KIB), (512, 256 * KIB), (0, 256 * KIB + 512)],
-    ids=["small", "odd place", "odd length"],
+    ids=["small", "unaligned place", "unaligned length"],
 )
 def test_other_data_is_left_to_the_usual_way(descriptor: int, place: int, length: int) -> None:
     writer = DirectWriter(descriptor)
@@ -57,26 +57,24 @@ def test_other_data_is_left_to_the_usual_way(descriptor: int, place: int, length
     writer.close()
 
 
-def test_memory_that_is_not_aligned_is_left_to_the_usual_way_from_then_on(descriptor: int) -> None:
-    """Or written, by hosts that do not mind."""
+def test_unaligned_memory_ends_direct_writes(descriptor: int) -> None:
+    """Unless it is a host that does not mind."""
     writer = DirectWriter(descriptor)
-    odd, even = data_of(256 * KIB + 512)[8 : 256 * KIB + 8], data_of(256 * KIB)
-    written = writer.write(0, odd)
-    assert os.pread(descriptor, 256 * KIB, 0) == (odd if written else bytes(256 * KIB))
-    assert writer.write(512 * KIB, even) is written
-    assert os.pread(descriptor, 256 * KIB, 512 * KIB) == (even if written else bytes(256 * KIB))
+    unaligned, aligned = data_of(256 * KIB + 512)[8 : 256 * KIB + 8], data_of(256 * KIB)
+    written = writer.write(0, unaligned)
+    assert os.pread(descriptor, 256 * KIB, 0) == (unaligned if written else bytes(256 * KIB))
+    assert writer.write(512 * KIB, aligned) is written
+    assert os.pread(descriptor, 256 * KIB, 512 * KIB) == (aligned if written else bytes(256 * KIB))
     writer.close()
 
 
-def test_a_short_write_is_done_again_in_the_usual_way(
-    descriptor: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_direct_write_is_refused(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "pwrite", lambda _descriptor, data, _place: len(data) - 4096)
     assert not DirectWriter(descriptor).write(0, data_of(256 * KIB))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_failure_of_the_disk_is_told(
+def test_failing_direct_write_is_raised(
     descriptor: int, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def fail(*_arguments: object) -> int:
@@ -87,7 +85,7 @@ def test_a_failure_of_the_disk_is_told(
         DirectWriter(descriptor).write(0, data_of(256 * KIB))
 
 
-def test_where_it_cannot_be_done_the_file_is_the_same(
+def test_file_is_the_same_without_direct_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "open_direct", lambda _descriptor: -1)
@@ -123,7 +121,7 @@ def test_direct_and_usual_writes_make_one_file(
 
 
 @pytest.mark.parametrize("can", [True, False])
-def test_pieces_are_large_only_where_they_go_past_the_cache(
+def test_pieces_are_large_for_direct_writes_only(
     tmp_path: Path,
     descriptor: int,
     monkeypatch: pytest.MonkeyPatch,

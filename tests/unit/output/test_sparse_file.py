@@ -1,4 +1,4 @@
-"""The sparse file: it appears when it is complete, or not at all, and never takes a place."""
+"""The sparse file: it appears when it is complete, or not at all, and replaces nothing."""
 
 import errno
 import os
@@ -10,27 +10,19 @@ import pytest
 
 from tests.support.builder import GIB, MIB
 from tests.support.files import names_in
+from tests.support.host import raiser
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = MIB + 512
 DATA = memoryview(b"some data")
-NO_ROOM = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
+NO_SPACE = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
 HOST_FAILURES = [errno.EIO, errno.EACCES]
 
 
 def identity_of(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def raiser(number: int) -> Callable[..., int]:
-    """Give a function that fails like a call of the operating system."""
-
-    def fail(*_arguments: object, **_options: object) -> int:
-        raise OSError(number, os.strerror(number))
-
-    return fail
 
 
 @pytest.fixture
@@ -41,7 +33,7 @@ def target(tmp_path: Path) -> Path:
 # -- the sparse file: how it appears ------------------------------------------------------------
 
 
-def test_nothing_is_under_the_final_name_until_commit(target: Path) -> None:
+def test_final_name_appears_on_commit(target: Path) -> None:
     sink = SparseFileSink(target, SIZE)
     sink.write(0, DATA)
     sink.flush()
@@ -55,7 +47,7 @@ def test_nothing_is_under_the_final_name_until_commit(target: Path) -> None:
     assert target.read_bytes() == DATA.tobytes().ljust(SIZE, b"\0")
 
 
-def test_the_temporary_file_is_created_exclusively_and_follows_no_link(
+def test_temporary_file_is_created_exclusively(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: dict[str, int] = {}
@@ -77,7 +69,7 @@ def test_the_temporary_file_is_created_exclusively_and_follows_no_link(
 
 
 @pytest.mark.parametrize("planted", ["file", "link"])
-def test_a_planted_temporary_name_is_neither_used_nor_removed(
+def test_planted_temporary_name_is_left_alone(
     target: Path, planted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "urandom", bytes)
@@ -94,7 +86,7 @@ def test_a_planted_temporary_name_is_neither_used_nor_removed(
     assert temporary in names_in(target.parent)
 
 
-def test_abort_leaves_nothing_behind_and_can_be_repeated(target: Path) -> None:
+def test_abort_leaves_no_file(target: Path) -> None:
     sink = SparseFileSink(target, SIZE)
     sink.write(0, DATA)
     sink.abort()
@@ -114,9 +106,7 @@ def test_the_final_length_includes_a_hole_at_the_end(target: Path) -> None:
     assert target.stat().st_blocks * 512 <= 64 * 1024
 
 
-def test_contents_are_on_disk_before_the_name_and_the_name_before_the_end(
-    target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_contents_are_synced_before_the_name(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[str] = []
     real_fsync, real_link = os.fsync, os.link
 
@@ -148,7 +138,7 @@ def test_permissions_obey_the_umask(target: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "ü" * 125, "円" * 85], ids=["ascii", "two", "three"])
-def test_a_name_as_long_as_the_file_system_allows_works(tmp_path: Path, name: str) -> None:
+def test_longest_name_is_usable(tmp_path: Path, name: str) -> None:
     """What counts is bytes: 255 of them on Linux, and the temporary name has to fit too."""
     sink = SparseFileSink(tmp_path / name, SIZE)
     sink.commit()
@@ -169,7 +159,7 @@ def test_an_existing_file_is_refused_and_untouched(target: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_a_file_that_appears_during_the_work_is_not_replaced(
+def test_file_that_appears_meanwhile_is_not_replaced(
     target: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
 ) -> None:
     if not links:
@@ -207,7 +197,7 @@ def test_replacing_is_atomic(target: Path) -> None:
     assert names_in(target.parent) == ["out.img"]
 
 
-def test_a_replacement_that_is_aborted_leaves_the_old_file(target: Path) -> None:
+def test_aborted_replacement_leaves_the_old_file(target: Path) -> None:
     target.write_bytes(b"old")
     before = identity_of(target)
     SparseFileSink(target, SIZE, replace=True).abort()
@@ -261,7 +251,7 @@ REFUSED: list[tuple[str, Callable[[Path], Path | str], str]] = [
 @pytest.mark.parametrize(
     ("make", "words"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED]
 )
-def test_what_cannot_be_a_file_is_refused_by_name(
+def test_name_that_cannot_be_a_file_is_refused(
     target: Path, make: Callable[[Path], Path | str], words: str, *, replace: bool
 ) -> None:
     path = make(target)
@@ -285,7 +275,7 @@ def test_a_file_in_the_place_of_a_folder_is_refused(target: Path) -> None:
     assert "folder" in caught.value.hint
 
 
-def test_a_dangling_link_is_refused_and_its_target_not_made(target: Path) -> None:
+def test_dangling_link_is_refused(target: Path) -> None:
     missing = target.with_name("missing.img")
     target.symlink_to(missing)
     with pytest.raises(OutputError, match="exists already"):
@@ -338,9 +328,9 @@ def test_short_writes_go_on_where_they_stopped(
     assert target.read_bytes()[:20] == b"\0\0\0\0\x000123456789\0\0\0\0\0"
 
 
-def assert_worded(error: Exception, target: Path, number: int) -> None:
-    """No room is an OutputError with a hint; what else fails stays an OSError with the name."""
-    if number in NO_ROOM:
+def assert_reported(error: Exception, target: Path, number: int) -> None:
+    """Check for an OutputError with a hint if there is no space, else an OSError with the name."""
+    if number in NO_SPACE:
         assert isinstance(error, OutputError)
         assert str(error) == f"{target}: cannot be written: {os.strerror(number)}"
         assert error.hint
@@ -349,21 +339,21 @@ def assert_worded(error: Exception, target: Path, number: int) -> None:
         assert (error.errno, error.filename) == (number, str(target))
 
 
-@pytest.mark.parametrize("number", NO_ROOM + HOST_FAILURES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", NO_SPACE + HOST_FAILURES, ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", ["open", "ftruncate"])
-def test_a_file_that_cannot_be_made_is_worded_and_leaves_nothing(
+def test_failing_creation_leaves_no_file(
     target: Path, call: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, call, raiser(number))
     with pytest.raises((OutputError, OSError)) as caught:
         SparseFileSink(target, SIZE)
     assert names_in(target.parent) == []
-    assert_worded(caught.value, target, number)
+    assert_reported(caught.value, target, number)
 
 
-@pytest.mark.parametrize("number", NO_ROOM + HOST_FAILURES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", NO_SPACE + HOST_FAILURES, ids=errno.errorcode.get)
 @pytest.mark.parametrize("step", ["write", "flush", "commit"])
-def test_a_step_that_fails_is_worded_and_leaves_nothing(
+def test_failing_step_leaves_no_file(
     target: Path, step: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = SparseFileSink(target, SIZE, replace=True)
@@ -374,12 +364,10 @@ def test_a_step_that_fails_is_worded_and_leaves_nothing(
         take[step]()
     sink.abort()
     assert names_in(target.parent) == []
-    assert_worded(caught.value, target, number)
+    assert_reported(caught.value, target, number)
 
 
-def test_an_interruption_while_the_file_is_made_leaves_nothing(
-    target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_creation_leaves_no_file(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(_descriptor: int, _length: int) -> None:
         raise KeyboardInterrupt
 
@@ -389,7 +377,7 @@ def test_an_interruption_while_the_file_is_made_leaves_nothing(
     assert names_in(target.parent) == []
 
 
-def test_a_folder_that_cannot_be_synced_does_not_matter(
+def test_failing_sync_of_the_folder_is_ignored(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink = SparseFileSink(target, SIZE)

@@ -32,7 +32,7 @@ def test_a_stream_takes_the_disk_in_order(pipe: tuple[BinaryIO, BinaryIO]) -> No
     assert source.read(100) == b"first second"
 
 
-def test_a_stream_that_does_something_to_its_data_is_refused(tmp_path: Path) -> None:
+def test_compressing_stream_is_refused(tmp_path: Path) -> None:
     """Its descriptor would take the data past it, which makes a file that is no gzip."""
     with (
         gzip.open(tmp_path / "disk.gz", "wb") as stream,
@@ -84,7 +84,7 @@ def test_what_a_stream_took_in_part_is_sent_on(
     assert source.read(100) == b"0123456789"
 
 
-def test_a_reader_that_has_ended_means_that_the_output_cannot_be_made(
+def test_closed_pipe_is_an_output_error(
     pipe: tuple[BinaryIO, BinaryIO],
 ) -> None:
     source, stream = pipe
@@ -95,7 +95,7 @@ def test_a_reader_that_has_ended_means_that_the_output_cannot_be_made(
     assert one.value.hint == "the program that reads the output has ended"
 
 
-def test_a_device_without_room_means_that_the_output_cannot_be_made() -> None:
+def test_full_device_is_an_output_error() -> None:
     with Path("/dev/full").open("wb", buffering=0) as stream:
         sink = StreamSink(stream)
         with pytest.raises(OutputError, match="No space left on device"):

@@ -12,7 +12,7 @@ from types import FrameType
 
 import pytest
 
-from tests.support.chains import open_files
+from tests.support.files import open_files
 from vhdx2raw.errors import TruncatedImageError, UnsupportedImageError
 from vhdx2raw.source.file import FileSource
 

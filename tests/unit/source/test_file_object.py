@@ -179,7 +179,7 @@ def close(file: object) -> None:
     file.close()  # type: ignore[attr-defined]  # every object of these tests can
 
 
-# -- contents -----------------------------------------------------------------------------------
+# -- contents --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", OBJECTS.values(), ids=OBJECTS)
@@ -290,7 +290,7 @@ def test_an_object_hands_no_descriptor_to_the_kernel(folder: Path) -> None:
             _ = source.descriptor
 
 
-# -- names and identities ------------------------------------------------------------------------
+# -- names and identities --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_file_of_an_object_is_not_overwritten(folder: Path, tmp_path: Path) -> N
         SparseFileSink(path, SIZE, replace=True, inputs=chain.identities)
 
 
-# -- chains --------------------------------------------------------------------------------------
+# -- chains ----------------------------------------------------------------------------------
 
 
 def test_a_chain_of_objects_is_flattened(folder: Path) -> None:
@@ -426,7 +426,7 @@ def test_failing_parent_is_reported_with_its_reason(folder: Path) -> None:
         open_chain(folder / "top.vhdx", OpenOptions(parents=[Failing()]))
 
 
-# -- refusals -----------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("thing", [None, 3, b"disk.vhdx", ["disk.vhdx"], object()])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import (
     GIB,
     MIB,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, golden_g4
 from tests.support.sources import BadSource
 from vhdx2raw.source.file import FileSource

@@ -29,7 +29,7 @@ READ_COMMAND = bytes.fromhex(
 """An iSCSI SCSI Read (10) Command PDU."""
 
 
-# -- the numbers ------------------------------------------------------------------------------
+# -- the numbers -----------------------------------------------------------------------------
 
 
 @BOTH
@@ -60,7 +60,7 @@ def test_checksum_in_pieces_equals_that_of_package(function: crc.Crc, length: in
         assert function(data[cut:], function(data[:cut])) == expected
 
 
-# -- which of them is used --------------------------------------------------------------------
+# -- which of them is used -------------------------------------------------------------------
 
 
 def find_all_but(*missing: str) -> Callable[..., ModuleSpec | None]:
@@ -100,7 +100,7 @@ def test_missing_package_is_replaced_by_python(monkeypatch: pytest.MonkeyPatch) 
     assert crc._choose() is crc.slow_crc32c
 
 
-# -- the program without the package ------------------------------------------------------------
+# -- the program without the package ---------------------------------------------------------
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from tests.support.builder import MIB, ImageSpec, golden_g2
 from tests.support.chains import BASE_NAME
 from tests.support.files import names_in, write_files
-from tests.support.seeded_faults import HEADER_1, HEADER_2, child, disk, family
+from tests.support.seeded_faults.disks import HEADER_1, HEADER_2, child, disk, family
 from tests.support.sinks import FailingSink, RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.cli.exit_codes import exit_code_of
@@ -25,6 +25,7 @@ from vhdx2raw.operations.convert import CHANGED_REMEDY
 from vhdx2raw.operations.digest import digest
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.output.sparse_file import SparseFileSink
+from vhdx2raw.source.base import Status
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.file_state import FileState, find_change, read_state
 
@@ -88,7 +89,7 @@ def changing_sink(path: Path, change: Change, moment: str = "write") -> FailingS
     return FailingSink(moment, once)
 
 
-# -- during a conversion -------------------------------------------------------------------------
+# -- during a conversion ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", ["write", "zero", "flush"])
@@ -99,7 +100,7 @@ def test_a_file_that_changes_gives_no_output(tmp_path: Path, what: str, moment: 
     sink = changing_sink(path, change, moment)
     with open_disk(path) as opened, pytest.raises(CorruptImageError) as caught:
         convert(opened, sink)
-    assert (caught.value.finding.rule, exit_code_of(caught.value)) == ("R119", 5)
+    assert (caught.value.finding.rule, exit_code_of(caught.value)) == ("R119", 9)
     assert (caught.value.path, caught.value.message) == (str(path), message)
     assert caught.value.remedy == CHANGED_REMEDY
     assert "{allow_changed}" in CHANGED_REMEDY
@@ -185,7 +186,7 @@ def test_a_file_that_loses_what_is_needed_is_truncated(tmp_path: Path) -> None:
         assert sink.names[-1] == "abort"
 
 
-# -- no change ----------------------------------------------------------------------------------
+# -- no change -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", [padded_disk(), golden_g2()], ids=["clean", "dirty"])
@@ -212,13 +213,12 @@ def test_reading_and_renaming_a_file_do_not_change_it(tmp_path: Path) -> None:
     path = write_files(tmp_path, {"disk.vhdx": padded_disk()})
     with open_disk(path) as opened:
         path.read_bytes()
-        os.utime(path, ns=(1, path.stat().st_mtime_ns))
         path.rename(tmp_path / "renamed.vhdx")
         (tmp_path / "disk.vhdx").write_bytes(b"another file")
         assert opened.chain.find_changes() == ()
 
 
-# -- file objects --------------------------------------------------------------------------------
+# -- file objects ----------------------------------------------------------------------------
 
 
 def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
         assert change.found == f"{SIZE + 4} bytes"
 
 
-# -- the states themselves -----------------------------------------------------------------------
+# -- the states themselves -------------------------------------------------------------------
 
 
 def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
@@ -247,8 +247,9 @@ def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
     source = FileSource(path)
     try:
         state = read_state(source)
-        assert state.size == SIZE
-        assert state.modified_ns == path.stat().st_mtime_ns
+        status = path.stat()
+        times = status.st_mtime_ns, status.st_ctime_ns
+        assert state.status == (SIZE, *times, (1, True))
         content = path.read_bytes()
         assert state.headers == tuple(content[at : at + 4096] for at in (HEADER_1, HEADER_2))
         assert find_change(state, read_state(source)) is None
@@ -269,16 +270,19 @@ def test_headers_that_cannot_be_read_are_no_change(tmp_path: Path) -> None:
         source.close()
 
 
-STATE = FileState(SIZE, 5, (b"first", b"second"))
+STATUS = Status(SIZE, 5, 8, (1, True))
+STATE = FileState(STATUS, (b"first", b"second"))
+OTHER_TIME = STATUS._replace(modified_ns=6)
 
 
 @pytest.mark.parametrize(
     ("after", "section"),
     [
-        (STATE._replace(size=0, modified_ns=6, headers=(b"", b"")), "file"),
-        (STATE._replace(modified_ns=6, headers=(b"", b"")), "header 1"),
-        (STATE._replace(modified_ns=6, headers=(b"first", b"")), "header 2"),
-        (STATE._replace(modified_ns=4), "file"),
+        (FileState(OTHER_TIME._replace(size=0), (b"", b"")), "file"),
+        (FileState(OTHER_TIME, (b"", b"")), "header 1"),
+        (FileState(OTHER_TIME, (b"first", b"")), "header 2"),
+        (STATE._replace(status=STATUS._replace(modified_ns=4)), "file"),
+        (STATE._replace(status=STATUS._replace(changed_ns=9)), "file"),
     ],
 )
 def test_most_specific_change_is_reported(after: FileState, section: str) -> None:
@@ -288,7 +292,7 @@ def test_most_specific_change_is_reported(after: FileState, section: str) -> Non
     assert find_change(after, after) is None
 
 
-# -- during other work -----------------------------------------------------------------------------
+# -- during other work -----------------------------------------------------------------------
 
 
 def changing_progress(path: Path, change: Change) -> ProgressCallback:

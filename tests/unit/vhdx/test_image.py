@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     GIB,
     GOLDEN_RAW_SHA256,
@@ -27,7 +27,8 @@ from tests.support.builder import (
     golden_g4,
     same_bytes_guid,
 )
-from tests.support.chains import open_files
+from tests.support.chains import disk_bytes
+from tests.support.files import open_files
 from tests.support.peers import needs_program
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     DEFAULT_LOG_GUID,
     GIB,
@@ -20,6 +20,7 @@ from tests.support.builder import (
     golden_g2,
     same_bytes_guid,
 )
+from tests.support.chains import disk_bytes
 from tests.support.files import sha256_of
 from tests.support.logs import (
     BAT,
@@ -141,7 +142,7 @@ def test_sequence_numbers_do_not_wrap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [0, 1, 37, RING - 1])
 def test_sequence_that_fills_the_log_exactly_is_found(first: int, tmp_path: Path) -> None:
-    """R30: wherever in the ring its tail lies."""
+    """R30: its tail may lie anywhere in the ring."""
     entries = [
         entry((first + 2 * n) % RING, 100 + n, mark(n, n + 1), tail=first) for n in range(RING // 2)
     ]
@@ -350,7 +351,7 @@ def test_block_past_the_grown_part_is_refused(bench: Bench) -> None:
     bench.assert_refused(spec, TruncatedImageError, "R111", text)
 
 
-# -- a log that cannot be read -----------------------------------------------------------------
+# -- a log that cannot be read ---------------------------------------------------------------
 
 
 @pytest.fixture

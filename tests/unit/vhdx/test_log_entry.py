@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     DEFAULT_LOG_GUID,
     KIB,
@@ -23,6 +23,7 @@ from tests.support.builder import (
     ZeroDescriptorSpec,
     same_bytes_guid,
 )
+from tests.support.chains import disk_bytes
 from tests.support.logs import (
     BLOCK,
     FILE_SIZE,

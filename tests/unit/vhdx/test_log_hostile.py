@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Bench, disk_bytes
+from tests.support.bench import Bench
 from tests.support.builder import (
     GIB,
     KIB,
@@ -18,13 +18,14 @@ from tests.support.builder import (
     checksum_of,
     crc32c,
 )
+from tests.support.chains import disk_bytes
 from tests.support.logs import BAT, BLOCK, FILE_SIZE, PAGE, bat_page, disk_with, entry, mark
 from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.errors import CorruptImageError
 from vhdx2raw.findings import Findings
-from vhdx2raw.source.base import Source
+from vhdx2raw.source.base import Source, Status
 from vhdx2raw.vhdx.header import HeaderSection
 from vhdx2raw.vhdx.layout import MAX_LOG_DESCRIPTORS, Header
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
@@ -69,8 +70,8 @@ class SyntheticLog(Source):
         buffer[:] = pages[skip : skip + len(buffer)]
         return len(buffer)
 
-    def status(self) -> tuple[int, int | None]:
-        return self.size, None
+    def status(self) -> Status:
+        return Status(self.size)
 
     def close(self) -> None:
         """Do nothing: nothing was opened."""

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.conftest import Bench
+from tests.support.bench import Bench
 from tests.support.builder import (
     FILE_PARAMETERS,
     IS_REQUIRED,
@@ -35,6 +35,8 @@ from vhdx2raw.vhdx.metadata import Metadata
 
 UNKNOWN = UUID("0b5e55ed-0000-4000-8000-000000000002")
 INCOMPLETE = UUID("71CC85F0-1B69-4E28-9558-C3BF83AE75D3")
+CHS = UUID("DA02D7BC-3D3A-423C-AC88-2A36AB21479B")
+PMEM = UUID("10E1AE8A-4B7E-4169-A40F-CD70DE928393")
 ITEM_AREA = 0x10000
 NEEDED = [
     (FILE_PARAMETERS, "File Parameters", 8),
@@ -96,7 +98,7 @@ def test_a_full_table_is_read(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("reserved", "reserved2"), [(1, bytes(20)), (0, bytes(19) + b"\x80"), (1, b"\x01" * 20)]
 )
-def test_reserved_fields_of_the_table_are_a_warning(
+def test_reserved_fields_of_the_table_are_a_note(
     bench: Bench, reserved: int, reserved2: bytes
 ) -> None:
     spec = golden_g1()
@@ -132,9 +134,7 @@ def test_a_needed_item_that_is_too_short_is_corrupt(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), NEEDED + DISPLAYED)
-def test_item_that_is_too_long_is_a_warning(
-    bench: Bench, guid: UUID, name: str, length: int
-) -> None:
+def test_item_that_is_too_long_is_a_note(bench: Bench, guid: UUID, name: str, length: int) -> None:
     spec = golden_g1()
     item = spec.metadata.item(guid)
     item.data = spec.metadata_values()[guid] + b"\xee" * 8
@@ -183,7 +183,7 @@ def test_an_item_may_fill_the_region_to_its_end(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_missing_item_for_display_is_a_warning(
+def test_missing_item_for_display_is_a_note(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     spec = golden_g1()
@@ -193,9 +193,7 @@ def test_missing_item_for_display_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_short_item_for_display_is_a_warning(
-    bench: Bench, guid: UUID, name: str, length: int
-) -> None:
+def test_short_item_for_display_is_a_note(bench: Bench, guid: UUID, name: str, length: int) -> None:
     for short in (0, length - 1):
         spec = with_field(guid, length=short)
         pattern = f"metadata item {name} .*: is {short} bytes long instead of {length}"
@@ -204,7 +202,7 @@ def test_short_item_for_display_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_misplaced_item_for_display_is_a_warning(
+def test_misplaced_item_for_display_is_a_note(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     pattern = f"metadata item {name} .*: its offset 0x8000 lies inside the metadata table"
@@ -213,7 +211,7 @@ def test_misplaced_item_for_display_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_item_for_display_past_the_end_is_a_warning(
+def test_item_for_display_past_the_end_is_a_note(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     spec = with_field(guid, offset=MIB - length)
@@ -238,7 +236,14 @@ def assert_default(metadata: Metadata, guid: UUID) -> None:
 @pytest.mark.parametrize("flags", [IS_REQUIRED, IS_REQUIRED | IS_VIRTUAL_DISK])
 @pytest.mark.parametrize(
     ("guid", "user"),
-    [(UNKNOWN, 0), (UNKNOWN, IS_USER), (INCOMPLETE, IS_USER), (FILE_PARAMETERS, IS_USER)],
+    [
+        (UNKNOWN, 0),
+        (UNKNOWN, IS_USER),
+        (INCOMPLETE, IS_USER),
+        (FILE_PARAMETERS, IS_USER),
+        (CHS, IS_USER),
+        (PMEM, IS_USER),
+    ],
 )
 def test_an_unknown_required_item_is_unsupported(
     bench: Bench, guid: UUID, user: int, flags: int
@@ -268,6 +273,24 @@ def test_an_unknown_optional_item_is_accepted(bench: Bench, flags: int, data: by
     bench.assert_reads(with_item(MetadataItemSpec(UNKNOWN, data, flags)))
 
 
+@pytest.mark.parametrize("flags", [0, IS_VIRTUAL_DISK, IS_REQUIRED, IS_REQUIRED | IS_VIRTUAL_DISK])
+@pytest.mark.parametrize("data", [b"", b"\x10\0\0\0\x3f\0\0\0", bytes(128 << 10)])
+@pytest.mark.parametrize("guid", [CHS, PMEM])
+def test_an_item_that_changes_no_byte_of_the_disk_is_accepted_though_it_is_required(
+    bench: Bench, guid: UUID, data: bytes, flags: int
+) -> None:
+    """Microsoft's own reader knows the geometry for a BIOS and the labels of memory (R58)."""
+    bench.assert_reads(with_item(MetadataItemSpec(guid, data, flags)))
+
+
+@pytest.mark.parametrize(("guid", "name"), [(CHS, "CHS Parameters"), (PMEM, "PMEM Label Storage")])
+def test_the_place_of_an_item_that_is_not_read_is_worth_a_warning(
+    bench: Bench, guid: UUID, name: str
+) -> None:
+    spec = with_item(MetadataItemSpec(guid, b"", IS_REQUIRED, offset=0x20000, length=2 * MIB))
+    bench.assert_reads(spec, ("R55", f"metadata item {name}.*above 1 MiB; ignored"))
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_user_item_with_a_known_guid_is_another_item(
     bench: Bench,
@@ -281,7 +304,7 @@ def test_a_user_item_with_a_known_guid_is_another_item(
 
 
 @BAD_RANGES
-def test_an_unknown_item_outside_its_area_is_a_warning(
+def test_an_unknown_item_outside_its_area_is_a_note(
     bench: Bench, fields: dict[str, int], problem: str
 ) -> None:
     spec = with_item(
@@ -311,7 +334,7 @@ def test_the_flags_of_known_items_do_not_count(bench: Bench, flags: int) -> None
     ],
     ids=["bit 3", "bit 31", "field"],
 )
-def test_reserved_bits_of_an_item_are_a_warning(
+def test_reserved_bits_of_an_item_are_a_note(
     bench: Bench, change: Callable[[ImageSpec], None], name: str
 ) -> None:
     spec = golden_g1()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.chains import open_files
+from tests.support.files import open_files
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.vhdx.overlay import OverlaySource, Updates

@@ -5,22 +5,25 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
-from vhdx2raw.cli.console import format_error, print_failure, print_message, print_result
+from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import SALVAGED
+from vhdx2raw.cli.options import VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.signals import defer, raise_if_interrupted
+from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.errors import OutputError, Vhdx2rawError
-from vhdx2raw.operations.progress import PROGRESS_SECONDS, ProgressCallback
+from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.operations.threads import share_work
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, output_error
 from vhdx2raw.source.base import Identity
 from vhdx2raw.source.file import identity_of
+from vhdx2raw.source.raw_file import RawFile
 
 SUFFIX = ".img"
 
@@ -85,30 +88,63 @@ class Batch:
     skip_existing: bool
     progress: ProgressMode
     as_json: bool
-    reports: bool
+    verbosity: VerbosityFlags
     _printing: Lock = field(default_factory=Lock)
 
     def run(self, tasks: list[Task]) -> int:
         """Run all tasks; return the exit code: of the first failure, else 3 if any was salvaged."""
-        defer()  # the threads notice a signal, this one waits for them
-        with show_progress(self.progress) as show, ThreadPoolExecutor(self.jobs) as pool:
+        defer()  # the threads notice a signal, and so does this one while it waits for them
+        self._check_parents(tasks)
+        results: dict[int, _Result] = {}
+        jobs = min(self.jobs, len(tasks))
+        with show_progress(self.progress) as show:
             total = _Total(tasks, show)
-            futures = [
-                pool.submit(self._run_task, task, total, index) for index, task in enumerate(tasks)
-            ]
-            try:
-                _wait_for(futures)
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
-        results = [future.result() for future in futures]
-        counts = Counter(result.status for result in results)
-        if self.reports or counts["failed"]:
+
+            def run(numbered: tuple[int, Task]) -> None:
+                index, task = numbered
+                results[index] = self._run_task(task, total, index)
+
+            share_work(enumerate(tasks), lambda: run, jobs, raise_if_interrupted)
+        counts = Counter(result.status for result in results.values())
+        if self.verbosity.reports or counts["failed"]:
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
             print_message(f"vhdx2raw: {', '.join(words)}")
-        codes = [result.exit_code for result in results if result.exit_code]
+        codes = [results[index].exit_code for index in sorted(results) if results[index].exit_code]
         return next((code for code in codes if code != SALVAGED), max(codes, default=0))
+
+    def _check_parents(self, tasks: list[Task]) -> None:
+        """Refuse to replace a file that another one of the batch needs as a parent.
+
+        Raises:
+            OutputError: A file would be replaced that is still to be read.
+        """
+        if not self.converter.options.force or self.skip_existing:
+            return  # nothing is replaced
+        endangered = {
+            _identity_of(task.destination): task.destination
+            for task in tasks
+            if self._may_be_parent(task.destination)
+        }
+        for task in tasks if endangered else ():
+            raise_if_interrupted()
+            try:
+                with open_chain(task.source, self.converter.opening, partial=True) as chain:
+                    lost = [endangered[i] for i in chain.identities if i in endangered]
+            except (Vhdx2rawError, OSError):  # reported when it is its turn
+                continue
+            if lost:
+                problem = f"is a parent of {task.source}, and would be replaced"
+                raise OutputError(problem, path=lost[0], remedy=IS_INPUT_REMEDY)
+
+    def _may_be_parent(self, destination: str) -> bool:
+        """Return whether a file is a VHDX, or may be a damaged one that is salvaged."""
+        if self.converter.opening.salvage:
+            return os.path.lexists(destination)
+        try:
+            with RawFile(destination) as file:
+                return file.begins_like_a_vhdx()
+        except (Vhdx2rawError, OSError):  # which is no parent either
+            return False
 
     def _run_task(self, task: Task, total: _Total, index: int) -> _Result:
         raise_if_interrupted()  # as many tasks have nothing to do, or fail before they have begun
@@ -131,10 +167,10 @@ class Batch:
             exit_code = outcome.exit_code
             status = "salvaged" if exit_code else "converted"
             facts = outcome.facts()
-            outcome.print(in_full=self.reports)
+            outcome.print(self.verbosity)
         elif error:
             status, exit_code = "failed", print_failure(error)
-            facts["error"] = format_error(error)
+            facts["error"] = error_facts(error)
         else:
             status, exit_code = "skipped", 0
         if self.as_json:
@@ -180,16 +216,3 @@ def _size_of(path: str) -> int:
         return Path(path).stat().st_size
     except OSError:  # reported when it is opened
         return 0
-
-
-def _wait_for(futures: list[Future[_Result]]) -> None:
-    """Wait until all are done, or one has raised, which is raised here.
-
-    Never for long at a time: a signal may come to any thread, and is handled by this one only
-    when it wakes.
-    """
-    pending = set(futures)
-    while pending:
-        done, pending = wait(pending, PROGRESS_SECONDS, FIRST_EXCEPTION)
-        for future in done:
-            future.result()

@@ -23,20 +23,21 @@ from vhdx2raw.cli.options import (
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.usage import OUTPUT, SPEED, TRUST
 from vhdx2raw.operations.convert import default_workers
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw disk.vhdx disk.img               convert, with holes for what is empty
-  vhdx2raw --force disk.vhdx disk.img       replace disk.img if it exists
-  vhdx2raw --force disk.vhdx /dev/sdx       overwrite a disk
-  vhdx2raw -S 0 disk.vhdx disk.img          write and allocate every byte
-  vhdx2raw disk.vhdx - | zstd > disk.zst    write to a pipe
-  vhdx2raw snapshot.avhdx disk.img          flatten a checkpoint onto its parents
+  vhdx2raw disk.vhdx disk.img             convert; what is empty becomes holes
+  vhdx2raw --force disk.vhdx disk.img     replace disk.img if it exists
+  vhdx2raw --force disk.vhdx /dev/sdx     overwrite a disk
+  vhdx2raw -S 0 disk.vhdx disk.img        write and allocate every byte
+  vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
+  vhdx2raw snapshot.avhdx disk.img        merge a checkpoint with its parents
+  vhdx2raw --json disk.vhdx disk.img      a summary for a script
   vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
-  vhdx2raw --json disk.vhdx disk.img        tell a script what was done
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
 """
 
@@ -50,6 +51,7 @@ class BatchFlags:
         typer.Option(
             "--output-dir",
             metavar="DIR",
+            rich_help_panel=OUTPUT,
             help="Convert every SRC to DIR/NAME.img; DIR is made if it does not exist.",
             show_default=False,
         ),
@@ -57,12 +59,22 @@ class BatchFlags:
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs", "-j", metavar="N", min=1, max=64, help="Convert this many files at a time."
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            max=64,
+            rich_help_panel=SPEED,
+            help="Convert this many files at a time.",
         ),
     ] = 1
     skip_existing: Annotated[
         bool,
-        typer.Option("--skip-existing", help="Leave out every SRC whose output exists already."),
+        typer.Option(
+            "--skip-existing",
+            rich_help_panel=OUTPUT,
+            help="Leave out every SRC whose output exists already.",
+        ),
     ] = False
 
 
@@ -82,7 +94,9 @@ def run(
     salvage: Annotated[
         bool,
         typer.Option(
-            "--salvage", help="Take what a damaged disk still holds; what is lost becomes zeros."
+            "--salvage",
+            rich_help_panel=TRUST,
+            help="Take what a damaged disk still holds; what is lost becomes zeros.",
         ),
     ] = False,
     mapfile: Annotated[
@@ -90,6 +104,7 @@ def run(
         typer.Option(
             "--mapfile",
             metavar="FILE",
+            rich_help_panel=TRUST,
             help="Write what was lost as a map file of GNU ddrescue.",
             show_default=False,
         ),
@@ -100,13 +115,12 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    converter = Converter(opening.options(salvage=salvage), converting.options(), mapfile)
+    converter = Converter(opening.options(salvage=salvage), converting.options(paths[-1]), mapfile)
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
-        reports = verbosity.reports
         exit_code = _convert_many(
-            paths, converter, many, mode, as_json=bool(as_json), reports=reports
+            paths, converter, many, mode, as_json=bool(as_json), verbosity=verbosity
         )
     else:
         if many.jobs > 1 or many.skip_existing:
@@ -114,7 +128,7 @@ def run(
         source, destination = _check_pair(paths, converter, as_json=bool(as_json))
         with show_progress(mode) as show:
             outcome = converter.convert(source, destination, show)
-        outcome.print(in_full=verbosity.reports)
+        outcome.print(verbosity)
         if as_json:
             print_result(json.dumps(outcome.facts(), indent=2))
         else:
@@ -131,7 +145,7 @@ def _convert_many(
     mode: ProgressMode,
     *,
     as_json: bool,
-    reports: bool,
+    verbosity: VerbosityFlags,
 ) -> int:
     assert many.output_dir is not None, "checked by the caller"
     _check_batch(sources, converter)
@@ -140,7 +154,7 @@ def _convert_many(
 
     workers = converter.options.workers or max(1, default_workers() // many.jobs)
     converter = replace(converter, options=replace(converter.options, workers=workers))
-    batch = Batch(converter, many.jobs, many.skip_existing, mode, as_json, reports)
+    batch = Batch(converter, many.jobs, many.skip_existing, mode, as_json, verbosity)
     return batch.run(plan(sources, many.output_dir))
 
 
@@ -168,12 +182,16 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
     if len(paths) != 2:  # noqa: PLR2004
         raise typer.BadParameter("give SRC and DST, or any number of SRC and --output-dir")
     source, destination = paths
+    if destination == os.devnull:
+        destination = NULL_OUTPUT
     if source == STANDARD_STREAM:
         raise typer.BadParameter(STANDARD_INPUT)
     if converter.options.verify and destination in (STANDARD_STREAM, NULL_OUTPUT):
         raise typer.BadParameter("--verify needs a DST that can be read back")
     if converter.mapfile is not None and _is_same_name(converter.mapfile, destination):
         raise typer.BadParameter("--mapfile and DST are the same file")
+    if converter.options.state and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--save-state and --state need a DST that stays")
     if destination == STANDARD_STREAM:
         if as_json:
             raise typer.BadParameter("standard output cannot take both the disk and --json")

@@ -14,14 +14,14 @@ from vhdx2raw.cli.console import (
     print_digest,
     print_error,
     print_message,
-    print_warnings,
     standard_output,
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
-from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
-from vhdx2raw.cli.signals import defer, raise_if_interrupted
+from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM, VerbosityFlags
+from vhdx2raw.cli.progress import interruptible
+from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import Chain, OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
@@ -68,12 +68,7 @@ class Converter:
             stream = StreamSink(standard_output().buffer, inputs=disk.chain.identities)
             return convert_disk(disk, stream, replace(self.options, progress=show))
         defer()
-
-        def show_unless_interrupted(done: int, total: int) -> None:
-            raise_if_interrupted()
-            show(done, total)
-
-        options = replace(self.options, progress=show_unless_interrupted)
+        options = replace(self.options, progress=interruptible(show))
         sink = NullSink() if destination == NULL_OUTPUT else destination
         return convert_disk(disk, sink, options)
 
@@ -92,10 +87,10 @@ class Outcome(NamedTuple):
         """0, or `SALVAGED` if what was read is not certain or not complete."""
         return SALVAGED if self.chain.damage or self.result.lost_ranges else 0
 
-    def print(self, *, in_full: bool) -> None:
-        """Report on stderr what is lost and, in full, also the warnings and what was done."""
-        if in_full:
-            print_warnings(self.result.warnings)
+    def print(self, verbosity: VerbosityFlags) -> None:
+        """Report on stderr the warnings, what was done, and what is lost."""
+        verbosity.print_warnings(self.result.warnings)
+        if verbosity.reports:
             self._print_work()
         if self.exit_code:
             self._print_losses()
@@ -113,16 +108,19 @@ class Outcome(NamedTuple):
     def _print_losses(self) -> None:
         for name, finding in self.chain.damage:
             print_error(f"{name}: damaged: {finding}")
-        result = self.result
+        result, name = self.result, self.chain.child.source.name
+        if not result.lost_ranges:
+            print_error(f"{name}: salvaged; no range of the disk was lost")
+            return
         count = len(result.lost_ranges) + result.unlisted_ranges
         print_error(
-            f"{self.chain.child.source.name}: salvaged; lost {format_size(result.lost_bytes)}"
+            f"{name}: salvaged; lost {format_size(result.lost_bytes)}"
             f" ({result.lost_bytes} bytes; ranges: {count}), which are zeros in {self.destination}"
         )
         if result.unlisted_ranges:
             print_error(
-                f"{self.chain.child.source.name}: {result.unlisted_ranges} of these ranges are not"
-                " listed by themselves, but with what lies between them and another one"
+                f"{name}: {result.unlisted_ranges} of these ranges are not listed by themselves,"
+                " but with what lies between them and another one"
             )
 
     def print_digest(self) -> None:

@@ -17,9 +17,9 @@ from vhdx2raw.operations.contents import read_contents
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw info disk.vhdx                 sizes, identity, state, and what lies inside
-  vhdx2raw info --chain snapshot.avhdx    the same for every file of a chain
-  vhdx2raw info --json disk.vhdx          with the keys of qemu-img, and more
+  vhdx2raw info disk.vhdx               sizes, identity, state, partitions
+  vhdx2raw info --chain snapshot.avhdx  the same for every file of a chain
+  vhdx2raw info --json disk.vhdx        with the keys of qemu-img, and more
 """
 
 
@@ -27,12 +27,12 @@ def run(
     image: Image,
     *,
     with_chain: Annotated[
-        bool, typer.Option("--chain", help="Tell of every parent of a differencing disk as well.")
+        bool, typer.Option("--chain", help="Describe every parent of a differencing disk as well.")
     ] = False,
     opening: OpeningFlags,
     as_json: JsonFlags,
 ) -> None:
-    """Tell what is known of IMAGE, and what lies inside of its disk."""
+    """Describe IMAGE and the contents of its disk."""
     with VirtualDisk(open_chain(image, opening.options(), partial=not with_chain)) as disk:
         contents = None
         if disk.chain.parent_error is None:

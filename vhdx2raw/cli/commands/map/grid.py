@@ -32,7 +32,7 @@ def _holding_of(entry: MapEntry) -> Holding:
     match entry.kind:
         case ExtentKind.DATA:
             return _BY_DEPTH[min(entry.depth, len(_BY_DEPTH) - 1)]
-        case ExtentKind.ZERO:
+        case ExtentKind.ZERO | ExtentKind.INHERITED:
             return Holding.ZERO
         case ExtentKind.LOST:
             return Holding.LOST

@@ -1,0 +1,117 @@
+"""`vhdx2raw apply`: a checkpoint's changes, put onto a raw image that was made before."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import fields
+from typing import Annotated
+
+import typer
+
+from vhdx2raw.cli.console import (
+    format_size,
+    print_message,
+    print_result,
+    warning_facts,
+)
+from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
+from vhdx2raw.cli.progress import interruptible, show_progress
+from vhdx2raw.cli.signals import defer
+from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
+
+EXAMPLES = """\b
+Examples:
+  vhdx2raw --save-state base.vhdx disk.img  while the VM runs on snap1.avhdx
+  vhdx2raw apply snap1.avhdx disk.img       while it runs on snap2.avhdx
+  vhdx2raw apply snap2.avhdx disk.img       after it was shut down
+  vhdx2raw apply --dry-run snap2.avhdx disk.img
+"""
+
+
+def run(
+    child: Annotated[
+        str, typer.Argument(metavar="CHILD", help="The checkpoint; it is never written to.")
+    ],
+    destination: Annotated[
+        str,
+        typer.Argument(
+            metavar="DST", help="The raw image, a file or a block device, changed in place."
+        ),
+    ],
+    *,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            help="The state file of DST; by default DST.state.json.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take a DST that was changed since it was made.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, show what would be written.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read back from storage what was written, and compare.")
+    ] = False,
+    opening: OpeningFlags,
+    progress: ProgressFlags,
+    verbosity: VerbosityFlags,
+    as_json: JsonFlags,
+) -> None:
+    """Put onto the raw image DST what the checkpoint CHILD has changed.
+
+    DST holds the base, or an earlier checkpoint, by its state file, which `convert --save-state`
+    made. After a failure run the same command again.
+    """
+    opened, started = opening.options(), time.monotonic()
+    defer()
+    with show_progress(progress.mode(quiet=verbosity.quiet)) as show:
+        options = ApplyOptions(
+            **{field.name: getattr(opened, field.name) for field in fields(opened)},
+            state=state,
+            force=force,
+            dry_run=dry_run,
+            verify=verify,
+            progress=interruptible(show),
+        )
+        result = apply_checkpoint(child, destination, options)
+    seconds = time.monotonic() - started
+    verbosity.print_warnings(result.warnings)
+    if verbosity.reports:
+        sentence = _sentence(result, destination, dry_run=dry_run)
+        print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
+    if as_json:
+        facts = _facts(result, child, destination)
+        facts |= {"dry-run": dry_run, "verified": verify, "duration-seconds": round(seconds, 3)}
+        print_result(json.dumps(facts, indent=2))
+
+
+def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
+    if not result.files:
+        return f"{destination} holds it already"
+    verb = "would change" if dry_run else "changed"
+    size = format_size(result.changed_bytes)
+    plural = "range" if result.changed_ranges == 1 else "ranges"
+    return f"{verb} {size} of {destination} in {result.changed_ranges} {plural}"
+
+
+def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, object]:
+    return {
+        "filename": child,
+        "destination": destination,
+        "virtual-size": result.virtual_disk_size,
+        "changed-size": result.changed_bytes,
+        "changed-ranges": result.changed_ranges,
+        "written-size": result.written_bytes,
+        "applied": list(result.files),
+        "holds": {
+            "data-write-guid": result.state.holds.data_write_guid,
+            "filename": result.state.holds.filename,
+        },
+        "warnings": warning_facts(result.warnings),
+    }

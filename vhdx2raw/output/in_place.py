@@ -1,0 +1,103 @@
+"""A regular file that is changed where it stands."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from contextlib import suppress
+
+from vhdx2raw import host
+from vhdx2raw.errors import OutputError
+from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
+from vhdx2raw.source.base import Identity
+from vhdx2raw.source.file import identity_of
+from vhdx2raw.zeros import ZEROS
+
+
+class InPlaceSink(Sink):
+    """A regular file whose ranges are overwritten; what is not written stays as it is."""
+
+    zeroing_is_work = True
+
+    def __init__(
+        self, path: str | os.PathLike[str], size: int, *, inputs: Collection[Identity] = ()
+    ) -> None:
+        """Open the file; nothing is changed yet.
+
+        Args:
+            path: The file.
+            size: Bytes that it is to have; a longer file is refused.
+            inputs: The files that are read, none of which may be changed.
+
+        Raises:
+            OutputError: It is no regular file, is an input, or is longer.
+            OSError: The host cannot write to it.
+        """
+        self.name = os.fspath(path)
+        self.readable_path = self.name
+        self._size = size
+        self._can_punch = True
+        self._descriptor = -1
+        try:
+            self._descriptor = os.open(path, host.flags("O_RDWR", "O_CLOEXEC", "O_NONBLOCK"))
+            self._check_target(os.fstat(self._descriptor), inputs)
+        except BaseException as error:
+            self.abort()
+            raise output_error(error, self.name) from error
+
+    def _check_target(self, status: os.stat_result, inputs: Collection[Identity]) -> None:
+        if identity_of(status) in inputs:
+            raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
+        if not stat.S_ISREG(status.st_mode):
+            raise OutputError("is not a regular file", path=self.name)
+        if status.st_size > self._size:
+            problem = (
+                f"is longer than the disk: it has {status.st_size} bytes, the disk {self._size}"
+            )
+            raise OutputError(problem, path=self.name)
+
+    def lengthen(self) -> None:
+        """Give the file its full length; what is new reads as zeros."""
+        try:
+            if os.fstat(self._descriptor).st_size < self._size:
+                os.ftruncate(self._descriptor, self._size)
+        except OSError as error:
+            raise output_error(error, self.name) from error
+
+    def write(self, virtual_offset: int, data: memoryview) -> None:
+        write_fully(self._descriptor, virtual_offset, data, self.name)
+
+    def zero(self, virtual_offset: int, length: int) -> None:
+        """Make a range read as zeros, as a hole where the file system can do that."""
+        if self._can_punch:
+            try:
+                host.punch_hole(self._descriptor, virtual_offset, length)
+            except OSError:
+                self._can_punch = False
+            else:
+                return
+        for start in range(0, length, len(ZEROS)):
+            self.write(virtual_offset + start, ZEROS[: min(len(ZEROS), length - start)])
+
+    def flush(self) -> None:
+        try:
+            host.sync(self._descriptor)
+        except OSError as error:
+            raise output_error(error, self.name) from error
+
+    def commit(self) -> None:
+        try:
+            self._close()
+        except OSError as error:
+            raise output_error(error, self.name) from error
+
+    def abort(self) -> None:
+        """Close the file as it is."""
+        with suppress(OSError):  # a failure is being reported already
+            self._close()
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
