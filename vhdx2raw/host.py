@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 
@@ -69,6 +69,13 @@ def pread_into(descriptor: int, buffer: memoryview, file_offset: int) -> int:
     data = pread(descriptor, len(buffer), file_offset)
     buffer[: len(data)] = data
     return len(data)
+
+
+def pread_scattered(descriptor: int, buffers: Sequence[memoryview], file_offset: int) -> int:
+    """Read into several buffers, one after the other; return how many bytes, perhaps too few."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, buffers, file_offset)
+    return 0
 
 
 def pwrite(descriptor: int, data: memoryview, file_offset: int) -> int:
@@ -132,6 +139,13 @@ def find_data(descriptor: int, start: int, size: int) -> tuple[int, int] | None:
             if error.errno == errno.ENXIO:  # nothing but a hole up to the end
                 return None
             raise
+
+
+def prefetch(descriptor: int, file_offset: int, length: int) -> None:
+    """Let the host begin to read a range, where it can do that."""
+    if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_WILLNEED"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, file_offset, length, os.POSIX_FADV_WILLNEED)
 
 
 def punch_hole(descriptor: int, file_offset: int, length: int) -> None:

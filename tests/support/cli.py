@@ -17,7 +17,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.builder import MIB, Block, BlockState, HeaderSpec, ImageSpec
+from tests.support.builder import (
+    DEFAULT_LOG_GUID,
+    KIB,
+    MIB,
+    Block,
+    BlockState,
+    HeaderSpec,
+    ImageSpec,
+    LogEntrySpec,
+    LogSpec,
+    ZeroDescriptorSpec,
+)
 from vhdx2raw.cli import main
 
 MODULE = (sys.executable, "-m", "vhdx2raw")
@@ -63,12 +74,17 @@ def unusual_disk() -> ImageSpec:
 def stored_zeros(size: int, first_content: bytes = b"") -> ImageSpec:
     """Describe a disk of `size` bytes that takes long to read but no space: stored zeros.
 
-    The data begins with `first_content`, so that there is something to find.
+    The data begins with `first_content`, so that there is something to find. The rest are zeros of
+    the log, since those that are holes of the file would not be read.
     """
     block_size = 256 * MIB
     blocks = {index: Block(content=0) for index in range(size // block_size)}
     blocks[0] = Block(content=first_content)
-    return ImageSpec(size, block_size, blocks)
+    spec = ImageSpec(size, block_size, blocks, log_guid=DEFAULT_LOG_GUID)
+    start = spec.block_file_offset(0)
+    zeros = ZeroDescriptorSpec(start + 4 * KIB, size - 4 * KIB)
+    spec.log = LogSpec([LogEntrySpec(0, 1, [zeros])])
+    return spec
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:

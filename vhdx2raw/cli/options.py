@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -19,10 +19,11 @@ from vhdx2raw.cli.console import Answer, is_terminal, parse_size, print_warnings
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.cli.usage import INPUT, OUTPUT, REPORTING, SPEED, TRUST
 from vhdx2raw.disk.chain import NamedFinding, OpenOptions
-from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
-from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
+
+if TYPE_CHECKING:
+    from vhdx2raw.operations.convert import ConvertOptions
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
@@ -77,6 +78,8 @@ def parsed(parse: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 def _parse_sparse_size(text: str) -> int:
+    from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE  # noqa: PLC0415
+
     size = parse_size(text)
     if size and not (MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1):
         raise ValueError("give 0, or a power of two from 512 to 1M")
@@ -273,6 +276,9 @@ class ConvertFlags:
 
     def options(self, destination: str | None = None) -> ConvertOptions:
         """Return what the library takes, for one output if its state is to be saved."""
+        from vhdx2raw.operations.convert import ConvertOptions  # noqa: PLC0415 - one command's
+        from vhdx2raw.operations.state import default_state_path  # noqa: PLC0415
+
         state = self.state
         if self.save_state and state is None and destination is not None:
             state = default_state_path(destination)

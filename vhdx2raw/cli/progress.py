@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import contextmanager
@@ -88,6 +87,8 @@ class _JsonLines:
         self._last = (-1, -1)
 
     def __call__(self, done: int, total: int) -> None:
+        import json  # noqa: PLC0415 - most runs write none
+
         now = time.monotonic()
         too_early = now - self._last_time < JSON_SECONDS and done < total
         if too_early or self._last == (done, total):

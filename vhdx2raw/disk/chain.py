@@ -182,6 +182,8 @@ def open_parents(
         problem = str(parent_error) if is_broken else parent_error.message
         finding = Finding(Rule.PARENT_MISSING, "parent", problem, spec="")
         damage.append((images[-1].source.name, finding))
+    for image in images:
+        image.bat.share_cache(len(images))
     base = stop_at if _rests_on(images[-1], stop_at) else None
     return Chain(tuple(images), tuple(warnings), tuple(damage), options.salvage, parent_error, base)
 

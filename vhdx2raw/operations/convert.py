@@ -105,10 +105,13 @@ class ConversionResult:
         cloned_bytes: Of these, not copied, but shared between the images and the output.
         written_bytes: Handed to the sink; what is neither cloned nor written are holes.
         lost_ranges: (offset, length) of what could not be read and became zeros, in order; only
-            if the disk was opened to be salvaged.
+            if the disk was opened to be salvaged. At most 10,000: of more, those with the least
+            between them are given as one.
         warnings: What is unusual about any file of the disk, or about the disk, though its bytes
             are right; also how files have changed meanwhile, if that was allowed.
         digest: Of the whole disk, in hexadecimal, if one was asked for.
+        lost_bytes: How much became zeros in all.
+        unlisted_ranges: How many of the lost ranges are not in `lost_ranges` by themselves.
     """
 
     virtual_disk_size: int
@@ -118,10 +121,8 @@ class ConversionResult:
     lost_ranges: tuple[Range, ...] = ()
     warnings: tuple[NamedFinding, ...] = ()
     digest: str | None = None
-
-    @property
-    def lost_bytes(self) -> int:
-        return sum(length for _, length in self.lost_ranges)
+    lost_bytes: int = 0
+    unlisted_ranges: int = 0
 
 
 def convert_disk(
@@ -221,6 +222,8 @@ def _write(
         copy.lost.merged(),
         warnings,
         hashing.hexdigest if hashing else None,
+        copy.lost.total_bytes,
+        copy.lost.unlisted,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from vhdx2raw.units import KIB, ceil_div
 
@@ -31,6 +31,20 @@ class SpaceMap:
             first_unit += count
             unit_count -= count
         return free
+
+    def claim_each(self, units: Sequence[int]) -> int:
+        """Take single units up to the first that is not free; return how many were."""
+        pages = self._pages
+        for index, unit in enumerate(units):
+            page = pages.get(unit // PAGE_BITS)
+            if page is None:
+                page = pages[unit // PAGE_BITS] = bytearray(PAGE_SIZE)
+            place, bit = unit % PAGE_BITS // 8, 1 << unit % 8
+            taken = page[place]
+            if taken & bit:
+                return index
+            page[place] = taken | bit
+        return len(units)
 
     def _claim_in_page(self, page_index: int, bit: int, count: int) -> bool:
         page = self._pages.setdefault(page_index, bytearray(PAGE_SIZE))

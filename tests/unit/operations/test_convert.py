@@ -16,6 +16,7 @@ from tests.support.cli import TIMEOUT, small_disk, stored_zeros
 from tests.support.files import names_in
 from tests.support.memory import peak_memory
 from tests.support.sinks import Call, FailingSink, RecordingSink, StopEverything, fail_at
+from tests.support.sources import forget_holes
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError
@@ -40,8 +41,11 @@ def opened(folder: Path, spec: ImageSpec) -> Iterator[VirtualDisk]:
 # -- calls of the sink --------------------------------------------------------------------------
 
 
-def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
+def test_every_call_of_a_conversion_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Holes of the BAT come whole, stored data in pieces, its zeros by 4 KiB as holes too."""
+    forget_holes(monkeypatch)
     spec = ImageSpec(
         5 * BLOCK + 512,
         BLOCK,

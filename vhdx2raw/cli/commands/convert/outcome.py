@@ -122,11 +122,16 @@ class Outcome(NamedTuple):
         if not result.lost_ranges:
             print_error(f"{name}: salvaged; no range of the disk was lost")
             return
+        count = len(result.lost_ranges) + result.unlisted_ranges
         print_error(
             f"{name}: salvaged; lost {format_size(result.lost_bytes)}"
-            f" ({result.lost_bytes} bytes; ranges: {len(result.lost_ranges)}), which are zeros"
-            f" in {self.destination}"
+            f" ({result.lost_bytes} bytes; ranges: {count}), which are zeros in {self.destination}"
         )
+        if result.unlisted_ranges:
+            print_error(
+                f"{name}: {result.unlisted_ranges} of these ranges are not listed by themselves,"
+                " but with what lies between them and another one"
+            )
 
     def print_digest(self) -> None:
         """Write the digest, if there is one; stdout may be taken by the disk itself."""
@@ -163,6 +168,7 @@ class Outcome(NamedTuple):
             facts["lost-ranges"] = [
                 {"start": start, "length": length} for start, length in result.lost_ranges
             ]
+            facts["unlisted-ranges"] = result.unlisted_ranges
         if Path(self.destination).is_file():
             facts["actual-size"] = host.allocated_size(Path(self.destination).stat())
         return facts

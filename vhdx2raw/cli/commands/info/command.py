@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -40,6 +39,8 @@ def run(
             contents = read_contents(disk, disk.metadata.logical_sector_size)
         subject = Subject(disk.chain, contents)
         if as_json:
+            import json  # noqa: PLC0415 - a run without it starts sooner
+
             print_result(json.dumps(facts_of(subject, with_chain=with_chain), indent=2))
         else:
             print_result("\n".join(map(printable, iter_lines(subject, with_chain=with_chain))))
