@@ -7,7 +7,7 @@ A group is a dataclass whose fields are options. A command names it as the type 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from inspect import Parameter, Signature, signature
@@ -93,6 +93,18 @@ Images = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
+class SalvageFlags:
+    """What is done with damaged disks."""
+
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage", help="Take what a damaged disk still holds; what is lost reads as zeros."
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True)
 class OpeningFlags:
     """How disks are opened."""
 
@@ -137,7 +149,22 @@ class OpeningFlags:
         ),
     ] = False
 
-    def options(self, *, salvage: bool = False) -> OpenOptions:
+    def options_for(
+        self, images: Sequence[str], salvage: SalvageFlags | None = None
+    ) -> OpenOptions:
+        """Return what the library takes, for any number of images.
+
+        Raises:
+            typer.BadParameter: Something does not fit the images, or two options contradict each
+                other.
+        """
+        if STANDARD_STREAM in images:
+            raise typer.BadParameter(STANDARD_INPUT)
+        if self.parents and len(images) > 1:
+            raise typer.BadParameter("--parent fits one IMAGE; for several use --parent-dir")
+        return self.options(salvage)
+
+    def options(self, salvage: SalvageFlags | None = None) -> OpenOptions:
         """Return what the library takes.
 
         Raises:
@@ -151,7 +178,7 @@ class OpeningFlags:
             parent_dirs=self.parent_dirs,
             allow_parent_mismatch=self.allow_parent_mismatch,
             log_policy=LogPolicy.REFUSE if self.no_replay else log_policy,
-            salvage=salvage,
+            salvage=salvage is not None and salvage.salvage,
         )
 
 

@@ -18,7 +18,7 @@ from vhdx2raw.vhdx.file_state import (
 )
 from vhdx2raw.vhdx.geometry import Geometry
 from vhdx2raw.vhdx.header import HeaderSection, read_header_section
-from vhdx2raw.vhdx.log import LogPolicy, LogReport, replay_log
+from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
 from vhdx2raw.vhdx.metadata import Metadata, read_metadata
 from vhdx2raw.vhdx.region import RegionTable, read_region_table
 from vhdx2raw.vhdx.space import SpaceMap
@@ -122,7 +122,8 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
     bat = Bat(source, regions.bat, geometry, lenient=findings.lenient)
     space = SpaceMap()
     allocation = check_allocation(bat, regions, source.size, findings, space)
-    check_unclaimed(source, state.status.size, bat, space, findings)
+    if log.state is not LogState.IGNORED:  # else what has a place may be known to the log alone
+        check_unclaimed(source, state.status.size, bat, space, findings)
     return VhdxImage(
         source,
         log,

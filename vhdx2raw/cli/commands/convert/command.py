@@ -20,6 +20,7 @@ from vhdx2raw.cli.options import (
     JsonFlags,
     OpeningFlags,
     ProgressFlags,
+    SalvageFlags,
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
@@ -91,14 +92,7 @@ def run(
     *,
     many: BatchFlags,
     opening: OpeningFlags,
-    salvage: Annotated[
-        bool,
-        typer.Option(
-            "--salvage",
-            rich_help_panel=TRUST,
-            help="Take what a damaged disk still holds; what is lost becomes zeros.",
-        ),
-    ] = False,
+    salvage: SalvageFlags,
     mapfile: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +109,7 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    converter = Converter(opening.options(salvage=salvage), converting.options(paths[-1]), mapfile)
+    converter = Converter(opening.options(salvage), converting.options(paths[-1]), mapfile)
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:

@@ -11,6 +11,7 @@ from vhdx2raw import host
 from vhdx2raw.cli.console import (
     format_size,
     log_facts,
+    print_damage,
     print_digest,
     print_error,
     print_message,
@@ -106,8 +107,7 @@ class Outcome(NamedTuple):
         )
 
     def _print_losses(self) -> None:
-        for name, finding in self.chain.damage:
-            print_error(f"{name}: damaged: {finding}")
+        print_damage(self.chain.damage)
         result, name = self.result, self.chain.child.source.name
         if not result.lost_ranges:
             print_error(f"{name}: salvaged; no range of the disk was lost")
