@@ -50,7 +50,7 @@ def check_allocation(
         CorruptImageError: An entry has an impossible value, or two structures share space.
     """
     _check_table_size(bat, regions.bat, size, findings)
-    walk = _Walk(bat, regions, size, findings, SpaceMap() if space is None else space)
+    walk = _Walk(bat, regions, size, findings, space)
     for chunk_index in range(bat.geometry.chunk_count):
         walk.check_chunk(chunk_index)
     walk.summarize()
@@ -101,7 +101,12 @@ class _Walk:
     """The state of one walk: the space in use and what is counted for a summary."""
 
     def __init__(
-        self, bat: Bat, regions: RegionTable, size: int, findings: Findings, space: SpaceMap
+        self,
+        bat: Bat,
+        regions: RegionTable,
+        size: int,
+        findings: Findings,
+        space: SpaceMap | None = None,
     ) -> None:
         self.block_counts: Counter[layout.PayloadBlockState] = Counter()
         self._bat = bat
@@ -111,7 +116,7 @@ class _Walk:
         self._findings = findings
         self._stray_bitmap_entries = 0
         self._claimable = min(size, layout.MAX_FILE_OFFSET)
-        self._space = space
+        self._space = SpaceMap() if space is None else space
         for region in regions.reserved:
             self._space.claim(region.file_offset // MIB, region.length // MIB)
 

@@ -129,12 +129,13 @@ def test_strict_reader_refuses_what_check_calls_an_error(tmp_path: Path, fault: 
     if not errors and not fault.refused:
         spec = fault.files[path.name]
         assert isinstance(spec, ImageSpec)
-        assert_right_bytes(path, spec)
+        if fault.rule != "R122":  # whose bytes are lost
+            assert_right_bytes(path, spec)
         return
     with pytest.raises(Vhdx2rawError) as caught:
         open_chain(path).close()
     if isinstance(caught.value, ParentError):
-        assert errors in ([], ["R100"], ["R105"], ["R108"])
+        assert errors in (["R100"], ["R105"], ["R108"], ["R110"])
     elif errors != ["R104"]:
         assert isinstance(caught.value, ImageError)
         assert caught.value.finding.rule == errors[0]
