@@ -23,6 +23,7 @@ from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, Conver
 from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
+from vhdx2raw.vhdx.region_search import REGION_NAMES
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
@@ -102,6 +103,36 @@ class SalvageFlags:
             "--salvage", help="Take what a damaged disk still holds; what is lost reads as zeros."
         ),
     ] = False
+    regions: Annotated[
+        list[str],
+        typer.Option(
+            "--region",
+            metavar="NAME=OFFSET",
+            help="Where a region lies (bat or metadata), if --salvage does not find it.",
+        ),
+    ] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Check that what belongs together was given together."""
+        if self.regions and not self.salvage:
+            raise typer.BadParameter("--region is about a damaged disk; give --salvage as well")
+
+    def places(self) -> dict[str, int]:
+        """Return the offsets of the regions that were named.
+
+        Raises:
+            typer.BadParameter: One is no name and offset.
+        """
+        places: dict[str, int] = {}
+        for text in self.regions:
+            name, _, offset = text.partition("=")
+            try:
+                places[name] = int(offset, 0)
+            except ValueError:
+                places[name] = -1
+            if name not in REGION_NAMES or places[name] < 0:
+                raise typer.BadParameter("--region needs bat=OFFSET or metadata=OFFSET, in bytes")
+        return places
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +210,7 @@ class OpeningFlags:
             allow_parent_mismatch=self.allow_parent_mismatch,
             log_policy=LogPolicy.REFUSE if self.no_replay else log_policy,
             salvage=salvage is not None and salvage.salvage,
+            regions=salvage.places() if salvage is not None else {},
         )
 
 
