@@ -163,8 +163,6 @@ def _check_batch(sources: list[str], converter: Converter) -> None:
 def _check_options(converter: Converter) -> None:
     """Refuse what contradicts itself, before anything is opened."""
     salvage, mapfile = converter.opening.salvage, converter.mapfile
-    if salvage and converter.options.verify:
-        raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
     if mapfile is not None and not salvage:
         raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
     if mapfile == STANDARD_STREAM:
