@@ -188,4 +188,5 @@ class Rule(str, Enum):
     LOG_REPLAYED = "R120", "2.3.3", "a file with updates in its log may be in use", "warn", "", "", "none: the updates are applied in memory when the disk is read"
     LOOKALIKE = "R121", "", "the disk does not begin like an image of another format", "warn"
     UNCLAIMED_SPACE = "R122", "", "no data lies where no structure and no block is", "warn", "", "the block allocation table may have been damaged: then the disk lacks what lies there"
+    NEWER_STATE = "R123", "", "no checkpoint (.avhdx) in the folder of the file was made from it", "warn when it is converted"
     # fmt: on
