@@ -159,6 +159,14 @@ def test_damage_is_in_json(folder: Path, capfd: Capture, command: str) -> None:
     assert "R111" in outcome.out
 
 
+def test_lost_ranges_are_in_the_map(folder: Path, capfd: Capture) -> None:
+    outcome = run(capfd, "map", "--json", "--salvage", "cut.vhdx")
+    entries = json.loads(outcome.out)
+    validator_of("map").validate(entries)
+    assert outcome.exit_code == 3
+    assert any(not entry["zero"] and not entry["data"] for entry in entries)
+
+
 def test_a_salvaged_disk_compares_with_its_raw_image(folder: Path, capfd: Capture) -> None:
     assert run(capfd, "--salvage", "cut.vhdx", "out.img").exit_code == 3
     outcome = run(capfd, "compare", "--salvage", "--json", "cut.vhdx", "out.img")

@@ -99,13 +99,20 @@ def run(
         length = size - start if max_length is None else min(max_length, size - start)
         if svg is not None:
             _write_svg(chain, start, length, svg, force=force)
-        elif picture:
-            _print_lines(_iter_picture(chain, start, length))
         else:
-            entries = iter_map(chain, start, length)
-            _print_lines(_iter_json(entries) if as_json else _iter_table(chain, entries))
+            _print_lines(_iter_lines(chain, start, length, as_json=bool(as_json), picture=picture))
         if chain.damage:
             raise typer.Exit(SALVAGED)
+
+
+def _iter_lines(
+    chain: Chain, start: int, length: int, *, as_json: bool, picture: bool
+) -> Iterator[str]:
+    """Return the lines of the form that was asked for."""
+    if picture:
+        return _iter_picture(chain, start, length)
+    entries = iter_map(chain, start, length)
+    return _iter_json(entries) if as_json else _iter_table(chain, entries)
 
 
 def _print_lines(lines: Iterator[str]) -> None:
