@@ -100,13 +100,16 @@ class SalvageFlags:
     salvage: Annotated[
         bool,
         typer.Option(
-            "--salvage", help="Take what a damaged disk still holds; what is lost reads as zeros."
+            "--salvage",
+            rich_help_panel=TRUST,
+            help="Take what a damaged disk still holds; what is lost reads as zeros.",
         ),
     ] = False
     regions: Annotated[
         list[str],
         typer.Option(
             "--region",
+            rich_help_panel=TRUST,
             metavar="NAME=OFFSET",
             help="Where a region lies (bat or metadata), if --salvage does not find it.",
         ),
