@@ -175,6 +175,12 @@ def print_warnings(warnings: Iterable[tuple[str, Finding]], *, in_full: bool) ->
             print_message(f"vhdx2raw: {name}: warning: {warning}")
 
 
+def print_damage(damage: Iterable[tuple[str, Finding]]) -> None:
+    """Report what is wrong with the files of a disk that is salvaged."""
+    for name, finding in damage:
+        print_error(f"{name}: damaged: {finding}")
+
+
 def print_error(text: str, *, hint: str = "") -> None:
     """Report what is wrong and, on a second line, what can be done."""
     print_message(f"vhdx2raw: {text}")

@@ -20,6 +20,7 @@ from vhdx2raw.cli.options import (
     JsonFlags,
     OpeningFlags,
     ProgressFlags,
+    SalvageFlags,
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
@@ -92,14 +93,7 @@ def run(
     *,
     many: BatchFlags,
     opening: OpeningFlags,
-    salvage: Annotated[
-        bool,
-        typer.Option(
-            "--salvage",
-            rich_help_panel=TRUST,
-            help="Take what a damaged disk still holds; what is lost becomes zeros.",
-        ),
-    ] = False,
+    salvage: SalvageFlags,
     mapfile: Annotated[
         str | None,
         typer.Option(
@@ -116,7 +110,7 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    converter = Converter(opening.options(salvage=salvage), converting.options(paths[-1]), mapfile)
+    converter = Converter(opening.options(salvage), converting.options(paths[-1]), mapfile)
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
@@ -171,8 +165,6 @@ def _check_batch(sources: list[str], converter: Converter) -> None:
 def _check_options(converter: Converter) -> None:
     """Refuse what contradicts itself, before anything is opened."""
     salvage, mapfile = converter.opening.salvage, converter.mapfile
-    if salvage and converter.options.verify:
-        raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
     if mapfile is not None and not salvage:
         raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
     if mapfile == STANDARD_STREAM:
