@@ -43,7 +43,12 @@ class OptionNames(dict[str, str]):
         return f"--{name.replace('_', '-')}"
 
 
-OPTION_NAMES = OptionNames(parents="--parent", parent_dirs="--parent-dir")
+OPTION_NAMES = OptionNames(
+    parents="--parent",
+    parent_dirs="--parent-dir",
+    parent_file="--parent FILE",
+    parent_dir="--parent-dir DIR",
+)
 
 
 class Screen:
