@@ -334,7 +334,11 @@ def test_rest_of_a_cut_empty_table_is_missing(table_path: Path) -> None:
     assert list(entries.values()) == [0] * 19 + [MISSING_ENTRY] * 5
 
 
-def test_wholly_unreadable_table_is_missing(table_path: Path) -> None:
+def test_wholly_unreadable_table_is_missing(
+    table_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_holes(monkeypatch)
+
     class NoSource(FileSource):
         def pread(self, file_offset: int, length: int) -> bytes:
             raise OSError(errno.EIO, "Input/output error")
