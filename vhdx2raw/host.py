@@ -11,6 +11,7 @@ import errno
 import mmap
 import os
 import sys
+import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ FSCTL_SET_SPARSE = 0x000900C4
 FILE_END_OF_FILE_INFO = 6
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
+
+RETRY_SECONDS = 0.01
 
 _moving: dict[int, Lock] = {}
 """By descriptor, a lock on its position. One for each number that a file had, however often."""
@@ -81,6 +84,18 @@ def pwrite(descriptor: int, data: memoryview, file_offset: int) -> int:
         return os.pwrite(descriptor, data, file_offset)
     with _position(descriptor, file_offset):
         return os.write(descriptor, data)
+
+
+def wait_writable(descriptor: int) -> None:
+    """Wait until a pipe or the like that does not block may have room, or has no reader left."""
+    import select  # noqa: PLC0415 - seldom needed
+
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        poll.poll()
+    else:
+        time.sleep(RETRY_SECONDS)
 
 
 def open_direct(descriptor: int) -> int:

@@ -278,18 +278,6 @@ def test_refused_write_to_stream_fails_clearly(
     assert outcome.err.startswith("vhdx2raw: standard output: ")
 
 
-def test_nonblocking_pipe_fails_clearly(tmp_path: Path) -> None:
-    """Another program may have made the pipe so; what did not fit is not left out in silence."""
-    small_disk().write(tmp_path / "disk.vhdx")
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    outcome = run_program(tmp_path / "disk.vhdx", "-", stdout=writer)
-    os.close(writer)
-    os.close(reader)
-    assert outcome.exit_code == 8
-    assert outcome.err == "vhdx2raw: standard output: Resource temporarily unavailable\n"
-
-
 # -- limits of the process -----------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from vhdx2raw.cli import main
 from vhdx2raw.cli.exit_codes import OUTPUT
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError
+from vhdx2raw.output.in_place import InPlaceSink
 
 IS_INPUT = "is the input itself"
 Hide = Callable[[Devices, Path], Path]
@@ -121,6 +122,17 @@ def test_backing_file_of_input_device_is_not_replaced(
     assert main(["--force", str(device), str(path)]) == OUTPUT
     assert IS_INPUT in capfd.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_the_file_behind_a_device_that_is_read_is_not_changed_in_place(
+    tmp_path: Path, devices: Devices
+) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
+    with (
+        open_disk(devices.attach(path, "--read-only")) as opened,
+        pytest.raises(OutputError, match=IS_INPUT),
+    ):
+        InPlaceSink(path, opened.size, inputs=opened.chain.identities)
 
 
 def test_another_device_is_no_input(tmp_path: Path, devices: Devices) -> None:

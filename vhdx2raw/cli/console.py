@@ -19,6 +19,7 @@ from vhdx2raw.cli.exit_codes import INTERNAL_FAULT, exit_code_of, reason_of
 from vhdx2raw.errors import ImageError, OutputError, ParentError, Vhdx2rawError
 from vhdx2raw.findings import Finding, printable
 from vhdx2raw.output.base import STANDARD_OUTPUT, output_error
+from vhdx2raw.output.stream import write_waiting
 from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx import crc
 from vhdx2raw.vhdx.log import LogReport
@@ -103,12 +104,34 @@ def print_result(text: str) -> None:
         if is_terminal(stream):
             Screen.clear_line()
         Answer.begun = True
-        stream.write(f"{text}\n")
-        stream.flush()
+        _write_line(stream, text)
     except OSError as error:
         # What is still buffered would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise output_error(error, STANDARD_OUTPUT) from error
+
+
+def _write_line(stream: TextIO, text: str) -> None:
+    """Write a line, and wait where a stream that does not block has no room at the moment.
+
+    What Python writes to such a stream is lost from some place on.
+    """
+    if _blocks(stream):
+        stream.write(f"{text}\n")
+        stream.flush()
+    else:
+        data = f"{text}\n".encode(stream.encoding, stream.errors or "strict")
+        write_waiting(stream.fileno(), memoryview(data))
+
+
+def _blocks(stream: TextIO) -> bool:
+    """Return whether a write waits for room, as nearly everywhere."""
+    if not hasattr(os, "get_blocking"):
+        return True
+    try:
+        return os.get_blocking(stream.fileno())
+    except (OSError, ValueError):  # no stream of the host
+        return True
 
 
 def print_digest(hexdigest: str, name: str) -> None:
@@ -138,8 +161,7 @@ def print_message(text: str) -> None:
     """Write one line to stderr; one that is full or closed does not change what was done."""
     with suppress(OSError, ValueError, AttributeError):
         Screen.clear_line()
-        sys.stderr.write(f"{printable(text)}\n")
-        sys.stderr.flush()
+        _write_line(sys.stderr, printable(text))
 
 
 def print_warnings(warnings: Iterable[tuple[str, Finding]], *, in_full: bool) -> None:
@@ -151,6 +173,12 @@ def print_warnings(warnings: Iterable[tuple[str, Finding]], *, in_full: bool) ->
     for name, warning in warnings:
         if in_full or warning.rule is not Rule.LOG_REPLAYED:
             print_message(f"vhdx2raw: {name}: warning: {warning}")
+
+
+def print_damage(damage: Iterable[tuple[str, Finding]]) -> None:
+    """Report what is wrong with the files of a disk that is salvaged."""
+    for name, finding in damage:
+        print_error(f"{name}: damaged: {finding}")
 
 
 def print_error(text: str, *, hint: str = "") -> None:

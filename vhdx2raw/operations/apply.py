@@ -207,6 +207,7 @@ def _write(
     """Change the image; return how many bytes were written. All of it is on stable storage."""
     if isinstance(sink, InPlaceSink):
         sink.lengthen()
+    disk.chain.watch()
     copy = Copy(disk, sink, sparse_size=SPARSE_SIZE, clone=False, extents=extents)
     copy.run(options.workers or default_workers(), options.progress)
     sink.flush()

@@ -10,8 +10,8 @@ from contextlib import suppress
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
+from vhdx2raw.output.inputs import is_input
 from vhdx2raw.source.base import Identity
-from vhdx2raw.source.file import identity_of
 from vhdx2raw.zeros import ZEROS
 
 
@@ -47,7 +47,7 @@ class InPlaceSink(Sink):
             raise output_error(error, self.name) from error
 
     def _check_target(self, status: os.stat_result, inputs: Collection[Identity]) -> None:
-        if identity_of(status) in inputs:
+        if is_input(status, inputs, self.name):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
         if not stat.S_ISREG(status.st_mode):
             raise OutputError("is not a regular file", path=self.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import fields
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from vhdx2raw.cli.console import (
 )
 from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import interruptible, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer
 from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
 
@@ -86,9 +88,9 @@ def run(
         sentence = _sentence(result, destination, dry_run=dry_run)
         print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
     if as_json:
-        facts = _facts(result, child, destination)
-        facts |= {"dry-run": dry_run, "verified": verify, "duration-seconds": round(seconds, 3)}
-        print_result(json.dumps(facts, indent=2))
+        facts = _facts(result, child, destination, seconds) | {"dry-run": dry_run}
+        with nullcontext() if dry_run else telling(destination):
+            print_result(json.dumps(facts | {"verified": verify}, indent=2))
 
 
 def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
@@ -100,7 +102,7 @@ def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
     return f"{verb} {size} of {destination} in {result.changed_ranges} {plural}"
 
 
-def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, object]:
+def _facts(result: ApplyResult, child: str, destination: str, seconds: float) -> dict[str, object]:
     return {
         "filename": child,
         "destination": destination,
@@ -114,4 +116,5 @@ def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, objec
             "filename": result.state.holds.filename,
         },
         "warnings": warning_facts(result.warnings),
+        "duration-seconds": round(seconds, 3),
     }

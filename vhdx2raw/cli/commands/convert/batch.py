@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -12,9 +13,10 @@ from typing import NamedTuple
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
 from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
-from vhdx2raw.cli.exit_codes import SALVAGED
+from vhdx2raw.cli.exit_codes import first_failure
 from vhdx2raw.cli.options import VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer, raise_if_interrupted
 from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.errors import OutputError, Vhdx2rawError
@@ -109,8 +111,7 @@ class Batch:
         if self.verbosity.reports or counts["failed"]:
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
             print_message(f"vhdx2raw: {', '.join(words)}")
-        codes = [results[index].exit_code for index in sorted(results) if results[index].exit_code]
-        return next((code for code in codes if code != SALVAGED), max(codes, default=0))
+        return first_failure(results[index].exit_code for index in sorted(results))
 
     def _check_parents(self, tasks: list[Task]) -> None:
         """Refuse to replace a file that another one of the batch needs as a parent.
@@ -166,17 +167,21 @@ class Batch:
         if outcome:
             exit_code = outcome.exit_code
             status = "salvaged" if exit_code else "converted"
-            facts = outcome.facts()
             outcome.print(self.verbosity)
         elif error:
             status, exit_code = "failed", print_failure(error)
             facts["error"] = error_facts(error)
         else:
             status, exit_code = "skipped", 0
-        if self.as_json:
-            print_result(json.dumps({"status": status, "exit-code": exit_code, **facts}))
-        elif outcome:
-            outcome.print_digest()
+        try:
+            with telling(task.destination) if outcome else nullcontext():
+                if self.as_json:
+                    facts = outcome.facts() if outcome else facts
+                    print_result(json.dumps({"status": status, "exit-code": exit_code, **facts}))
+                elif outcome:
+                    outcome.print_digest()
+        except (Vhdx2rawError, OSError) as failure:  # the other files can be converted nevertheless
+            exit_code = print_failure(failure)
         return _Result(status, exit_code)
 
 

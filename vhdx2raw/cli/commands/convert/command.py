@@ -20,9 +20,11 @@ from vhdx2raw.cli.options import (
     JsonFlags,
     OpeningFlags,
     ProgressFlags,
+    SalvageFlags,
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.usage import OUTPUT, SPEED, TRUST
 from vhdx2raw.operations.convert import default_workers
 
@@ -91,14 +93,7 @@ def run(
     *,
     many: BatchFlags,
     opening: OpeningFlags,
-    salvage: Annotated[
-        bool,
-        typer.Option(
-            "--salvage",
-            rich_help_panel=TRUST,
-            help="Take what a damaged disk still holds; what is lost becomes zeros.",
-        ),
-    ] = False,
+    salvage: SalvageFlags,
     mapfile: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +110,7 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    converter = Converter(opening.options(salvage=salvage), converting.options(paths[-1]), mapfile)
+    converter = Converter(opening.options(salvage), converting.options(paths[-1]), mapfile)
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
@@ -129,10 +124,11 @@ def run(
         with show_progress(mode) as show:
             outcome = converter.convert(source, destination, show)
         outcome.print(verbosity)
-        if as_json:
-            print_result(json.dumps(outcome.facts(), indent=2))
-        else:
-            outcome.print_digest()
+        with telling(destination):
+            if as_json:
+                print_result(json.dumps(outcome.facts(), indent=2))
+            else:
+                outcome.print_digest()
         exit_code = outcome.exit_code
     if exit_code:
         raise typer.Exit(exit_code)
@@ -169,8 +165,6 @@ def _check_batch(sources: list[str], converter: Converter) -> None:
 def _check_options(converter: Converter) -> None:
     """Refuse what contradicts itself, before anything is opened."""
     salvage, mapfile = converter.opening.salvage, converter.mapfile
-    if salvage and converter.options.verify:
-        raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
     if mapfile is not None and not salvage:
         raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
     if mapfile == STANDARD_STREAM:

@@ -11,6 +11,7 @@ from vhdx2raw import host
 from vhdx2raw.cli.console import (
     format_size,
     log_facts,
+    print_damage,
     print_digest,
     print_error,
     print_message,
@@ -21,6 +22,7 @@ from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
 from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM, VerbosityFlags
 from vhdx2raw.cli.progress import interruptible
+from vhdx2raw.cli.results import UntoldResultError, telling
 from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import Chain, OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
@@ -29,6 +31,8 @@ from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, conver
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.output.null import NullSink
 from vhdx2raw.output.stream import StreamSink
+
+MAPFILE_REMEDY = "to list what is lost, convert to null: with another {mapfile}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,18 @@ class Converter:
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)
             result = self._write(disk, destination, show)
+            seconds = time.monotonic() - started
+            outcome = Outcome(self.options, disk.chain, destination, result, seconds)
             if self.mapfile is not None:
-                lines = iter_mapfile(result.lost_ranges, disk.size)
-                data = "".join(f"{line}\n" for line in lines).encode("ascii")
-                write_file(self.mapfile, data, inputs, force=force)
-        seconds = time.monotonic() - started
-        return Outcome(self.options, disk.chain, destination, result, seconds)
+                try:
+                    with telling(destination, MAPFILE_REMEDY):
+                        lines = iter_mapfile(result.lost_ranges, disk.size)
+                        data = "".join(f"{line}\n" for line in lines).encode("ascii")
+                        write_file(self.mapfile, data, inputs, force=force)
+                except UntoldResultError:
+                    outcome.print_losses()
+                    raise
+        return outcome
 
     def _write(
         self, disk: VirtualDisk, destination: str, show: ProgressCallback
@@ -93,7 +103,7 @@ class Outcome(NamedTuple):
         if verbosity.reports:
             self._print_work()
         if self.exit_code:
-            self._print_losses()
+            self.print_losses()
 
     def _print_work(self) -> None:
         result, metadata = self.result, self.chain.child.metadata
@@ -105,9 +115,9 @@ class Outcome(NamedTuple):
             f" in {self.seconds:.1f} s"
         )
 
-    def _print_losses(self) -> None:
-        for name, finding in self.chain.damage:
-            print_error(f"{name}: damaged: {finding}")
+    def print_losses(self) -> None:
+        """Report on stderr what is damaged, and how much is lost."""
+        print_damage(self.chain.damage)
         result, name = self.result, self.chain.child.source.name
         if not result.lost_ranges:
             print_error(f"{name}: salvaged; no range of the disk was lost")
