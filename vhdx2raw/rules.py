@@ -107,7 +107,7 @@ class Rule(str, Enum):
 
     # Region table
     REGION_TABLE_VALID = "R42", "2.2.3.1", "a region table has its signature, the right checksum and at most 2047 entries", "use the other one, warn", "", _OTHER_COPY
-    NO_REGION_TABLE = "R43", "", "at least one region table is valid; the first valid one is used", "refuse", "refused; with {salvage} a table with a wrong checksum is believed"
+    NO_REGION_TABLE = "R43", "", "at least one region table is valid; the first valid one is used", "refuse", "refused; with {salvage} a table with a wrong checksum is believed, else the regions are looked for"
     REGION_TABLES_DIFFER = "R44", "2.2.3", "two valid region tables are the same", "use the first one, warn", "", "the first table is used; another reader may use the second"
     OPTIONAL_REGION = "R45", "2.2.3.2", "unknown optional regions are left alone", "accept"
     REGION_TWICE = "R46", "2.2.3.2", "no region is listed twice", "refuse", "refused without {salvage}, which uses the first of the two entries"
