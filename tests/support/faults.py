@@ -2,13 +2,15 @@
 
 `Host` takes the place of the functions of `os`, `fcntl` and `pathlib.Path` that reach the host.
 It counts those calls that the package makes, each by its name and what it is made on, such as
-`pwrite temporary`, so that one run lists what a later run can spoil.
+`pwrite temporary`, so that one run lists what a later run can spoil; what looks for holes is a
+`find_hole`.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 import sys
@@ -42,6 +44,8 @@ OS_CALLS = [
 ]
 PATH_CALLS = ["iterdir", "lstat", "rename", "replace", "stat", "unlink"]
 """Methods that hold on to functions of `os` in Python 3.10, where they must be replaced, too."""
+LOOKS_FOR_HOLES = ("find_data", "_find_data")
+"""Functions of the package whose calls need not succeed: what may be a hole is read as data."""
 
 Real = Callable[..., Any]
 Spoiler = Callable[..., Any]
@@ -87,7 +91,9 @@ def fails_afterwards(number: int) -> Spoiler:
     """Give a call that does its work, but reports a failure: the reply of a server got lost."""
 
     def fail(real: Real, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        real(*arguments, **options)
+        result = real(*arguments, **options)
+        if hasattr(result, "close"):  # what is lost on the way
+            result.close()
         raise error_of(number, arguments[0])
 
     return fail
@@ -150,11 +156,13 @@ class Host:
     def _wrapped(self, name: str, real: Real) -> Real:
         def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
             # A method of Path that calls a function of os is one call, not two.
-            if getattr(self._inside, "depth", 0) or not is_of_package(sys._getframe(1)):
+            caller = sys._getframe(1)
+            if getattr(self._inside, "depth", 0) or not is_of_package(caller):
                 return real(*arguments, **options)
             self._inside.depth = 1
             try:
-                spoil = self._choose(f"{name} {target_of(arguments[0])}")
+                what = "find_hole" if caller.f_code.co_name in LOOKS_FOR_HOLES else name
+                spoil = self._choose(f"{what} {target_of(arguments[0])}")
                 return spoil(real, *arguments, **options) if spoil else real(*arguments, **options)
             finally:
                 self._inside.depth = 0
@@ -228,6 +236,7 @@ def errnos_of(what: str) -> list[int]:
 PATH_ERRNOS = [errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOMEM, errno.ELOOP]
 ERRNOS: dict[str, list[int]] = {
     "close": [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.ESTALE],
+    "find_hole": [errno.EINVAL, errno.EIO, errno.ESTALE, errno.EOPNOTSUPP],
     "fstat": [errno.EIO, errno.ESTALE, errno.ENOMEM],
     "fsync": [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EINVAL],
     "ftruncate": [errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.EROFS],
@@ -243,6 +252,7 @@ ERRNOS: dict[str, list[int]] = {
         *(errno.EMFILE, errno.EIO, errno.EACCES, errno.ENFILE, errno.ENOMEM, errno.ESTALE),
         *(errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.ENXIO),
     ],
+    "posix_fadvise": [errno.EINVAL, errno.ESPIPE, errno.EIO],
     "pread": [errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EACCES],
     "preadv": [errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EACCES],
     "pwrite": [
@@ -261,7 +271,7 @@ ERRNOS: dict[str, list[int]] = {
         *(errno.ENOMEM, errno.ESTALE),
     ],
 }
-ERRNOS["listdir"] = ERRNOS["iterdir"]
+ERRNOS["listdir"] = ERRNOS["scandir"] = ERRNOS["iterdir"]
 ERRNOS["replace"] = ERRNOS["rename"]
 NOT_ON = {"open source": (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 
@@ -404,7 +414,10 @@ class Stage:
         assert line.startswith("vhdx2raw: ")
         assert len(more) <= 1
         assert all(hint.startswith("vhdx2raw: hint: ") for hint in more)
-        assert outcome.out == ""
+        if "--json" in self._scene.words:
+            assert_told_as_json(outcome)
+        else:
+            assert outcome.out == ""
 
     def assert_kept_nothing(self, outcome: Outcome) -> None:
         """Check what a failure leaves: nothing under the final name, and no temporary file."""
@@ -412,6 +425,14 @@ class Stage:
         # What went into a pipe cannot be called back.
         assert self._scene.to_stream or self.is_as_before
         assert self.leftovers == []
+
+
+def assert_told_as_json(outcome: Outcome) -> None:
+    """Check that stdout has the failure that stderr has, and nothing else."""
+    [error] = json.loads(outcome.out).values()
+    assert error["exit-code"] == outcome.exit_code
+    lines = [f"vhdx2raw: {error['message']}", f"vhdx2raw: hint: {error['hint']}"]
+    assert outcome.err_lines == lines[: 2 if error["hint"] else 1]
 
 
 def open_files_in(folder: Path) -> list[str]:

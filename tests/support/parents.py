@@ -29,7 +29,7 @@ def refusal_of(path: Path, *folders: Path) -> str:
         pass
     assert caught.value.path == str(path)
     assert caught.value.hint == (
-        "name the parent with parents= FILE, or its folder with parent_dirs= DIR"
+        "name the parent with parents=[...], or its folder with parent_dirs=[...]"
     )
     assert open_files() == before
     return caught.value.message

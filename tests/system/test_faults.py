@@ -38,6 +38,7 @@ Capture = pytest.CaptureFixture[str]
 PATHS = {
     "plain": {
         *("open source", "fstat source", "lseek source", "preadv source", "fsync source"),
+        *("find_hole source", "scandir folder"),
         *("lstat output", "stat output", "open temporary", "ftruncate temporary"),
         *("ioctl temporary", "pwrite temporary", "fsync temporary", "close temporary"),
         *("link temporary", "unlink temporary"),
@@ -56,6 +57,9 @@ HARMLESS = {
     *("open folder", "fsync folder", "close folder", "unlink temporary"),
     *("open other", "close other"),  # once more, to write past the page cache
     *("fsync source", "fsync parent"),  # so that a later write to it is noticed
+    *("find_hole source", "find_hole parent"),
+    *("posix_fadvise source", "posix_fadvise parent"),  # to read ahead
+    "scandir folder",  # only to warn of checkpoints
 }
 """Nothing is lost if these fail: there is another way, or the work is done."""
 HIDDEN = {"lstat", "readlink", "stat"}
@@ -109,7 +113,7 @@ def ends_of(calls: list[tuple[str, int]]) -> list[tuple[str, int]]:
 def codes_for(what: str, number: int) -> set[int]:
     """Give the exit codes that a failed call may end with."""
     call, target = what.split()
-    if what in HARMLESS:
+    if what in HARMLESS or (what, number) == ("write stdout", errno.EAGAIN):  # which is waited for
         return {0}
     if call in HIDDEN:
         return {0, 6, 7, 8}
@@ -233,16 +237,14 @@ def test_dead_disk_fails_clearly_from_any_call_on(stage: Stage, disk: str) -> No
 STUCK = Fault("unlink temporary", 1, fails(errno.EIO), stays=True)
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(errno.EROFS, 8), (errno.ENOSPC, 7)])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
 @pytest.mark.parametrize("scene", ["plain", "replacing"])
-def test_unremovable_temporary_is_all_that_is_left(
-    stage: Stage, number: int, exit_code: int
-) -> None:
+def test_unremovable_temporary_is_all_that_is_left(stage: Stage, number: int) -> None:
     """Nor does it hide the failure because of which it is removed."""
     host, outcome = stage.play(STUCK, Fault("pwrite temporary", 1, fails(number)))
     assert host.injected >= 2
     stage.assert_clean(outcome)
-    assert outcome.exit_code == exit_code
+    assert outcome.exit_code == 8
     assert os.strerror(number) in outcome.err_lines[0]
     assert stage.is_as_before
     [leftover] = stage.leftovers
@@ -315,7 +317,10 @@ def test_source_that_shrinks_is_truncated(stage: Stage, size: int) -> None:
             assert size, note
             assert stage.is_perfect, note
         else:
-            assert outcome.exit_code == 5, note
+            # A read behind the new end is one of a file that was cut off; the last look at the
+            # headers, when all was read, is there to find changes.
+            is_last_look = "was changed while it was read" in outcome.err
+            assert outcome.exit_code == (9 if is_last_look else 5), note
             assert len(outcome.err_lines) <= 2, note
             assert str(stage.sources[0]) in outcome.err, note
             stage.assert_kept_nothing(outcome)
