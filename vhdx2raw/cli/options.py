@@ -272,17 +272,17 @@ class ConvertFlags:
             help="Accept that SRC changes while it is read.",
         ),
     ] = False
-    hash_algorithm: Annotated[
-        str | None,
+    hash_algorithms: Annotated[
+        list[str],
         typer.Option(
             "--hash",
             metavar="ALG",
             parser=parsed(require_algorithm),
             rich_help_panel=TRUST,
-            help="Print the digest of the disk as well, as sha256sum does, taken on the way.",
+            help="Print the digest of the disk as well, as sha256sum does; repeat it for several.",
             show_default=False,
         ),
-    ] = None
+    ] = field(default_factory=list)
     verify: Annotated[
         bool,
         typer.Option(
@@ -352,7 +352,7 @@ class ConvertFlags:
             workers=self.workers,
             clone=not self.no_clone,
             sync=not self.no_sync,
-            hash_algorithm=self.hash_algorithm,
+            hash_algorithm=self.hash_algorithms,
             verify=self.verify,
             strict=self.strict,
             max_virtual_disk_size=self.max_virtual_size,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vhdx2raw import host
 from vhdx2raw.disk.chain import AnyPath, NamedFinding
@@ -49,7 +50,7 @@ class ConvertOptions:
         clone: Whether the output may share storage with the source, where the host can do that.
             Then zeros that are stored in the source stay stored.
         sync: Whether to wait until the output is on stable storage before it appears.
-        hash_algorithm: What digest to take on the way, such as ``sha256``. Then one thread
+        hash_algorithm: What digest to take on the way, such as ``sha256``, or several. Then one thread
             writes, in order, and nothing is cloned.
         verify: Whether to read the output back from storage before it appears, and compare all of
             it that is not lost.
@@ -69,7 +70,7 @@ class ConvertOptions:
     workers: int | None = None
     clone: bool = True
     sync: bool = True
-    hash_algorithm: str | None = None
+    hash_algorithm: str | Sequence[str] | None = None
     verify: bool = False
     strict: bool = False
     max_virtual_disk_size: int | None = None
@@ -89,8 +90,14 @@ class ConvertOptions:
             raise ValueError(f"sparse_size {size} is neither 0 nor a power of two in its range")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be at least 1, not {self.workers}")
-        if self.hash_algorithm is not None:
-            require_algorithm(self.hash_algorithm)
+        for name in self.hash_algorithms:
+            require_algorithm(name)
+
+    @property
+    def hash_algorithms(self) -> tuple[str, ...]:
+        """The digests to take, in the order in which they were asked for."""
+        names = self.hash_algorithm or ()
+        return (names,) if isinstance(names, str) else tuple(names)
 
 
 DEFAULTS = ConvertOptions()
@@ -110,7 +117,7 @@ class ConversionResult:
             between them are given as one.
         warnings: What is unusual about any file of the disk, or about the disk, though its bytes
             are right; also how files have changed meanwhile, if that was allowed.
-        digest: Of the whole disk, in hexadecimal, if one was asked for.
+        digests: Of the whole disk, in hexadecimal, by their algorithms, as they were asked for.
         lost_bytes: How much became zeros in all.
         unlisted_ranges: How many of the lost ranges are not in `lost_ranges` by themselves.
     """
@@ -121,9 +128,14 @@ class ConversionResult:
     written_bytes: int
     lost_ranges: tuple[Range, ...] = ()
     warnings: tuple[NamedFinding, ...] = ()
-    digest: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
     lost_bytes: int = 0
     unlisted_ranges: int = 0
+
+    @property
+    def digest(self) -> str | None:
+        """The first of `digests`, or None if none was asked for."""
+        return next(iter(self.digests.values()), None)
 
 
 def convert_disk(
@@ -199,9 +211,8 @@ def _write(
 ) -> ConversionResult:
     _check_sink(sink, options)
     disk.chain.watch()
-    hashing: HashingSink | None = None
-    if options.hash_algorithm:
-        sink = hashing = HashingSink(sink, options.hash_algorithm)
+    hashing = HashingSink.stack(sink, options.hash_algorithms)
+    sink = hashing[0] if hashing else sink
     progress, passes = options.progress, 2 if options.verify else 1
     copy = Copy(disk, sink, sparse_size=options.sparse_size, clone=options.clone)
     copy.run(options.workers or default_workers(), lambda done, all_: progress(done, all_ * passes))
@@ -222,7 +233,7 @@ def _write(
         copy.written_bytes,
         copy.lost.merged(),
         warnings,
-        hashing.hexdigest if hashing else None,
+        {each.algorithm: each.hexdigest for each in reversed(hashing)},
         copy.lost.total_bytes,
         copy.lost.unlisted,
     )

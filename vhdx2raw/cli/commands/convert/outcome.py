@@ -135,10 +135,11 @@ class Outcome(NamedTuple):
 
     def print_digest(self) -> None:
         """Write the digest, if there is one; stdout may be taken by the disk itself."""
-        if self.result.digest and self.destination == STANDARD_STREAM:
-            print_message(f"{self.result.digest}  {self.destination}")
-        elif self.result.digest:
-            print_digest(self.result.digest, self.destination)
+        for digest in self.result.digests.values():
+            if self.destination == STANDARD_STREAM:
+                print_message(f"{digest}  {self.destination}")
+            else:
+                print_digest(digest, self.destination)
 
     def facts(self) -> dict[str, object]:
         """Return the summary as JSON, with the keys of qemu-img where they mean the same."""
@@ -160,8 +161,9 @@ class Outcome(NamedTuple):
             "verified": self.options.verify,
             "duration-seconds": round(self.seconds, 3),
         }
-        if result.digest:
-            facts["hash"] = {"algorithm": self.options.hash_algorithm, "digest": result.digest}
+        hashes = [{"algorithm": name, "digest": found} for name, found in result.digests.items()]
+        if hashes:
+            facts |= {"hash": hashes[0], "hashes": hashes}
         if chain.salvaging:
             facts["damage"] = warning_facts(chain.damage)
             facts["lost-size"] = result.lost_bytes
