@@ -1,6 +1,7 @@
 """Disks worth a map, and the map of a disk as JSON that is held against its schema."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,16 @@ def fragmented(count: int) -> ImageSpec:
     return spec
 
 
-def map_of(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> list[Facts]:
-    """Run `map --json`, which has to succeed; its JSON must fit its schema."""
+def map_of(
+    capfd: pytest.CaptureFixture[str], *arguments: str | Path, warning: str = ""
+) -> list[Facts]:
+    """Run `map --json`, which has to succeed and to warn of no more; its JSON must fit its schema.
+
+    A `warning` is a regular expression.
+    """
     outcome = run(capfd, "map", "--json", *arguments)
-    assert (outcome.exit_code, outcome.err) == (0, "")
+    assert outcome.exit_code == 0
+    assert re.fullmatch(warning, outcome.err)
     facts: list[Facts] = json.loads(outcome.out)
     VALIDATOR.validate(facts)
     return facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vhdx2raw.cli.signals import defer, deferring
+from vhdx2raw.cli.signals import defer, deferring, raise_if_interrupted
 from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.source.base import Identity
 
@@ -20,10 +20,21 @@ def require_writable(path: str, inputs: Collection[Identity], *, force: bool) ->
         SparseFileSink(path, 0, replace=force, inputs=inputs).abort()
 
 
-def write_file(path: str, data: bytes, inputs: Collection[Identity], *, force: bool) -> None:
-    """Write a file, completely or not at all; a signal that comes from now on is too late.
+def write_file(
+    path: str, data: bytes, inputs: Collection[Identity], *, force: bool, interruptible: bool
+) -> None:
+    """Write a file, completely or not at all.
+
+    Args:
+        path: Its name.
+        data: What it shall hold.
+        inputs: The files that are read, none of which may be the output.
+        force: Whether a file that has this name already may be replaced.
+        interruptible: Whether a signal leaves nothing behind. Else one that comes from now on is
+            too late, because another output is complete and this file tells of it.
 
     Raises:
+        Interrupted: A signal has come meanwhile.
         OutputError: The file exists and `force` is not set, is an input, or cannot be made.
         OSError: The host could not write.
     """
@@ -32,6 +43,8 @@ def write_file(path: str, data: bytes, inputs: Collection[Identity], *, force: b
     try:
         sink.write(0, memoryview(data))
         sink.flush()
+        if interruptible:
+            raise_if_interrupted()
         sink.commit()
     except BaseException:
         sink.abort()

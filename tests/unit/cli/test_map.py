@@ -351,6 +351,9 @@ def test_qemu_img_map_agrees(tmp_path: Path, capfd: Capture, seed: int) -> None:
 
 REAL = [name for name, (size, _) in REAL_IMAGES.items() if size <= GIB or name == DIRTY]
 
+# Its writer crashed: two blocks that it had made are not in the table.
+UNCLAIMED = r".*: warning: file at file offset 0xa00000: holds data that .*: found 8 MiB\n"
+
 
 @needs_real_images
 def test_some_real_images_are_read() -> None:
@@ -361,7 +364,9 @@ def test_some_real_images_are_read() -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_real_image_read_by_its_map_is_right(tmp_path: Path, capfd: Capture, name: str) -> None:
     size, expected = REAL_IMAGES[name]
-    facts = map_of(capfd, unpack_real_image(name, tmp_path))
+    facts = map_of(
+        capfd, unpack_real_image(name, tmp_path), warning=UNCLAIMED if name == DIRTY else ""
+    )
     assert_tiles(facts, 0, size)
     raw = tmp_path / "disk.raw"
     with raw.open("wb") as file:

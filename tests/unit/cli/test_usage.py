@@ -141,7 +141,7 @@ HINT = "vhdx2raw: hint: see vhdx2raw {} --help"
 USAGE = [
     (["disk.vhdx"], "give SRC and DST, or any number of SRC and --output-dir", "convert"),
     (["--verify", "disk.vhdx", "-"], "--verify needs a DST that can be read back", "convert"),
-    (["info"] * 2 + ["x"], "Got unexpected extra argument(s) (x)", "info"),
+    (["map"] * 2 + ["x"], "Got unexpected extra argument(s) (x)", "map"),
     (["--mapfil"], "No such option: --mapfil (Possible options: --mapfile)", "convert"),
     (["map", "--json", "--picture", "x"], "give only one of --json, --picture and --svg", "map"),
     (["-q", "-v", "a", "b"], "-q and -v contradict each other", "convert"),

@@ -64,7 +64,7 @@ class Converter:
                     with telling(destination, MAPFILE_REMEDY):
                         lines = iter_mapfile(result.lost_ranges, disk.size)
                         data = "".join(f"{line}\n" for line in lines).encode("ascii")
-                        write_file(self.mapfile, data, inputs, force=force)
+                        write_file(self.mapfile, data, inputs, force=force, interruptible=False)
                 except UntoldResultError:
                     outcome.print_losses()
                     raise

@@ -194,4 +194,5 @@ def _write_svg(chain: Chain, start: int, length: int, path: str, *, force: bool)
     if path == STANDARD_STREAM:
         _print_lines(iter(text.splitlines()))
     else:
-        write_file(path, text.encode("ascii"), chain.identities, force=force)
+        data = text.encode("ascii")
+        write_file(path, data, chain.identities, force=force, interruptible=True)
