@@ -19,13 +19,13 @@ from vhdx2raw.cli.console import is_terminal, parse_size
 from vhdx2raw.cli.progress import ProgressMode
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
-from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
 STANDARD_INPUT = "a VHDX cannot be read from standard input; name a file"
+NO_VERSION = "--save-state, --state and --update need one version of a disk as a whole"
 
 Value = TypeVar("Value")
 
@@ -200,6 +200,10 @@ class ConvertFlags:
         str | None,
         typer.Option("--state", metavar="FILE", help="The same in FILE.", show_default=False),
     ] = None
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Read DST, and write to it only what differs, in place."),
+    ] = False
     workers: Annotated[
         int | None,
         typer.Option(
@@ -218,13 +222,24 @@ class ConvertFlags:
         bool, typer.Option("--no-sync", help="Do not wait until DST is on stable storage.")
     ] = False
 
-    def options(self, destination: str | None = None) -> ConvertOptions:
-        """Return what the library takes, for one output if its state is to be saved."""
-        state = self.state
-        if self.save_state and state is None and destination is not None:
-            state = default_state_path(destination)
+    @property
+    def needs_version(self) -> bool:
+        """Whether it is recorded, or has to be certain, which version of a disk DST holds."""
+        return self.save_state or self.state is not None or self.update
+
+    def options(self) -> ConvertOptions:
+        """Return what the library takes.
+
+        Raises:
+            typer.BadParameter: Two options contradict each other.
+        """
+        if self.needs_version and self.allow_changed:
+            raise typer.BadParameter(f"--allow-changed may mix two disks; {NO_VERSION}")
+        if self.update and self.target_is_zero:
+            raise typer.BadParameter("--target-is-zero and --update contradict each other")
         return ConvertOptions(
-            state=state,
+            state=self.state,
+            update=self.update,
             force=self.force,
             target_is_zero=self.target_is_zero,
             sparse_size=self.sparse_size,

@@ -142,7 +142,7 @@ def _open(child: AnyPath, name: str, state: ImageState, options: ApplyOptions) -
     """Open the checkpoint and its parents, down to the version that the image holds."""
     image = open_image(child, options.log_policy, salvage=options.salvage)
     try:
-        base = _base_of(image, name, state)
+        base = _base_of(image, state)
     except BaseException:
         image.close()
         raise
@@ -166,7 +166,7 @@ def _open(child: AnyPath, name: str, state: ImageState, options: ApplyOptions) -
     return disk
 
 
-def _base_of(image: VhdxImage, name: str, state: ImageState) -> UUID:
+def _base_of(image: VhdxImage, state: ImageState) -> UUID:
     """Return the version onto which the checkpoint is to be put.
 
     If the image holds that checkpoint already, this is its parent: a VM that ran on may have
@@ -246,6 +246,7 @@ class _Work:
     def run(self) -> ApplyResult:
         """Change the image, and record before and after what it holds."""
         disk = self._disk
+        disk.chain.watch()
         sink = open_in_place(self._name, disk.size, inputs=disk.chain.identities)
         try:
             begin(self._name, self._path, self._state, version_of(disk), "apply")

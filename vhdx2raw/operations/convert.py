@@ -14,9 +14,11 @@ from vhdx2raw.operations.acceptance import check_acceptable
 from vhdx2raw.operations.compare import verify
 from vhdx2raw.operations.copying import Copy
 from vhdx2raw.operations.progress import ProgressCallback, no_progress
-from vhdx2raw.operations.state import observe, write_state
+from vhdx2raw.operations.state import observe, require_version, require_writable, write_state
+from vhdx2raw.operations.update import find_state, open_update
 from vhdx2raw.output.base import Sink
 from vhdx2raw.output.block_device import BlockDeviceSink
+from vhdx2raw.output.difference import DifferenceSink
 from vhdx2raw.output.hashes import require_algorithm
 from vhdx2raw.output.hashing import HashingSink
 from vhdx2raw.output.opening import open_sink
@@ -28,6 +30,8 @@ DEFAULT_SPARSE_SIZE = 4 * KIB
 MIN_SPARSE_SIZE = 512
 MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
 LEFT_INCOMPLETE = "was overwritten in part, and holds no usable disk now"
+LEFT_MIXED = "was changed in part, and is a mixture of two disks until this is run once more"
+STATE_MISSING = "is complete, but there is no state file that says so"
 MAX_WORKERS = 4
 """More threads than this wait for each other instead of for the disks."""
 CHANGED_REMEDY = (
@@ -57,6 +61,8 @@ class ConvertOptions:
         allow_changed: Whether the source may change while it is read; then the result may be a
             mixture of two states.
         state: Where to record which version of the disk the output holds, for `apply`.
+        update: Whether to change an output that is there, in place, where it differs; it is read
+            for that. Without a state file that says what it holds, this takes `force`.
         progress: Called from this thread about ten times a second with the bytes moved so far and
             the bytes to be moved, once more when all are moved, and never after the output has
             appeared. What it raises ends the conversion.
@@ -74,13 +80,15 @@ class ConvertOptions:
     max_virtual_disk_size: int | None = None
     allow_changed: bool = False
     state: AnyPath | None = None
+    update: bool = False
     progress: ProgressCallback = no_progress
 
     def __post_init__(self) -> None:
         """Check the numbers and the name.
 
         Raises:
-            ValueError: One is out of its range, or there is no such algorithm.
+            ValueError: One is out of its range, there is no such algorithm, or two contradict
+                each other.
         """
         size = self.sparse_size
         in_range = MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1
@@ -90,6 +98,10 @@ class ConvertOptions:
             raise ValueError(f"workers must be at least 1, not {self.workers}")
         if self.hash_algorithm is not None:
             require_algorithm(self.hash_algorithm)
+        if (self.state is not None or self.update) and self.allow_changed:
+            raise ValueError("state and update need one version of a disk, allow_changed mixes two")
+        if self.update and self.target_is_zero:
+            raise ValueError("update expects that the target holds something")
 
 
 DEFAULTS = ConvertOptions()
@@ -103,7 +115,8 @@ class ConversionResult:
         virtual_disk_size: All of it.
         data_bytes: Stored in the images; the rest is stored nowhere and reads as zeros.
         cloned_bytes: Of these, not copied, but shared between the images and the output.
-        written_bytes: Handed to the sink; what is neither cloned nor written are holes.
+        written_bytes: Handed to the sink; what is neither cloned nor written are holes. Of an
+            update, what differed, zeros included.
         lost_ranges: (offset, length) of what could not be read and became zeros, in order; only
             if the disk was opened to be salvaged.
         warnings: What is unusual about any file of the disk, or about the disk, though its bytes
@@ -152,19 +165,53 @@ def convert_disk(
             if not isinstance(disk, VirtualDisk):
                 disk = opened.enter_context(open_disk(source))
             warnings = check_acceptable(disk, options.max_virtual_disk_size, strict=options.strict)
+            state = _state_path(disk, destination, options)
             if not isinstance(destination, Sink):
-                sink = _open_sink(destination, disk, options)
+                sink = _open_sink(destination, disk, options, state)
             assert sink is not None, "given or opened"
             result = _write(disk, sink, options, warnings)
-            if options.state is not None:
-                write_state(os.fspath(options.state), observe(sink.name, disk))
-            return result  # noqa: TRY300 - the state belongs to the attempt
         except BaseException as error:
             if sink is not None:
                 sink.abort()
-                if isinstance(sink, BlockDeviceSink) and sink.left_incomplete:
-                    _add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
+                _note_incomplete(error, sink)
             raise
+        if state is not None:
+            _save_state(state, sink, disk)
+        return result
+
+
+def _state_path(
+    disk: VirtualDisk, destination: AnyPath | Sink, options: ConvertOptions
+) -> str | None:
+    """Return where the state is to be kept, if it is, and make sure that this will be possible."""
+    path = None if options.state is None else os.fspath(options.state)
+    if isinstance(destination, Sink):
+        if options.update:
+            raise ValueError("an update needs the path of what is updated")
+        if path is not None and destination.readable_path is None:
+            raise ValueError("what goes to this sink has no state that could be kept")
+    elif options.update:
+        path = find_state(destination, path)
+    if path is not None:
+        require_version(disk)
+        name = destination.name if isinstance(destination, Sink) else os.fspath(destination)
+        require_writable(path, name, disk)
+    return path
+
+
+def _save_state(path: str, sink: Sink, disk: VirtualDisk) -> None:
+    try:
+        write_state(path, observe(sink.name, disk))
+    except BaseException as error:
+        _add_note(error, f"{sink.name}: {STATE_MISSING}")
+        raise
+
+
+def _note_incomplete(error: BaseException, sink: Sink) -> None:
+    if isinstance(sink, BlockDeviceSink) and sink.left_incomplete:
+        _add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
+    if isinstance(sink, DifferenceSink) and sink.left_incomplete:
+        _add_note(error, f"{sink.name}: {LEFT_MIXED}")
 
 
 def _require_path_or_sink(destination: object) -> None:
@@ -181,7 +228,11 @@ def _add_note(error: BaseException, note: str) -> None:
     error.__notes__ = [*notes, note]  # type: ignore[attr-defined, unused-ignore]
 
 
-def _open_sink(destination: AnyPath, disk: VirtualDisk, options: ConvertOptions) -> Sink:
+def _open_sink(
+    destination: AnyPath, disk: VirtualDisk, options: ConvertOptions, state: str | None
+) -> Sink:
+    if options.update:
+        return open_update(disk, destination, state, force=options.force)
     return open_sink(
         destination,
         disk.size,
@@ -197,13 +248,14 @@ def _write(
 ) -> ConversionResult:
     _check_sink(sink, options)
     disk.chain.watch()
-    hashing: HashingSink | None = None
+    target, hashing = sink, None
     if options.hash_algorithm:
         sink = hashing = HashingSink(sink, options.hash_algorithm)
     progress, passes = options.progress, 2 if options.verify else 1
-    copy = Copy(disk, sink, sparse_size=options.sparse_size, clone=options.clone)
+    clone = options.clone and not options.update
+    copy = Copy(disk, sink, sparse_size=options.sparse_size, clone=clone)
     copy.run(options.workers or default_workers(), lambda done, all_: progress(done, all_ * passes))
-    if options.sync or options.verify:
+    if options.sync or options.verify or options.state is not None or options.update:
         sink.flush()
     if options.verify:
         _verify(disk, sink, copy.total_bytes, progress)
@@ -213,11 +265,14 @@ def _write(
         disk.chain.require_unchanged(remedy=CHANGED_REMEDY)
     progress(copy.done_bytes * passes, copy.total_bytes * passes)
     sink.commit()
+    written = copy.written_bytes
+    if isinstance(target, DifferenceSink):
+        written = target.written_bytes + target.zeroed_bytes
     return ConversionResult(
         disk.size,
         copy.data_bytes,
         copy.cloned_bytes,
-        copy.written_bytes,
+        written,
         copy.lost.merged(),
         warnings,
         hashing.hexdigest if hashing else None,

@@ -19,6 +19,7 @@ class DifferenceSink(Sink):
     Attributes:
         written_bytes: Handed on to be written.
         zeroed_bytes: Handed on to be made zero.
+        left_incomplete: Whether the image was changed, and not to the end.
     """
 
     zeroing_is_work = True
@@ -33,6 +34,11 @@ class DifferenceSink(Sink):
         self.piece_size = inner.piece_size
         self.written_bytes = 0
         self.zeroed_bytes = 0
+        self._is_complete = False
+
+    @property
+    def left_incomplete(self) -> bool:
+        return self.written_bytes + self.zeroed_bytes > 0 and not self._is_complete
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
         current = self._current.pread(virtual_offset, len(data))
@@ -50,9 +56,9 @@ class DifferenceSink(Sink):
 
     def _write(self, virtual_offset: int, data: memoryview) -> None:
         if data:
-            self._inner.write(virtual_offset, data)
             with self._counting:
                 self.written_bytes += len(data)
+            self._inner.write(virtual_offset, data)
 
     def zero(self, virtual_offset: int, length: int) -> None:
         """Make zero what is stored in a range, and no hole."""
@@ -61,9 +67,9 @@ class DifferenceSink(Sink):
                 data = self._current.pread(start, min(MIB, end - start))
                 for is_zero, first, last in iter_runs(memoryview(data), UNIT):
                     if not is_zero:
-                        self._inner.zero(start + first, last - first)
                         with self._counting:
                             self.zeroed_bytes += last - first
+                        self._inner.zero(start + first, last - first)
 
     def flush(self) -> None:
         self._inner.flush()
@@ -71,6 +77,7 @@ class DifferenceSink(Sink):
     def commit(self) -> None:
         self._current.close()
         self._inner.commit()
+        self._is_complete = True
 
     def abort(self) -> None:
         self._current.close()

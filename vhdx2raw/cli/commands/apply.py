@@ -70,6 +70,8 @@ def run(
     DST holds the base, or an earlier checkpoint, by its state file, which `convert --save-state`
     made. After a failure run the same command again.
     """
+    if opening.ignore_log:
+        raise typer.BadParameter("without its log, a checkpoint is no version of a disk")
     opened = opening.options()
     started = time.monotonic()
     defer()
@@ -96,7 +98,7 @@ def run(
         )
     if as_json:
         facts = _facts(result, child, destination)
-        facts |= {"dry-run": dry_run, "verified": verify, "duration-seconds": round(seconds, 3)}
+        facts |= {"dry-run": dry_run, "duration-seconds": round(seconds, 3)}
         print_result(json.dumps(facts, indent=2))
 
 
@@ -117,6 +119,7 @@ def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, objec
         "changed-size": result.changed_bytes,
         "changed-ranges": result.changed_ranges,
         "written-size": result.written_bytes,
+        "verified-size": result.verified_bytes,
         "applied": list(result.files),
         "holds": {
             "data-write-guid": result.state.holds.data_write_guid,

@@ -13,6 +13,7 @@ import typer
 from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.console import is_terminal, print_result
 from vhdx2raw.cli.options import (
+    NO_VERSION,
     NULL_OUTPUT,
     STANDARD_INPUT,
     STANDARD_STREAM,
@@ -35,6 +36,8 @@ Examples:
   vhdx2raw snapshot.avhdx disk.img          flatten a checkpoint onto its parents
   vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
+  vhdx2raw --save-state base.vhdx disk.img  record what disk.img holds, for `apply`
+  vhdx2raw --update --save-state disk.vhdx disk.img
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
   vhdx2raw --json disk.vhdx disk.img        tell a script what was done
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
@@ -100,7 +103,14 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    converter = Converter(opening.options(salvage=salvage), converting.options(paths[-1]), mapfile)
+    if converting.needs_version and (salvage or opening.ignore_log):
+        raise typer.BadParameter(f"--salvage and --ignore-log take what there is; {NO_VERSION}")
+    converter = Converter(
+        opening.options(salvage=salvage),
+        converting.options(),
+        mapfile,
+        save_state=converting.save_state,
+    )
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
@@ -150,6 +160,8 @@ def _check_batch(sources: list[str], converter: Converter) -> None:
         raise typer.BadParameter(STANDARD_INPUT)
     if converter.mapfile is not None or (converter.opening.parents and len(sources) > 1):
         raise typer.BadParameter("--mapfile and --parent fit one SRC; see --parent-dir")
+    if converter.options.state is not None:
+        raise typer.BadParameter("--state fits one SRC; see --save-state")
 
 
 def _check_options(converter: Converter) -> None:
@@ -174,8 +186,10 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
         raise typer.BadParameter("--verify needs a DST that can be read back")
     if converter.mapfile is not None and _is_same_name(converter.mapfile, destination):
         raise typer.BadParameter("--mapfile and DST are the same file")
-    if converter.options.state and destination in (STANDARD_STREAM, NULL_OUTPUT):
-        raise typer.BadParameter("--save-state and --state need a DST that stays")
+    options = converter.options
+    is_kept = converter.save_state or options.state is not None or options.update
+    if is_kept and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--save-state, --state and --update need a DST that stays")
     if destination == STANDARD_STREAM:
         if as_json:
             raise typer.BadParameter("standard output cannot take both the disk and --json")

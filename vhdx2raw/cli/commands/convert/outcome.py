@@ -27,6 +27,7 @@ from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.null import NullSink
 from vhdx2raw.output.stream import StreamSink
 
@@ -39,11 +40,13 @@ class Converter:
         opening: How it is opened.
         options: How it is converted.
         mapfile: Where a salvaged disk gets its map file.
+        save_state: Whether a state file is kept beside each output.
     """
 
     opening: OpenOptions
     options: ConvertOptions
     mapfile: str | None = None
+    save_state: bool = False
 
     def convert(self, source: str, destination: str, show: ProgressCallback) -> Outcome:
         """Convert one file, such that a signal leaves nothing behind."""
@@ -74,6 +77,8 @@ class Converter:
             show(done, total)
 
         options = replace(self.options, progress=show_unless_interrupted)
+        if self.save_state and options.state is None:
+            options = replace(options, state=default_state_path(destination))
         sink = NullSink() if destination == NULL_OUTPUT else destination
         return convert_disk(disk, sink, options)
 
