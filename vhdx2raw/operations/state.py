@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -78,7 +79,8 @@ class ImageState:
         work: How.
         virtual_disk_size: Bytes of the disk that it holds.
         logical_sector_size: Bytes of a sector of that disk.
-        modified_ns: When the image was written last, by the clock of its file system.
+        modified_ns: When the image was written last, by its file system; 0 for a device, which has
+            no such time.
         sample: Digests of blocks at fixed places.
         written: When this was written.
         program: The program that wrote it, and its version.
@@ -159,7 +161,7 @@ def observe(image: str | os.PathLike[str], disk: VirtualDisk) -> ImageState:
             holds=version_of(disk),
             virtual_disk_size=disk.size,
             logical_sector_size=disk.metadata.logical_sector_size,
-            modified_ns=os.fstat(raw.descriptor).st_mtime_ns,
+            modified_ns=_modified_ns(raw),
             sample=tuple(_digest_at(raw, place) for place in _places(disk.size)),
         )
 
@@ -168,6 +170,11 @@ def _places(size: int) -> list[int]:
     """Return where the samples of a disk begin, the first and the last blocks among them."""
     last = max(0, size - SAMPLE_SIZE)
     return sorted({last * index // (SAMPLE_COUNT - 1) for index in range(SAMPLE_COUNT)})
+
+
+def _modified_ns(raw: RawFile) -> int:
+    status = os.fstat(raw.descriptor)
+    return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else 0
 
 
 def _digest_at(raw: RawFile, place: int) -> str:
@@ -311,7 +318,7 @@ def require_unchanged(
         OSError: The host could not read it.
     """
     with RawFile(image, max_device_size=state.virtual_disk_size) as raw:
-        changed = os.fstat(raw.descriptor).st_mtime_ns != state.modified_ns
+        changed = _modified_ns(raw) != state.modified_ns
         if state.applying:
             changed = False
         for place, digest in zip(_places(state.virtual_disk_size), state.sample, strict=True):

@@ -1,4 +1,4 @@
-"""An image is brought up to date in place: the bytes are right, and only what differs is written."""
+"""An image is brought up to date in place: right bytes, and only what differs is written."""
 
 import json
 import os
@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.support.builder import KIB, MIB, Block, ImageSpec, same_bytes_guid
 from tests.support.random_chains import RandomChain, chains
@@ -123,7 +122,7 @@ def test_changed_image_takes_force(place: Place) -> None:
 def test_image_with_an_apply_under_way_is_refused(place: Place) -> None:
     facts = json.loads(place.state.read_text())
     place.state.write_text(json.dumps(facts | {"applying": facts["holds"], "work": "apply"}))
-    with pytest.raises(OutputError, match="is being brought from .*old.vhdx .* to .*old.vhdx"):
+    with pytest.raises(OutputError, match=r"is being brought from .*old.vhdx .* to .*old.vhdx"):
         place.update(force=True)
 
 
