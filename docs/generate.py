@@ -34,7 +34,8 @@ EXIT_CODES = {
     "4": "Not a VHDX, or it needs something that is not supported.",
     "5": "The image is corrupt, truncated or changed meanwhile; `check` found errors.",
     "6": "A parent is missing, is the wrong one, or is where it may not be.",
-    "7": "The output cannot be made: it exists, is the input, or there is no space.",
+    "7": "The output cannot be made: it exists, is the input, is not what its state file says,"
+    " or there is no space.",
     "8": "The host could not read or write.",
     "70": "A fault of the program itself.",
     "129, 130, 143": "Ended by SIGHUP, SIGINT or SIGTERM.",
