@@ -7,7 +7,9 @@ import json
 import multiprocessing
 import os
 import platform
+import shlex
 import shutil
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -15,7 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.measure import Command, Result, measure
-from benchmarks.workloads import MEMORY_FIGURE, WALL_FIGURE, WORKLOADS, Target, Workload, mounted
+from benchmarks.workloads import (
+    MEMORY_FIGURE,
+    WALL_FIGURE,
+    WORKLOADS,
+    Target,
+    Workload,
+    make_checkpoint,
+    mounted,
+)
 from tests.support.builder import GIB, MIB
 
 PROGRAM = [str(Path(sys.executable).parent / "vhdx2raw")]
@@ -23,10 +33,15 @@ SAMPLE = Path(__file__).parents[1] / "testdata" / "sample.vhdx"
 UNSYNCED = "vhdx2raw --no-sync"
 SYNCED = "vhdx2raw"
 START_UP = "start-up"
+APPLY = "apply"
+FULL = "full conversion"
 SHORT_ROUNDS = 4
 """How many times as often to measure what takes a tenth of a second."""
 SYNC_SUFFIX = " + sync"
 """Ends the name of a command that waits for the disk; such are compared with such."""
+
+
+OWN_TARGETS = {START_UP: [Target("import typer", 2)], APPLY: [Target(FULL, 0.05)]}
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ class Judgement:
 
 def main() -> None:
     """Parse the options and run."""
-    names = [*WORKLOADS, START_UP]
+    names = [*WORKLOADS, APPLY, START_UP]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", type=int, default=2048, help="MiB of the full disks (2048)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
@@ -61,7 +76,7 @@ def main() -> None:
     for name in options.only or names:
         results = run(name, options.size * MIB, options.rounds, options.folder)
         figures += report(name, results)
-        targets = [Target("import typer", 2)] if name == START_UP else WORKLOADS[name].targets
+        targets = OWN_TARGETS[name] if name in OWN_TARGETS else WORKLOADS[name].targets
         judgements += judge(name, targets, results)
     print("\n| target | measured | at most | |\n|---|---|---|---|")
     print("\n".join(map(str, judgements)))
@@ -83,6 +98,8 @@ def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
         typer = [sys.executable, "-c", "import typer"]
         own = Command("vhdx2raw info", [*PROGRAM, "info", str(SAMPLE)])
         return measure([own, Command("import typer", typer)], SHORT_ROUNDS * rounds)
+    if name == APPLY:
+        return run_apply(size, rounds, folder)
     workload = WORKLOADS[name]
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder)
@@ -100,6 +117,28 @@ def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
         if maker.exitcode:
             raise RuntimeError(f"the workload {name} could not be made")
         return measure(commands_for(workload, work), rounds)
+
+
+def run_apply(size: int, rounds: int, folder: Path | None) -> list[Result]:
+    """Measure a checkpoint that is put onto an image again and again, and its full conversion."""
+    with tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder) as name:
+        work = Path(name)
+        maker = multiprocessing.Process(target=make_checkpoint, args=(work, size))
+        maker.start()
+        maker.join()
+        image, state = work / "disk.img", work / "base.json"
+        convert = [*PROGRAM, "--state", str(state), str(work / "base.vhdx"), str(image)]
+        subprocess.run(convert, check=True)
+        child, saved = str(work / "child.avhdx"), f"{image}.state.json"
+        # The image has the changes after the first run; what is written stays the same.
+        again = f"cp {shlex.quote(str(state))} {shlex.quote(saved)}"
+        apply = shlex.join([*PROGRAM, "apply", "--force", child, str(image)])
+        output = work / "output.img"
+        commands = [
+            Command("vhdx2raw apply", ["sh", "-c", f"{again} && exec {apply}"]),
+            Command(FULL, [*PROGRAM, child, str(output)], output),
+        ]
+        return measure(commands, rounds)
 
 
 def commands_for(workload: Workload, folder: Path) -> list[Command]:

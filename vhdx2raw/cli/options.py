@@ -204,6 +204,12 @@ class ConvertFlags:
         bool,
         typer.Option("--update", help="Read DST, and write to it only what differs, in place."),
     ] = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Keep what was written if this fails; go on with what was kept."
+        ),
+    ] = False
     workers: Annotated[
         int | None,
         typer.Option(
@@ -235,11 +241,14 @@ class ConvertFlags:
         """
         if self.needs_version and self.allow_changed:
             raise typer.BadParameter(f"--allow-changed may mix two disks; {NO_VERSION}")
+        if self.resume and (self.update or self.allow_changed):
+            raise typer.BadParameter("--resume fits neither --update nor --allow-changed")
         if self.update and self.target_is_zero:
             raise typer.BadParameter("--target-is-zero and --update contradict each other")
         return ConvertOptions(
             state=self.state,
             update=self.update,
+            resume=self.resume,
             force=self.force,
             target_is_zero=self.target_is_zero,
             sparse_size=self.sparse_size,

@@ -10,10 +10,12 @@ from vhdx2raw import host
 from vhdx2raw.disk.chain import AnyPath, NamedFinding
 from vhdx2raw.disk.salvage import Range
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.errors import ImageError, OutputError
 from vhdx2raw.operations.acceptance import check_acceptable
 from vhdx2raw.operations.compare import verify
 from vhdx2raw.operations.copying import Copy
-from vhdx2raw.operations.progress import ProgressCallback, no_progress
+from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
+from vhdx2raw.operations.resume import Resumption
 from vhdx2raw.operations.state import observe, require_version, require_writable, write_state
 from vhdx2raw.operations.update import find_state, open_update
 from vhdx2raw.output.base import Sink
@@ -23,7 +25,8 @@ from vhdx2raw.output.hashes import require_algorithm
 from vhdx2raw.output.hashing import HashingSink
 from vhdx2raw.output.opening import open_sink
 from vhdx2raw.source.file_object import AnyFile
-from vhdx2raw.units import KIB
+from vhdx2raw.source.raw_file import RawFile
+from vhdx2raw.units import KIB, MIB
 from vhdx2raw.zeros import MAX_BUFFER_SIZE
 
 DEFAULT_SPARSE_SIZE = 4 * KIB
@@ -63,6 +66,8 @@ class ConvertOptions:
         state: Where to record which version of the disk the output holds, for `apply`.
         update: Whether to change an output that is there, in place, where it differs; it is read
             for that. Without a state file that says what it holds, this takes `force`.
+        resume: Whether to keep what was written if this fails, beside the output, and to go on with
+            what an earlier run has kept. With `hash_algorithm` that is read once more.
         progress: Called from this thread about ten times a second with the bytes moved so far and
             the bytes to be moved, once more when all are moved, and never after the output has
             appeared. What it raises ends the conversion.
@@ -81,6 +86,7 @@ class ConvertOptions:
     allow_changed: bool = False
     state: AnyPath | None = None
     update: bool = False
+    resume: bool = False
     progress: ProgressCallback = no_progress
 
     def __post_init__(self) -> None:
@@ -100,6 +106,8 @@ class ConvertOptions:
             require_algorithm(self.hash_algorithm)
         if (self.state is not None or self.update) and self.allow_changed:
             raise ValueError("state and update need one version of a disk, allow_changed mixes two")
+        if self.resume and (self.update or self.allow_changed):
+            raise ValueError("resume goes on with one source, and makes a new file of it")
         if self.update and self.target_is_zero:
             raise ValueError("update expects that the target holds something")
 
@@ -122,6 +130,9 @@ class ConversionResult:
         warnings: What is unusual about any file of the disk, or about the disk, though its bytes
             are right; also how files have changed meanwhile, if that was allowed.
         digest: Of the whole disk, in hexadecimal, if one was asked for.
+        resumed_bytes: The first bytes of the disk, which an earlier run has written; the other
+            numbers do not count them.
+        begun_anew: Why nothing was taken from an earlier run that has left something; or empty.
     """
 
     virtual_disk_size: int
@@ -131,6 +142,8 @@ class ConversionResult:
     lost_ranges: tuple[Range, ...] = ()
     warnings: tuple[NamedFinding, ...] = ()
     digest: str | None = None
+    resumed_bytes: int = 0
+    begun_anew: str = ""
 
     @property
     def lost_bytes(self) -> int:
@@ -160,24 +173,41 @@ def convert_disk(
     _require_path_or_sink(destination)
     with ExitStack() as opened:
         sink = destination if isinstance(destination, Sink) else None
+        resumption = None
         try:
             disk = source
             if not isinstance(disk, VirtualDisk):
                 disk = opened.enter_context(open_disk(source))
             warnings = check_acceptable(disk, options.max_virtual_disk_size, strict=options.strict)
             state = _state_path(disk, destination, options)
-            if not isinstance(destination, Sink):
+            if options.resume:
+                resumption = _open_resumption(destination, disk, options)
+                sink = resumption.sink
+            elif not isinstance(destination, Sink):
                 sink = _open_sink(destination, disk, options, state)
             assert sink is not None, "given or opened"
-            result = _write(disk, sink, options, warnings)
+            result = _write(disk, sink, options, warnings, resumption)
         except BaseException as error:
+            if resumption is not None:
+                # What was read of a source that is not sound, or changes, is not worth keeping.
+                resumption.discard() if isinstance(error, ImageError) else resumption.keep()
             if sink is not None:
                 sink.abort()
                 _note_incomplete(error, sink)
             raise
+        if resumption is not None:
+            resumption.end()
         if state is not None:
             _save_state(state, sink, disk)
         return result
+
+
+def _open_resumption(
+    destination: AnyPath | Sink, disk: VirtualDisk, options: ConvertOptions
+) -> Resumption:
+    if isinstance(destination, Sink) or disk.chain.salvaging:
+        raise ValueError("to be resumed, a sound disk has to go to the path of a file")
+    return Resumption(disk, os.fspath(destination), options)
 
 
 def _state_path(
@@ -244,21 +274,40 @@ def _open_sink(
 
 
 def _write(
-    disk: VirtualDisk, sink: Sink, options: ConvertOptions, warnings: tuple[NamedFinding, ...]
+    disk: VirtualDisk,
+    sink: Sink,
+    options: ConvertOptions,
+    warnings: tuple[NamedFinding, ...],
+    resumption: Resumption | None,
 ) -> ConversionResult:
     _check_sink(sink, options)
     disk.chain.watch()
+    start = resumption.start if resumption else 0
     target, hashing = sink, None
     if options.hash_algorithm:
         sink = hashing = HashingSink(sink, options.hash_algorithm)
+        _hash_again(hashing, start, options.progress)
     progress, passes = options.progress, 2 if options.verify else 1
     clone = options.clone and not options.update
-    copy = Copy(disk, sink, sparse_size=options.sparse_size, clone=clone)
+    copy = Copy(
+        disk,
+        sink,
+        sparse_size=options.sparse_size,
+        clone=clone,
+        extents=lambda: disk.extents(start),
+    )
+    if resumption:
+        progress = resumption.watched(copy, progress)
     copy.run(options.workers or default_workers(), lambda done, all_: progress(done, all_ * passes))
     if options.sync or options.verify or options.state is not None or options.update:
         sink.flush()
     if options.verify:
-        _verify(disk, sink, copy.total_bytes, progress)
+        try:
+            _verify(disk, sink, copy.total_bytes, progress)
+        except OutputError:
+            if resumption:
+                resumption.discard()
+            raise
     if options.allow_changed:
         warnings += disk.chain.find_changes()
     else:
@@ -276,7 +325,21 @@ def _write(
         copy.lost.merged(),
         warnings,
         hashing.hexdigest if hashing else None,
+        start,
+        resumption.begun_anew if resumption else "",
     )
+
+
+def _hash_again(hashing: HashingSink, size: int, progress: ProgressCallback) -> None:
+    """Hash what an earlier run has written."""
+    if not size:
+        return
+    assert hashing.readable_path is not None, "it is a file"
+    report = throttled(progress)
+    with RawFile(hashing.readable_path) as raw:
+        for start in range(0, size, MIB):
+            hashing.take(raw.pread(start, min(MIB, size - start)))
+            report(0, size)
 
 
 def _check_sink(sink: Sink, options: ConvertOptions) -> None:

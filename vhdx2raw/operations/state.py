@@ -233,8 +233,17 @@ def write_state(path: str, state: ImageState) -> None:
     program = f"vhdx2raw {metadata.version('vhdx2raw')}"
     written = datetime.now(timezone.utc).isoformat(timespec="seconds")
     state = replace(state, written=written, program=program)
-    facts = {"format": FORMAT, **asdict(state)}
-    data = json.dumps(_with_dashes(facts), indent=2).encode("ascii") + b"\n"
+    replace_json(path, _with_dashes({"format": FORMAT, **asdict(state)}))
+
+
+def replace_json(path: str, facts: dict[str, Any]) -> None:
+    """Replace a file as a whole by some facts, on stable storage when this returns.
+
+    Raises:
+        OutputError: It cannot be made.
+        OSError: The host could not write.
+    """
+    data = json.dumps(facts, indent=2).encode("ascii") + b"\n"
     sink = SparseFileSink(path, len(data), replace=True)
     try:
         sink.write(0, memoryview(data))

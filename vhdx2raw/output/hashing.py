@@ -35,6 +35,11 @@ class HashingSink(Sink):
         """The digest of all that has passed: after `commit`, of the disk."""
         return self._hash.hexdigest()
 
+    def take(self, data: bytes) -> None:
+        """Hash what the inner sink holds already; it must be all that comes before the rest."""
+        self._advance(self._position, len(data))
+        self._hash.update(data)
+
     def write(self, virtual_offset: int, data: memoryview) -> None:
         self._advance(virtual_offset, len(data))
         self._hash.update(data)

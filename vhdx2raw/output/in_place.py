@@ -10,6 +10,7 @@ from contextlib import suppress
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
+from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, DirectWriter
 from vhdx2raw.output.inputs import is_input
 from vhdx2raw.source.base import Identity
 from vhdx2raw.zeros import ZEROS
@@ -43,9 +44,13 @@ class InPlaceSink(Sink):
         self._size = size
         self._can_punch = True
         self._descriptor = -1
+        self._direct: DirectWriter | None = None
         try:
             self._descriptor = self._open(path)
             self._check_target(os.fstat(self._descriptor), inputs)
+            self._direct = DirectWriter(self._descriptor)
+            if not self._direct.refused:
+                self.piece_size = DIRECT_PIECE_SIZE
         except BaseException as error:
             self.abort()
             raise output_error(error, self.name) from error
@@ -79,6 +84,11 @@ class InPlaceSink(Sink):
             raise output_error(error, self.name) from error
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
+        try:
+            if self._direct and self._direct.write(virtual_offset, data):
+                return
+        except OSError as error:
+            raise output_error(error, self.name) from error
         write_fully(self._descriptor, virtual_offset, data, self.name)
 
     def zero(self, virtual_offset: int, length: int) -> None:
@@ -112,5 +122,9 @@ class InPlaceSink(Sink):
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        try:
+            if self._direct:
+                self._direct.close()
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)

@@ -9,7 +9,8 @@ import pytest
 from tests.support.builder import MIB, Block, ImageSpec, make_dirty
 from tests.support.files import names_in
 from vhdx2raw import LogPolicy, NullSink, OutputError, convert
-from vhdx2raw.disk.virtual_disk import OpenOptions, open_disk
+from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.operations import convert as conversion
 from vhdx2raw.operations.state import read_state
 

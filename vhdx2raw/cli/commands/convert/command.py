@@ -38,6 +38,7 @@ Examples:
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
   vhdx2raw --save-state base.vhdx disk.img  record what disk.img holds, for `apply`
   vhdx2raw --update --save-state disk.vhdx disk.img
+  vhdx2raw --resume huge.vhdx huge.img      after a failure, run the same once more
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
   vhdx2raw --json disk.vhdx disk.img        tell a script what was done
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
@@ -169,6 +170,8 @@ def _check_options(converter: Converter) -> None:
     salvage, mapfile = converter.opening.salvage, converter.mapfile
     if salvage and converter.options.verify:
         raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
+    if salvage and converter.options.resume:
+        raise typer.BadParameter("--resume would forget what --salvage has lost")
     if mapfile is not None and not salvage:
         raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
     if mapfile == STANDARD_STREAM:
@@ -187,6 +190,8 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
     if converter.mapfile is not None and _is_same_name(converter.mapfile, destination):
         raise typer.BadParameter("--mapfile and DST are the same file")
     options = converter.options
+    if options.resume and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--resume needs a DST that is a file")
     is_kept = converter.save_state or options.state is not None or options.update
     if is_kept and destination in (STANDARD_STREAM, NULL_OUTPUT):
         raise typer.BadParameter("--save-state, --state and --update need a DST that stays")

@@ -107,6 +107,14 @@ class Outcome(NamedTuple):
 
     def _print_work(self) -> None:
         result, metadata = self.result, self.chain.child.metadata
+        if result.begun_anew:
+            print_message(f"vhdx2raw: {self.destination}: begun anew: {result.begun_anew}")
+        if result.resumed_bytes:
+            again = ", which were read once more for the digest" if result.digest else ""
+            print_message(
+                f"vhdx2raw: {self.destination}: resumed after"
+                f" {format_size(result.resumed_bytes)}{again}"
+            )
         cloned = f", {format_size(result.cloned_bytes)} shared" if result.cloned_bytes else ""
         print_message(
             f"vhdx2raw: {self.chain.child.source.name}: {format_size(result.virtual_disk_size)}"
@@ -154,6 +162,9 @@ class Outcome(NamedTuple):
         }
         if result.digest:
             facts["hash"] = {"algorithm": self.options.hash_algorithm, "digest": result.digest}
+        if self.options.resume:
+            facts["resumed-size"] = result.resumed_bytes
+            facts["begun-anew"] = result.begun_anew or None
         if chain.salvaging:
             facts["damage"] = warning_facts(chain.damage)
             facts["lost-size"] = result.lost_bytes
