@@ -23,10 +23,10 @@ from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoin
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw --save-state base.vhdx disk.img   first, while the VM runs on snap1.avhdx
-  vhdx2raw apply snap1.avhdx disk.img        while it runs on snap2.avhdx
-  vhdx2raw apply snap2.avhdx disk.img        after it was shut down
-  vhdx2raw apply --dry-run snap2.avhdx disk.img
+  vhdx2raw apply snapshot.avhdx disk.img            what has changed since disk.img was made
+  vhdx2raw apply --dry-run -v snapshot.avhdx disk.img
+  vhdx2raw apply --verify snapshot.avhdx disk.img   read it back from storage
+  vhdx2raw apply --state sdx.json snapshot.avhdx /dev/sdx
 """
 
 

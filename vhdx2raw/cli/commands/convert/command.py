@@ -37,7 +37,7 @@ Examples:
   vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
   vhdx2raw --save-state base.vhdx disk.img  record what disk.img holds, for `apply`
-  vhdx2raw --update --save-state disk.vhdx disk.img
+  vhdx2raw --update --force disk.vhdx disk.img
   vhdx2raw --resume huge.vhdx huge.img      after a failure, run the same once more
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
   vhdx2raw --json disk.vhdx disk.img        tell a script what was done
