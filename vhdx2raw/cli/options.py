@@ -233,12 +233,17 @@ class ConvertFlags:
         """Whether it is recorded, or has to be certain, which version of a disk DST holds."""
         return self.save_state or self.state is not None or self.update
 
-    def options(self) -> ConvertOptions:
+    def options(self, *, salvage: bool) -> ConvertOptions:
         """Return what the library takes.
+
+        Args:
+            salvage: Whether the disk is read with losses, or without its log.
 
         Raises:
             typer.BadParameter: Two options contradict each other.
         """
+        if self.needs_version and salvage:
+            raise typer.BadParameter(f"--salvage and --ignore-log take what there is; {NO_VERSION}")
         if self.needs_version and self.allow_changed:
             raise typer.BadParameter(f"--allow-changed may mix two disks; {NO_VERSION}")
         if self.resume and (self.update or self.allow_changed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
 import typer
@@ -30,6 +30,30 @@ Examples:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class ApplyFlags:
+    """How a checkpoint is applied."""
+
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            help="The state file of DST; by default DST.state.json.",
+            show_default=False,
+        ),
+    ] = None
+    force: Annotated[
+        bool, typer.Option("--force", help="Take a DST that was changed since it was made.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, show what would be written.")
+    ] = False
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read back from storage what was written, and compare.")
+    ] = False
+
+
 def run(
     child: Annotated[
         str,
@@ -42,24 +66,7 @@ def run(
         ),
     ],
     *,
-    state: Annotated[
-        str | None,
-        typer.Option(
-            "--state",
-            metavar="FILE",
-            help="The state file of DST; by default DST.state.json.",
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take a DST that was changed since it was made.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing, show what would be written.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read back from storage what was written, and compare.")
-    ] = False,
+    applying: ApplyFlags,
     opening: OpeningFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
@@ -83,10 +90,7 @@ def run(
 
         options = ApplyOptions(
             **{field.name: getattr(opened, field.name) for field in fields(opened)},
-            state=state,
-            force=force,
-            dry_run=dry_run,
-            verify=verify,
+            **asdict(applying),
             progress=show_unless_interrupted,
         )
         result = apply_checkpoint(child, destination, options)
@@ -94,11 +98,11 @@ def run(
     if verbosity.reports:
         print_warnings(result.warnings)
         print_message(
-            f"vhdx2raw: {child}: {_sentence(result, destination, dry_run)} in {seconds:.1f} s"
+            f"vhdx2raw: {child}: {_sentence(result, destination, applying.dry_run)} in {seconds:.1f} s"
         )
     if as_json:
         facts = _facts(result, child, destination)
-        facts |= {"dry-run": dry_run, "duration-seconds": round(seconds, 3)}
+        facts |= {"dry-run": applying.dry_run, "duration-seconds": round(seconds, 3)}
         print_result(json.dumps(facts, indent=2))
 
 

@@ -13,7 +13,6 @@ import typer
 from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.console import is_terminal, print_result
 from vhdx2raw.cli.options import (
-    NO_VERSION,
     NULL_OUTPUT,
     STANDARD_INPUT,
     STANDARD_STREAM,
@@ -38,7 +37,7 @@ Examples:
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
   vhdx2raw --save-state base.vhdx disk.img  record what disk.img holds, for `apply`
   vhdx2raw --update --force disk.vhdx disk.img
-  vhdx2raw --resume huge.vhdx huge.img      after a failure, run the same once more
+  vhdx2raw --resume disk.vhdx disk.img      after a failure, run the same once more
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
   vhdx2raw --json disk.vhdx disk.img        tell a script what was done
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
@@ -104,14 +103,9 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    if converting.needs_version and (salvage or opening.ignore_log):
-        raise typer.BadParameter(f"--salvage and --ignore-log take what there is; {NO_VERSION}")
-    converter = Converter(
-        opening.options(salvage=salvage),
-        converting.options(),
-        mapfile,
-        save_state=converting.save_state,
-    )
+    options = converting.options(salvage=salvage or opening.ignore_log)
+    opened = opening.options(salvage=salvage)
+    converter = Converter(opened, options, mapfile, save_state=converting.save_state)
     _check_options(converter)
     mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
