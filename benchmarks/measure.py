@@ -30,12 +30,14 @@ class Command:
         words: What is run, without a shell.
         output: The file that it makes, removed before each run; None if it makes none.
         then: A second command that belongs to the job, such as one that waits for the disk.
+        cold: Files that are not in memory when it starts.
     """
 
     name: str
     words: list[str]
     output: Path | None = None
     then: list[str] | None = None
+    cold: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ def _run_once(command: Command) -> Run:
         command.output.unlink(missing_ok=True)
     os.sync()  # what an earlier run left to be written must not be charged to this one
     subprocess.run([sys.executable, "-c", f"b'x' * {WARM_MEMORY}"], check=True)
+    for path in command.cold:
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     start = time.perf_counter()
     parts = [_run_process(words) for words in (command.words, command.then) if words]
     wall = time.perf_counter() - start

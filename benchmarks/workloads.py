@@ -6,13 +6,14 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
-from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, child_of
+from tests.support.builder import GIB, KIB, MIB, TIB, Block, BlockState, ImageSpec, child_of
 
 TMPFS = Path("/dev/shm")  # noqa: S108 - the one place that is in memory on every Linux
 PATTERN_SIZE = 64 * MIB
@@ -33,22 +34,24 @@ class Workload:
     Attributes:
         make: Writes the VHDX file (and more) into a folder, for disks of so many bytes.
         source: The name of that file.
-        plain: The name of a raw file of the same number of bytes, for `cp`.
+        copied: Whether to compare with `cp` of the result, which keeps its holes.
         readers: Other programs that can read this disk: ``qemu``, ``7z``.
         targets: What must be reached.
-        compare_synced: Whether to compare also with waiting for the disk.
         file_system: The file system to work on, made for this purpose.
         output: The folder for the output, if it is not that of the source.
+        cold: Whether nothing that is read is in memory before.
+        opened: Whether it is only opened, because its table takes long to check.
     """
 
     make: Callable[[Path, int], None]
     source: str
-    plain: str = ""
+    copied: bool = True
     readers: tuple[str, ...] = ()
     targets: list[Target] = field(default_factory=list)
-    compare_synced: bool = False
     file_system: str = ""
     output: Path | None = None
+    cold: bool = False
+    opened: bool = False
 
 
 def random_piece(seed: int) -> Callable[[int, int], bytes]:
@@ -66,13 +69,9 @@ def random_piece(seed: int) -> Callable[[int, int], bytes]:
 
 
 def make_dense(folder: Path, size: int) -> None:
-    """Write a full dynamic disk of 1 MiB blocks, and the same bytes as a raw file."""
-    content = random_piece(1)
-    blocks = {index: Block(content=content) for index in range(size // MIB)}
-    ImageSpec(size, MIB, blocks).write(folder / "dense.vhdx")
-    with (folder / "dense.raw").open("wb") as file:
-        for start in range(0, size, MIB):
-            file.write(content(start, MIB))
+    """Write a full dynamic disk of 1 MiB blocks."""
+    block = Block(content=random_piece(1))
+    ImageSpec(size, MIB, dict.fromkeys(range(size // MIB), block)).write(folder / "dense.vhdx")
 
 
 def make_checkpoint(folder: Path, size: int) -> None:
@@ -126,84 +125,116 @@ def make_nearly_empty(folder: Path, _size: int) -> None:
     ImageSpec(64 * TIB, MIB, blocks).write(folder / "empty.vhdx")
 
 
-def make_chain(folder: Path, size: int) -> None:
-    """Write a chain of three images; the upper two hold every second run of sectors."""
-    count = size // (2 * MIB)
-    block = Block(content=random_piece(3))
-    layer = ImageSpec(size, 2 * MIB, dict.fromkeys(range(count), block))
-    layer.write(folder / "layer0.vhdx")
-    for number in (1, 2):
-        bits = {sector for sector in range(4096) if sector // (16 * number) % 2}
-        block = Block(BlockState.PARTIALLY_PRESENT, random_piece(3 + number), sector_bits=bits)
-        layer = child_of(
-            layer,
-            f".\\layer{number - 1}.vhdx",
+def make_source_holes(folder: Path, size: int) -> None:
+    """Write a disk whose blocks are all stored, nine tenths of them holes of the file."""
+    block = Block(content={0: random_piece(5)(0, 100 * KIB)})
+    ImageSpec(size, MIB, dict.fromkeys(range(size // MIB), block)).write(folder / "holes.vhdx")
+
+
+def make_fragments(step: int) -> Callable[[Path, int], None]:
+    """Return what writes a child that has every second piece of `step` bytes of a full parent."""
+
+    def make(folder: Path, size: int) -> None:
+        count = size // (2 * MIB)
+        full = Block(content=random_piece(3))
+        parent = ImageSpec(size, 2 * MIB, dict.fromkeys(range(count), full))
+        parent.write(folder / "parent.vhdx")
+        bits = {sector for sector in range(4096) if sector * 512 // step % 2}
+        block = Block(BlockState.PARTIALLY_PRESENT, random_piece(4), sector_bits=bits)
+        child = child_of(
+            parent,
+            ".\\parent.vhdx",
             block_size=2 * MIB,
-            blocks=dict.fromkeys(range(0, count, 2), block),
-            file_write_guid=UUID(int=number),
-            data_write_guid=UUID(int=number),
+            blocks=dict.fromkeys(range(count), block),
+            file_write_guid=UUID(int=1),
+            data_write_guid=UUID(int=1),
         )
-        layer.write(folder / f"layer{number}.vhdx")
+        child.write(folder / "child.vhdx")
+
+    return make
+
+
+def make_random_order(folder: Path, _size: int) -> None:
+    """Write a disk of a TiB, whose 1 MiB blocks lie in random order; all of them are holes."""
+    count = TIB // MIB
+    order = list(range(count))
+    random.Random(1).shuffle(order)  # noqa: S311
+    write_table(folder / "random.vhdx", TIB, order)
+
+
+def make_in_order(folder: Path, _size: int) -> None:
+    """Write a disk of 15 TiB, near the most that ext4 has in a file, its blocks in order."""
+    write_table(folder / "order.vhdx", 15 * TIB, range(15 * TIB // MIB))
+
+
+def write_table(path: Path, size: int, order: Sequence[int]) -> None:
+    """Write a disk of 1 MiB blocks that lie in this order, the table without a builder's blocks."""
+    spec = ImageSpec(size, MIB, {0: Block(content=0)})
+    spec.write(path)
+    ratio, table = 4096, spec.bat_offset
+    first = spec.block_file_offset(0)
+    with path.open("r+b") as file:
+        file.truncate(first + len(order) * MIB)
+        file.seek(table)
+        for chunk in range(0, len(order), ratio):
+            places = (first + index * MIB | 6 for index in order[chunk : chunk + ratio])
+            file.write(array("Q", [*places, 0]).tobytes())
 
 
 MEMORY_FIGURE = "peak MiB"
 WALL_FIGURE = "wall s"
-MEMORY = Target(MEMORY_FIGURE, 64)
+MEMORY = Target(MEMORY_FIGURE, 40)
 SHARED = [Target("cp", 0.3), Target("cp + sync", 0.3), MEMORY]
 
 WORKLOADS = {
     "dense": Workload(
         make_dense,
         "dense.vhdx",
-        plain="dense.raw",
         readers=("qemu", "7z"),
         targets=[
-            Target("cp", 0.9),
-            Target("cp + sync", 0.9),
-            Target("qemu-img", 0.75),
-            Target("qemu-img + sync", 0.75),
+            Target("cp", 1.2),
+            Target("cp + sync", 0.95),
+            Target("qemu-img + sync", 1),
             MEMORY,
         ],
-        compare_synced=True,
-    ),
-    "shuffled": Workload(
-        make_shuffled,
-        "shuffled.vhdx",
-        readers=("qemu", "7z"),
-        targets=[Target("qemu-img", 0.85), MEMORY],
-    ),
-    "xfs": Workload(
-        make_dense,
-        "dense.vhdx",
-        plain="dense.raw",
-        targets=SHARED,
-        compare_synced=True,
-        file_system="xfs",
-    ),
-    "btrfs": Workload(
-        make_dense,
-        "dense.vhdx",
-        plain="dense.raw",
-        targets=SHARED,
-        compare_synced=True,
-        file_system="btrfs",
     ),
     "sparse": Workload(
-        make_sparse,
-        "sparse.vhdx",
+        make_sparse, "sparse.vhdx", readers=("qemu",), targets=[Target("cp + sync", 1.2), MEMORY]
+    ),
+    "source holes": Workload(
+        make_source_holes,
+        "holes.vhdx",
         readers=("qemu",),
-        targets=[Target("qemu-img", 0.08), MEMORY],
+        targets=[Target("cp + sync", 1.3), MEMORY],
     ),
-    "zeros": Workload(
-        make_mostly_zero,
-        "zeros.vhdx",
-        readers=("qemu", "7z"),
-        targets=[Target("qemu-img", 0.6), MEMORY],
+    "fragments of 4 KiB": Workload(
+        make_fragments(4 * KIB), "child.vhdx", targets=[Target("cp", 3), MEMORY]
     ),
+    "fragments of 64 KiB": Workload(
+        make_fragments(64 * KIB), "child.vhdx", targets=[Target("cp", 1.5), MEMORY]
+    ),
+    "dense, cold": Workload(
+        make_dense, "dense.vhdx", cold=True, targets=[Target("cp + sync", 1.05), MEMORY]
+    ),
+    "shuffled, cold": Workload(
+        make_shuffled, "shuffled.vhdx", cold=True, targets=[Target("cp + sync", 1.25), MEMORY]
+    ),
+    "zeros": Workload(make_mostly_zero, "zeros.vhdx", readers=("qemu", "7z"), targets=[MEMORY]),
+    "xfs": Workload(make_dense, "dense.vhdx", targets=SHARED, file_system="xfs"),
+    "btrfs": Workload(make_dense, "dense.vhdx", targets=SHARED, file_system="btrfs"),
     "empty": Workload(
-        make_nearly_empty, "empty.vhdx", targets=[Target(WALL_FIGURE, 2), MEMORY], output=TMPFS
+        make_nearly_empty,
+        "empty.vhdx",
+        copied=False,
+        targets=[Target(WALL_FIGURE, 0.5), Target(MEMORY_FIGURE, 32)],
+        output=TMPFS,
     ),
-    "chain": Workload(make_chain, "layer2.vhdx", readers=("7z",), targets=[MEMORY]),
+    "opening, random order": Workload(
+        make_random_order, "random.vhdx", opened=True, targets=[Target(WALL_FIGURE, 1.9), MEMORY]
+    ),
+    "opening, in order": Workload(
+        make_in_order, "order.vhdx", opened=True, targets=[Target(WALL_FIGURE, 0.6), MEMORY]
+    ),
 }
 
 

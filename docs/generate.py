@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -20,6 +21,7 @@ import typer
 
 from vhdx2raw.cli.app import COMMANDS, DEFAULT_COMMAND, app
 from vhdx2raw.cli.console import OPTION_NAMES
+from vhdx2raw.cli.usage import options_by_panel
 from vhdx2raw.findings import Severity
 from vhdx2raw.operations.check.report import OF_SEVERITY
 from vhdx2raw.rules import Rule
@@ -32,11 +34,12 @@ EXIT_CODES = {
     "2": "Wrong usage.",
     "3": "Done with `--salvage`, but parts could not be read.",
     "4": "Not a VHDX, or it needs something that is not supported.",
-    "5": "The image is corrupt, truncated or changed meanwhile; `check` found errors.",
+    "5": "The image is corrupt or truncated; `check` found errors.",
     "6": "A parent is missing, is the wrong one, or is where it may not be.",
-    "7": "The output cannot be made: it exists, is the input, is not what its state file says,"
-    " or there is no space.",
-    "8": "The host could not read or write.",
+    "7": "The output cannot be made as asked: it exists, is the input, is a folder, or is not what"
+    " its state file says.",
+    "8": "The host could not read or write, or has no space; another try may succeed.",
+    "9": "The source was changed while it was read; another try may succeed.",
     "70": "A fault of the program itself.",
     "129, 130, 143": "Ended by SIGHUP, SIGINT or SIGTERM.",
 }
@@ -52,15 +55,19 @@ STREAMS = (
     " for it."
     " Standard input is never read, and no source is ever written to."
 )
-SIZES = "SIZE is a number of bytes, or one with k, M, G, T, P or E, in powers of 1024."
+SIZES = (
+    "SIZE is a number of bytes, or one with k, M, G, T, P or E, in powers of 1024;"
+    " `10M` and `10MiB` are the same."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An argument or an option: how it is typed, and what it means."""
+    """An argument or an option: how it is typed, what it means, and its group in the help."""
 
     words: str
     help: str
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +100,18 @@ def read_commands() -> tuple[Command, list[Command]]:
 
 
 def _read(command: Any, context: Any, usage: str) -> Command:  # noqa: ANN401 - Typer's own
-    arguments: list[Item] = []
-    options: list[Item] = []
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if record is None:
-            continue  # it is hidden
-        words, text = record
-        # Typer says what is required; here the usage does.
-        item = Item(_tidy(words), _tidy(text.replace("[required]", "")))
-        (arguments if parameter.param_type_name == "argument" else options).append(item)
+    # Typer says what is required; here the usage does.
+    arguments = [
+        Item(words, _tidy(text.replace("[required]", "")))
+        for parameter in command.get_params(context)
+        if parameter.param_type_name == "argument"
+        for words, text in [parameter.get_help_record(context)]
+    ]
+    options = [
+        Item(_tidy(words), _tidy(text), panel)
+        for panel, records in options_by_panel(command, context).items()
+        for words, text in records
+    ]
     paragraphs = [_tidy(paragraph) for paragraph in command.help.split("\n\n")]
     words = " ".join([usage, "[OPTIONS]", *(item.words for item in arguments)])
     name = usage.rpartition(" ")[2]
@@ -152,7 +161,8 @@ def _iter_section(command: Command) -> Iterator[str]:
     for paragraph in command.paragraphs:
         yield from [paragraph, ""]
     yield from _iter_table("argument", command.arguments)
-    yield from _iter_table("option", command.options)
+    for group, options in groupby(command.options, lambda option: option.group):
+        yield from _iter_table(group.lower(), list(options))
     yield "```sh"
     width = max(len(item.words) for item in command.examples if item.help)
     for item in command.examples:
@@ -195,7 +205,10 @@ def iter_roff(program: Command, commands: list[Command]) -> Iterator[str]:
     for command in commands:
         yield f".SS {command.name}"
         yield from _iter_paragraphs(command.paragraphs)
-        yield from _iter_items([*command.arguments, *command.options])
+        yield from _iter_items(command.arguments)
+        for group, options in groupby(command.options, lambda option: option.group):
+            yield from [".PP", f"{group}:"]
+            yield from _iter_items(list(options))
     yield ".SH EXIT STATUS"
     yield from _iter_items([Item(*pair) for pair in EXIT_CODES.items()])
     yield ".SH ENVIRONMENT"

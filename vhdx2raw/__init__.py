@@ -25,43 +25,47 @@ package are those of its revision 8.0, and rules R1, R2, ... are listed in docs/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vhdx2raw.disk.chain import OpenOptions
-from vhdx2raw.disk.extents import Extent, ExtentKind
-from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
-from vhdx2raw.errors import (
-    CorruptImageError,
-    ImageError,
-    OutputError,
-    ParentCycleError,
-    ParentError,
-    ParentMismatchError,
-    ParentNotFoundError,
-    TruncatedImageError,
-    UnsupportedImageError,
-    Vhdx2rawError,
-)
-from vhdx2raw.findings import Finding, Severity
-from vhdx2raw.keywords import with_keywords
-from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
-from vhdx2raw.operations.check import CheckReport, check_file
-from vhdx2raw.operations.compare import Comparison, compare
-from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
-from vhdx2raw.operations.digest import digest
-from vhdx2raw.operations.progress import ProgressCallback
-from vhdx2raw.output.base import Sink
-from vhdx2raw.output.block_device import BlockDeviceSink
-from vhdx2raw.output.null import NullSink
-from vhdx2raw.output.sparse_file import SparseFileSink
-from vhdx2raw.output.stream import StreamSink
-from vhdx2raw.source.raw_file import RawFile
-from vhdx2raw.vhdx.log import LogPolicy
+if TYPE_CHECKING:
+    from vhdx2raw.disk.chain import OpenOptions
+    from vhdx2raw.disk.extents import Extent, ExtentKind
+    from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+    from vhdx2raw.errors import (
+        CorruptImageError,
+        ImageError,
+        NoSpaceError,
+        OutputError,
+        ParentCycleError,
+        ParentError,
+        ParentMismatchError,
+        ParentNotFoundError,
+        SourceChangedError,
+        TruncatedImageError,
+        UnsupportedImageError,
+        Vhdx2rawError,
+    )
+    from vhdx2raw.findings import Finding, Severity
+    from vhdx2raw.keywords import with_keywords
+    from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
+    from vhdx2raw.operations.check import CheckReport, check_file
+    from vhdx2raw.operations.compare import Comparison, compare
+    from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
+    from vhdx2raw.operations.digest import digest
+    from vhdx2raw.operations.progress import ProgressCallback
+    from vhdx2raw.output.base import Sink
+    from vhdx2raw.output.block_device import BlockDeviceSink
+    from vhdx2raw.output.null import NullSink
+    from vhdx2raw.output.sparse_file import SparseFileSink
+    from vhdx2raw.output.stream import StreamSink
+    from vhdx2raw.source.raw_file import RawFile
+    from vhdx2raw.vhdx.log import LogPolicy
 
-open = with_keywords("open", open_disk, OpenOptions)  # noqa: A001 - like gzip.open
-convert = with_keywords("convert", convert_disk, ConvertOptions)
-apply = with_keywords("apply", apply_checkpoint, ApplyOptions)
-check = with_keywords("check", check_file, OpenOptions)
+    open = with_keywords("open", open_disk, OpenOptions)  # noqa: A001 - like gzip.open
+    convert = with_keywords("convert", convert_disk, ConvertOptions)
+    apply = with_keywords("apply", apply_checkpoint, ApplyOptions)
+    check = with_keywords("check", check_file, OpenOptions)
+    __version__: str
 
 __all__ = [
     "ApplyResult",
@@ -75,6 +79,7 @@ __all__ = [
     "Finding",
     "ImageError",
     "LogPolicy",
+    "NoSpaceError",
     "NullSink",
     "OutputError",
     "ParentCycleError",
@@ -85,6 +90,7 @@ __all__ = [
     "RawFile",
     "Severity",
     "Sink",
+    "SourceChangedError",
     "SparseFileSink",
     "StreamSink",
     "TruncatedImageError",
@@ -100,6 +106,42 @@ __all__ = [
     "open",
 ]
 
+_ERRORS = (
+    *("CorruptImageError", "ImageError", "NoSpaceError", "OutputError", "ParentCycleError"),
+    *("ParentError", "ParentMismatchError", "ParentNotFoundError"),
+    *("SourceChangedError", "TruncatedImageError"),
+    *("UnsupportedImageError", "Vhdx2rawError"),
+)
+_MODULES = {
+    "ApplyResult": "operations.apply",
+    "BlockDeviceSink": "output.block_device",
+    "CheckReport": "operations.check",
+    "Comparison": "operations.compare",
+    "ConversionResult": "operations.convert",
+    "Extent": "disk.extents",
+    "ExtentKind": "disk.extents",
+    "Finding": "findings",
+    "LogPolicy": "vhdx.log",
+    "NullSink": "output.null",
+    "ProgressCallback": "operations.progress",
+    "RawFile": "source.raw_file",
+    "Severity": "findings",
+    "Sink": "output.base",
+    "SparseFileSink": "output.sparse_file",
+    "StreamSink": "output.stream",
+    "VirtualDisk": "disk.virtual_disk",
+    "compare": "operations.compare",
+    "digest": "operations.digest",
+    **dict.fromkeys(_ERRORS, "errors"),
+}
+"""The module of each public name, loaded when it is needed: a program rarely needs all of them."""
+_FUNCTIONS = {
+    "open": ("disk.virtual_disk", "open_disk", "disk.chain", "OpenOptions"),
+    "convert": ("operations.convert", "convert_disk", "operations.convert", "ConvertOptions"),
+    "apply": ("operations.apply", "apply_checkpoint", "operations.apply", "ApplyOptions"),
+    "check": ("operations.check", "check_file", "disk.chain", "OpenOptions"),
+}
+"""By name, what does the work, and the options that become its keyword arguments."""
 _DEPRECATED = {
     "Chain": "disk.chain",
     "VhdxImage": "vhdx.image",
@@ -109,14 +151,12 @@ _DEPRECATED = {
 }
 """Names that were public before 0.3.0, and the modules that have them."""
 
-__version__: str
-
 if not TYPE_CHECKING:  # so that a type checker reports a name that does not exist
 
-    def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-        from importlib import import_module, metadata  # noqa: PLC0415 - seldom needed
-
+    def __getattr__(name: str) -> object:
         if name == "__version__":
+            from importlib import metadata  # noqa: PLC0415
+
             return metadata.version("vhdx2raw")
         if name in _DEPRECATED:
             import warnings  # noqa: PLC0415
@@ -125,5 +165,24 @@ if not TYPE_CHECKING:  # so that a type checker reports a name that does not exi
                 f"vhdx2raw.{name} will go in version 1.0; VirtualDisk offers what it was used for"
             )
             warnings.warn(text, DeprecationWarning, stacklevel=2)
-            return getattr(import_module(f"vhdx2raw.{_DEPRECATED[name]}"), name)
-        raise AttributeError(f"module 'vhdx2raw' has no attribute {name!r}")
+            return _load(_DEPRECATED[name], name)
+        if name in _FUNCTIONS:
+            from vhdx2raw.keywords import with_keywords  # noqa: PLC0415
+
+            module, function, options_module, options = _FUNCTIONS[name]
+            worker, fields = _load(module, function), _load(options_module, options)
+            value = with_keywords(name, worker, fields)
+        elif name in _MODULES:
+            value = _load(_MODULES[name], name)
+        else:
+            raise AttributeError(f"module 'vhdx2raw' has no attribute {name!r}")
+        globals()[name] = value  # found without us the next time
+        return value
+
+    def _load(module: str, name: str) -> object:
+        from importlib import import_module  # noqa: PLC0415
+
+        return getattr(import_module(f"vhdx2raw.{module}"), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -5,11 +5,13 @@
         UnsupportedImageError       not a VHDX, or valid but not supported
         CorruptImageError           the file breaks the specification
           TruncatedImageError       it ends before something that it promises
+          SourceChangedError        it was changed while it was read
       ParentError                   a parent cannot be used
         ParentNotFoundError         it is nowhere, or where it may not be
         ParentMismatchError         it is not the version that the child was made from
         ParentCycleError            it is a file of the chain already
       OutputError                   the raw output cannot be made
+        NoSpaceError                there is no room for it
 
 Everything this package raises on its own account is below `Vhdx2rawError`. An `OSError` of the
 host (an unreadable disk, no permission) is passed on as it is.
@@ -89,11 +91,16 @@ class TruncatedImageError(CorruptImageError):
         super().__init__(finding, path=path, remedy=CUT_OFF)
 
 
+class SourceChangedError(CorruptImageError):
+    """The file was changed while it was read, so that what was read may be of two states."""
+
+
 class ParentError(Vhdx2rawError):
     """A differencing disk cannot be read, because its parent cannot be used.
 
     Attributes:
         rule: The rule that keeps the file from being the parent.
+        tried: Each path where it was looked for, and what was wrong there.
     """
 
     def __init__(
@@ -103,9 +110,11 @@ class ParentError(Vhdx2rawError):
         rule: Rule = Rule.PARENT_MISSING,
         path: str | None = None,
         remedy: str = "",
+        tried: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, path=path, remedy=remedy)
         self.rule = rule
+        self.tried = tried
 
 
 class ParentNotFoundError(ParentError):
@@ -121,4 +130,8 @@ class ParentCycleError(ParentError):
 
 
 class OutputError(Vhdx2rawError):
-    """The raw output cannot be made: it exists, is the input, or there is no room."""
+    """The raw output cannot be made as it was asked for: it exists, or is the input."""
+
+
+class NoSpaceError(OutputError):
+    """The file system has no room for the output, or cannot hold a file of its length."""

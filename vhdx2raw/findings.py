@@ -42,8 +42,18 @@ def quote(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` with every control character escaped, so that a terminal does not obey it."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    r"""Return `text` with every control character escaped, so that a terminal does not obey it.
+
+    A byte of a file name that is no text is escaped as that byte, such as ``\xff``.
+    """
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    # How Python keeps the bytes of a name that it cannot decode (PEP 383).
+    if "\udc80" <= char <= "\udcff":
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return ascii(char)[1:-1]
 
 
 class Severity(Enum):

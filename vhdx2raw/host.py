@@ -11,8 +11,9 @@ import errno
 import mmap
 import os
 import sys
+import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 
@@ -21,6 +22,8 @@ FILE_END_OF_FILE_INFO = 6
 FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 
+RETRY_SECONDS = 0.01
+
 _moving: dict[int, Lock] = {}
 """By descriptor, a lock on its position. One for each number that a file had, however often."""
 
@@ -28,6 +31,19 @@ _moving: dict[int, Lock] = {}
 def is_linux() -> bool:
     """Return whether this is Linux."""
     return sys.platform == "linux"
+
+
+def file_name(text: str) -> str:
+    """Return the name of a file that a text stands for.
+
+    They differ only if the locale has no such letters (``LC_ALL=C``): names are then taken for
+    UTF-8, as nearly all of them are.
+    """
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return os.fsdecode(text.encode("utf-8", "surrogatepass"))
+    return text
 
 
 def flags(*names: str) -> int:
@@ -55,12 +71,31 @@ def pread_into(descriptor: int, buffer: memoryview, file_offset: int) -> int:
     return len(data)
 
 
+def pread_scattered(descriptor: int, buffers: Sequence[memoryview], file_offset: int) -> int:
+    """Read into several buffers, one after the other; return how many bytes, perhaps too few."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, buffers, file_offset)
+    return 0
+
+
 def pwrite(descriptor: int, data: memoryview, file_offset: int) -> int:
     """Write from the beginning of `data` at an offset, from any thread; return how many bytes."""
     if hasattr(os, "pwrite"):
         return os.pwrite(descriptor, data, file_offset)
     with _position(descriptor, file_offset):
         return os.write(descriptor, data)
+
+
+def wait_writable(descriptor: int) -> None:
+    """Wait until a pipe or the like that does not block may have room, or has no reader left."""
+    import select  # noqa: PLC0415 - seldom needed
+
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        poll.poll()
+    else:
+        time.sleep(RETRY_SECONDS)
 
 
 def open_direct(descriptor: int) -> int:
@@ -104,6 +139,13 @@ def find_data(descriptor: int, start: int, size: int) -> tuple[int, int] | None:
             if error.errno == errno.ENXIO:  # nothing but a hole up to the end
                 return None
             raise
+
+
+def prefetch(descriptor: int, file_offset: int, length: int) -> None:
+    """Let the host begin to read a range, where it can do that."""
+    if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_WILLNEED"):
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, file_offset, length, os.POSIX_FADV_WILLNEED)
 
 
 def punch_hole(descriptor: int, file_offset: int, length: int) -> None:
@@ -180,22 +222,6 @@ def sync(descriptor: int) -> None:
             fcntl.fcntl(descriptor, full_sync)
             return
     os.fsync(descriptor)
-
-
-def take_over(descriptor: int, replaced: os.stat_result) -> None:
-    """Give a new file the owner, the group and the permissions of the one that it replaces.
-
-    Raises:
-        OSError: The host refuses the permissions; owner and group are taken where they can be.
-    """
-    if sys.platform == "win32":
-        return
-    with suppress(OSError):  # only the superuser can give a file away
-        os.fchown(descriptor, replaced.st_uid, replaced.st_gid)
-    mode = replaced.st_mode & 0o777
-    if os.fstat(descriptor).st_gid != replaced.st_gid:
-        mode &= ~0o070 | (mode & 0o007) << 3  # another group is no more than anybody
-    os.fchmod(descriptor, mode)
 
 
 def link(path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None:

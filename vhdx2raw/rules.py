@@ -77,7 +77,7 @@ class Rule(str, Enum):
     NO_HEADER = "R10", "", "at least one header is valid", "refuse", "refused without {salvage}, which may miss updates in the log"
     VERSION = "R11", "2.2.2", "the version is 1", "refuse", "refused: what a later version means is not known"
     LOG_VERSION = "R12", "2.2.2", "the version of the log is 0, if the log is to be replayed", "refuse", _LOG_LOST
-    UNUSED_LOG_PLACE = "R13", "2.2.2", "of a log that is not replayed, the place does not matter", "warn if it is impossible", "", "none: the log holds no updates"
+    UNUSED_LOG_PLACE = "R13", "2.2.2", "of a log that is not replayed, the place does not matter", "note if it is impossible"
     LOG_UPDATES = "R14", "2.3.3", "a log that holds updates is replayed in memory", "{no_replay}: refuse; {ignore_log}: warn"
     LOG_PLACE = "R15", "2.2.2", "such a log is a non-empty multiple of 1 MiB at a multiple of 1 MiB, inside the file, at most 1 GiB", "refuse", _LOG_LOST
     HEADER_RESERVED = "R16", "2.2", "reserved parts of the header section are ignored", "accept"
@@ -111,36 +111,36 @@ class Rule(str, Enum):
     REGION_TABLES_DIFFER = "R44", "2.2.3", "two valid region tables are the same", "use the first one, warn", "", "the first table is used; another reader may use the second"
     OPTIONAL_REGION = "R45", "2.2.3.2", "unknown optional regions are left alone", "accept"
     REGION_TWICE = "R46", "2.2.3.2", "no region is listed twice", "refuse", "refused without {salvage}, which uses the first of the two entries"
-    REGION_PLACE = "R47", "2.2.3.2", "regions lie at multiples of 1 MiB after the header section, and are not empty", "refuse; warn for an unknown optional one", "refused without {salvage}, which reads what stands there"
+    REGION_PLACE = "R47", "2.2.3.2", "regions lie at multiples of 1 MiB after the header section, and are not empty", "refuse; note for an unknown optional one", "refused without {salvage}, which reads what stands there"
     REQUIRED_REGION = "R48", "2.2.3.2", "no unknown region is required", "refuse", _NOT_UNDERSTOOD
     NO_REGION = "R49", "2.2.3", "there are a BAT and a metadata region", "refuse", _NO_DISK
-    REGION_FLAGS = "R50", "2.2.3.2", "the Required field of these two does not matter; of others its reserved bits are zero", "warn"
+    REGION_FLAGS = "R50", "2.2.3.2", "the Required field of these two does not matter; of others its reserved bits are zero", "note"
     REGION_OVERLAP = "R51", "2.2.3.2", "regions, the log and the header section do not overlap", "refuse", _TWO_OWNERS
     REGION_END = "R52", "2.2.3.2", "regions end inside the file, or at least what is needed of them does", "warn", "the file was cut off; what lay after its end is lost"
     REGION_TABLE_RESERVED = "R53", "2.2.3.1", "reserved fields are ignored", "accept"
 
     # Metadata
-    METADATA_TABLE = "R54", "2.6.1.1", "the table has its signature, at most 2047 entries and zeros in its reserved fields", "refuse; warn for the last", _NO_DISK
-    ITEM_PLACE = "R55", "2.6.1.2", "an item lies after the table, inside the region, and has at most 1 MiB", "refuse if it is needed, else warn", _NO_ITEM, "the item is left out, and the contents do not depend on it"
+    METADATA_TABLE = "R54", "2.6.1.1", "the table has its signature, at most 2047 entries and zeros in its reserved fields", "refuse; note for the last", _NO_DISK
+    ITEM_PLACE = "R55", "2.6.1.2", "an item lies after the table, inside the region, and has at most 1 MiB", "refuse if it is needed, else note", _NO_ITEM
     EMPTY_ITEM = "R56", "2.6.1.2", "an empty item that is needed has the wrong length (R62)", "refuse"
     ITEM_TWICE = "R57", "2.6.1.2", "no item is listed twice, no two share bytes", "refuse for a known item, else warn", "refused without {salvage}, which uses the first of the two items"
     REQUIRED_ITEM = "R58", "2.6.1.2", "no unknown item is required; the file is not marked as unfinished", "refuse", _NOT_UNDERSTOOD
     OPTIONAL_ITEM = "R59", "2.6.1.2", "unknown optional items and items of users are left alone, and so are CHS Parameters and the PMEM Label Storage Area, required or not", "accept"
-    ITEM_FLAGS = "R60", "2.6.1.2", "flags of known items do not matter; reserved bits are zero", "warn"
-    NEEDED_ITEM = "R61", "", "File Parameters, Virtual Disk Size and Logical Sector Size are there; the other two should be", "refuse; warn for the other two", _NO_ITEM, "none for the contents; the item is only shown"
-    ITEM_LENGTH = "R62", "", "items have their length", "shorter: refuse; longer: warn", _NO_ITEM
+    ITEM_FLAGS = "R60", "2.6.1.2", "flags of known items do not matter; reserved bits are zero", "note"
+    NEEDED_ITEM = "R61", "", "File Parameters, Virtual Disk Size and Logical Sector Size are there; the other two should be", "refuse; note for the other two", _NO_ITEM
+    ITEM_LENGTH = "R62", "", "items have their length", "shorter: refuse; longer: note", _NO_ITEM
     BLOCK_SIZE = "R63", "2.6.2.1", "the block size is a power of two from 1 MiB to 256 MiB", "refuse", _NO_DISK
     LEAVE_BLOCK_ALLOCATED = "R64", "2.6.2.1", "LeaveBlockAllocated means nothing to a reader: the BAT of a fixed disk rules as well"
     FILE_PARAMETERS_RESERVED = "R65", "2.6.2.1", "reserved flags of File Parameters are zero", "warn"
     VIRTUAL_DISK_SIZE = "R66", "2.6.2.2", "the virtual disk size is a multiple of the logical sector size, from one sector to 64 TiB", "refuse", "refused; with {salvage} the disk has exactly this many bytes"
     LOGICAL_SECTOR_SIZE = "R67", "2.6.2.4", "logical sectors have 512 or 4096 bytes", "refuse", "refused; with {salvage} sectors of 512 bytes are assumed"
-    PHYSICAL_SECTOR_SIZE = "R68", "2.6.2.5", "physical sectors have 512 or 4096 bytes", "warn"
+    PHYSICAL_SECTOR_SIZE = "R68", "2.6.2.5", "physical sectors have 512 or 4096 bytes", "note"
     VIRTUAL_DISK_ID = "R69", "2.6.2.3", "the Virtual Disk ID is for display", "accept"
     ITEM_ORDER = "R70", "2.6.1", "items lie in any order", "accept"
 
     # BAT
     CHUNKS = "R71-R73", "2.5", "chunk ratio, counts and indexes follow from the sizes"
-    BAT_SIZE = "R74", "2.5", "the BAT region holds the table; a differencing disk may lack a last bitmap entry that is not needed", "refuse; warn", "refused; with {salvage} blocks without an entry become zeros"
+    BAT_SIZE = "R74", "2.5", "the BAT region holds the table; a differencing disk may lack a last bitmap entry that is not needed", "refuse; note", "refused; with {salvage} blocks without an entry become zeros"
     UNUSED_ENTRIES = "R75", "2.5", "what follows the table is ignored", "accept"
     FIXED_BAT = "R76", "2.5", "fixed disks have bitmap entries as well", "accept"
     ENTRY_RESERVED = "R77", "2.5.1", "reserved bits of an entry are zero", "refuse", "refused; with {salvage} the bits are left out: the table is damaged"
@@ -163,9 +163,9 @@ class Rule(str, Enum):
     PARENT_LOCATOR = "R94", "2.6.2.6", "a differencing disk has a parent locator, no other disk has one", "refuse; warn", _PARENT_LOST
     LOCATOR_PLACE = "R95", "2.6.2.6.1", "keys and values lie inside the locator, 1 to 256 of them", "refuse", _PARENT_LOST
     LOCATOR_TYPE = "R96", "2.6.2.6.1", "the locator is of the VHDX type", "refuse", _PARENT_LOST
-    LOCATOR_TEXT = "R97", "2.6.2.6.2", "keys are valid text and have one value; NULs at the end of values are ignored", "refuse; warn", _PARENT_LOST
+    LOCATOR_TEXT = "R97", "2.6.2.6.2", "keys are valid text and have one value; NULs at the end of values are ignored", "refuse; note", _PARENT_LOST
     LINKAGE_MISSING = "R98", "2.6.2.6.3", "there is a `parent_linkage`", "refuse", _PARENT_LOST, "the parent must be named with {parents}"
-    LINKAGE_TEXT = "R99", "2.6.2.6.3", "it is a GUID, with braces", "refuse; warn without braces", _PARENT_LOST
+    LINKAGE_TEXT = "R99", "2.6.2.6.3", "it is a GUID, with braces", "refuse; note without braces", _PARENT_LOST
     PARENT_VERSION = "R100", "2.6.2.6.3", "the parent's DataWriteGuid is `parent_linkage` or `parent_linkage2`", "refuse, unless {allow_parent_mismatch}: warn", "refused: what the child inherits would be wrong"
     PARENT_IDENTITY = "R101", "2.6.2.6.3", "a zero `parent_linkage2` means nothing; a parent without identity may be the right one", "warn", "", "another version of the parent would not be noticed"
     PARENT_PATHS = "R102-R103", "2.6.2.6.3", "the relative path first, then base names beside the child and in every {parent_dirs}; case and Windows separators are tolerated, absolute Windows paths are never followed", "refuse, with every path tried"
@@ -187,4 +187,5 @@ class Rule(str, Enum):
     FILE_CHANGED = "R119", "", "no file changes while it is read: its size, its headers, the times of its last changes", "refuse; with {allow_changed} warn"
     LOG_REPLAYED = "R120", "2.3.3", "a file with updates in its log may be in use", "warn", "", "", "none: the updates are applied in memory when the disk is read"
     LOOKALIKE = "R121", "", "the disk does not begin like an image of another format", "warn"
+    UNCLAIMED_SPACE = "R122", "", "no data lies where no structure and no block is", "warn", "", "the block allocation table may have been damaged: then the disk lacks what lies there"
     # fmt: on

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import MIB, Block, ImageSpec
+from tests.support.builder import MIB, Block, ImageSpec, child_of, same_bytes_guid
 from tests.support.cli import SCRIPT, TIMEOUT
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.paths import ROOT
@@ -18,7 +18,7 @@ from tests.support.schemas import validator_of
 
 TEXT = (ROOT / "docs/batch.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-ONE_RUN, LIST, XARGS, PARALLEL, MACHINES, CARRIED = RECIPES
+ONE_RUN, LIST, XARGS, PARALLEL, AGAIN, MACHINES, CARRIED, NEWEST = RECIPES
 PROGRAM = Path(SCRIPT[0])
 NAMES = ["a", "b with space", "c'quote"]
 
@@ -123,6 +123,33 @@ def test_files_can_be_carried(folder: Path) -> None:
     assert (folder / "exports/of a/a.vhdx").exists()
 
 
+def test_jobs_worth_another_try_are_listed(folder: Path) -> None:
+    header = ["Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal"]
+    jobs = [(0, "good"), (5, "corrupt"), (7, "exists"), (8, "full"), (9, "in use"), (143, "ended")]
+    rows = [
+        [*header, "Command"],
+        *(["1", ":", "0", "1", "0", "0", str(code), "0", name] for code, name in jobs),
+    ]
+    (folder / "jobs.log").write_text("".join("\t".join(row) + "\n" for row in rows))
+    done = do(folder, AGAIN, "awk")
+    assert (done.stdout.splitlines(), done.stderr) == (["full", "in use", "ended"], "")
+
+
+def test_list_of_the_newest_leaves_out_parents(folder: Path) -> None:
+    base, (top, other) = disk_of("base"), ("top.avhdx", "other.avhdx")
+    middle = child_of(base, "base.vhdx", data_write_guid=same_bytes_guid(7))
+    base.write(folder / "exports/base.vhdx")
+    middle.write(folder / "exports/middle with space.avhdx")
+    for name in (top, other):
+        child_of(middle, "middle with space.avhdx").write(folder / "exports" / name)
+    done = do(folder, NEWEST, "jq")
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = (folder / "disks.txt").read_text().splitlines()
+    assert sorted(Path(line).name for line in listed) == sorted(
+        [*(f"{name}.vhdx" for name in NAMES), top, other]
+    )
+
+
 def test_every_recipe_is_run_here() -> None:
-    assert len(RECIPES) == 6
-    assert all("vhdx2raw" in recipe for recipe in RECIPES if recipe != LIST)
+    assert len(RECIPES) == 8
+    assert all("vhdx2raw" in recipe for recipe in RECIPES if recipe not in (LIST, AGAIN))

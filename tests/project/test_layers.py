@@ -59,9 +59,9 @@ def test_only_cli_imports_user_interfaces(path: Path) -> None:
     assert not {name.partition(".")[0] for name in imports_of(path)} & USER_INTERFACES
 
 
-def test_only_progress_imports_tqdm() -> None:
+def test_only_the_bar_imports_tqdm() -> None:
     importing = [name_of(path) for path in MODULES if "tqdm.tqdm" in imports_of(path)]
-    assert importing == ["cli/progress"]
+    assert importing == ["cli/bar"]
 
 
 def test_importing_the_package_loads_no_user_interface() -> None:

@@ -5,6 +5,8 @@ import importlib
 import inspect
 import io
 import pydoc
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import get_origin
@@ -54,12 +56,48 @@ def test_every_imported_name_is_public() -> None:
     tree = ast.parse(Path(vhdx2raw.__file__).read_text(encoding="utf-8"))
     imported = {
         alias.asname or alias.name
-        for node in tree.body
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vhdx2raw.")
         for alias in node.names
     }
     own = {"__version__", "apply", "check", "convert", "open"}
     assert imported - BUILDING_BLOCKS - {"with_keywords"} | own == set(vhdx2raw.__all__)
+
+
+def test_every_name_is_loaded_from_the_module_that_type_checkers_see() -> None:
+    tree = ast.parse(Path(vhdx2raw.__file__).read_text(encoding="utf-8"))
+    seen = {
+        alias.name: (node.module or "").removeprefix("vhdx2raw.")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    for name, module in vhdx2raw._MODULES.items():
+        assert seen[name] == module, name
+    for function, maker in vhdx2raw._FUNCTIONS.items():
+        module, worker, options_module, options = maker
+        assert (seen[worker], seen[options]) == (module, options_module), function
+
+
+def test_only_what_is_used_is_loaded() -> None:
+    program = (
+        "import sys, vhdx2raw; before = set(sys.modules); vhdx2raw.open;"
+        " print(*sorted(m for m in before if m.startswith('vhdx2raw')));"
+        " print(any('operations' in m or 'output' in m for m in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+    assert done.stdout.split("\n")[:2] == ["vhdx2raw", "False"]
+
+
+def test_all_names_are_listed_before_they_are_loaded() -> None:
+    assert set(vhdx2raw.__all__) <= set(dir(vhdx2raw))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'vhdx2raw' has no attribute 'missing'"):
+        vhdx2raw.missing  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize("name", vhdx2raw.__all__)

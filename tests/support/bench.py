@@ -10,7 +10,10 @@ import pytest
 from tests.support.builder import KIB, ImageSpec
 from tests.support.chains import LARGEST_WHOLE_COMPARISON, disk_bytes
 from vhdx2raw.errors import ImageError
-from vhdx2raw.vhdx.image import VhdxImage, open_image
+from vhdx2raw.findings import Finding, Findings, Severity
+from vhdx2raw.source.file_object import open_source
+from vhdx2raw.vhdx.image import VhdxImage, open_image, read_image
+from vhdx2raw.vhdx.log import LogPolicy
 
 
 class Bench:
@@ -32,15 +35,23 @@ class Bench:
         for image in self._opened:
             image.close()
 
-    def assert_reads(self, spec: ImageSpec, *warnings: tuple[str, str]) -> VhdxImage:
-        """Open an image, which gives just these warnings (rule, pattern) and its right bytes.
+    def reported(self) -> list[tuple[Severity, Finding]]:
+        """Read the image once more; give its warnings, and the notes that only a check prints."""
+        findings = Findings()
+        with open_source(self.path) as source:
+            read_image(source, LogPolicy.REPLAY, findings)
+        return findings.reported
+
+    def assert_reads(self, spec: ImageSpec, *expected: tuple[str, str]) -> VhdxImage:
+        """Open an image, which gives just these findings (rule, pattern) and its right bytes.
 
         The bytes of a disk of up to 64 MiB are compared as a whole, those of a larger one around
         both borders of every described block.
         """
         image = self.open(spec)
-        assert [finding.rule for finding in image.warnings] == [rule for rule, _ in warnings]
-        for finding, (_, pattern) in zip(image.warnings, warnings, strict=True):
+        found = [finding for _, finding in self.reported()]
+        assert [finding.rule for finding in found] == [rule for rule, _ in expected]
+        for finding, (_, pattern) in zip(found, expected, strict=True):
             assert re.search(pattern, str(finding)), str(finding)
         assert image.virtual_disk_size == spec.virtual_disk_size
         for offset, end in _ranges_to_compare(spec):

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -16,7 +17,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.builder import MIB, Block, BlockState, HeaderSpec, ImageSpec
+from tests.support.builder import (
+    DEFAULT_LOG_GUID,
+    KIB,
+    MIB,
+    Block,
+    BlockState,
+    HeaderSpec,
+    ImageSpec,
+    LogEntrySpec,
+    LogSpec,
+    ZeroDescriptorSpec,
+)
 from vhdx2raw.cli import main
 
 MODULE = (sys.executable, "-m", "vhdx2raw")
@@ -62,12 +74,17 @@ def unusual_disk() -> ImageSpec:
 def stored_zeros(size: int, first_content: bytes = b"") -> ImageSpec:
     """Describe a disk of `size` bytes that takes long to read but no space: stored zeros.
 
-    The data begins with `first_content`, so that there is something to find.
+    The data begins with `first_content`, so that there is something to find. The rest are zeros of
+    the log, since those that are holes of the file would not be read.
     """
     block_size = 256 * MIB
     blocks = {index: Block(content=0) for index in range(size // block_size)}
     blocks[0] = Block(content=first_content)
-    return ImageSpec(size, block_size, blocks)
+    spec = ImageSpec(size, block_size, blocks, log_guid=DEFAULT_LOG_GUID)
+    start = spec.block_file_offset(0)
+    zeros = ZeroDescriptorSpec(start + 4 * KIB, size - 4 * KIB)
+    spec.log = LogSpec([LogEntrySpec(0, 1, [zeros])])
+    return spec
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> Outcome:
@@ -144,6 +161,11 @@ def run_on_terminal(
     os.close(master)
     text = shown.decode().replace("\r\n", "\n")
     return Outcome(process.returncode, out or "", text + (err or ""))
+
+
+def drawn_lines(text: str) -> list[str]:
+    """Split what a terminal was sent into lines and states of the bar, which clear it first."""
+    return [line for line in re.split(r"(?:[\r\n]|\x1b\[J)+", text) if line]
 
 
 def progress_lines(text: str) -> list[tuple[int, int]]:

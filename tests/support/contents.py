@@ -25,7 +25,7 @@ IN_CI = {"sfdisk", "fdisk", "mke2fs", "mkfs.xfs", "mkfs.btrfs", "mkswap"}
 BOOT_MARK = {510: b"\x55\xaa"}
 
 
-def demand(program: str) -> None:
+def require_program(program: str) -> None:
     """Skip a test whose program is missing; fail if CI has to have it."""
     if program in IN_CI:
         needs_program(program)
@@ -35,7 +35,7 @@ def demand(program: str) -> None:
 
 def call(*command: str | Path, text: str = "") -> str:
     """Run a program, which has to succeed."""
-    demand(str(command[0]))
+    require_program(str(command[0]))
     done = subprocess.run(
         list(map(str, command)), input=text, capture_output=True, text=True, check=False
     )

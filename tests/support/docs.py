@@ -18,7 +18,7 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PROMPT = "$ "
-OPTIONAL_PROGRAMS = ("zstd", "debugfs")
+OPTIONAL_PROGRAMS = ("zstd", "debugfs", "e2fsck", "7zz", "ewfacquirestream")
 SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 END_MARK = "=== end of the output, exit code"
 TIMEOUT = 120
@@ -92,6 +92,8 @@ def commands_of(text: str) -> list[Command]:
 
 BASE = ImageSpec(8 * MIB, MIB, {0: Block(), 3: Block()}, data_write_guid=same_bytes_guid(0x55))
 CHILD = child_of(BASE, "base.vhdx", blocks={1: Block(), 3: Block()})
+SNAP1 = child_of(BASE, "base.vhdx", blocks={1: Block()}, data_write_guid=same_bytes_guid(0x66))
+SNAP2 = child_of(SNAP1, "snap1.avhdx", blocks={2: Block()}, data_write_guid=same_bytes_guid(0x77))
 DISK = ImageSpec(8 * MIB, MIB, {0: Block(), 2: Block()})
 DIRTY = make_dirty(ImageSpec(8 * MIB, MIB, {0: Block()}), DISK)
 
@@ -132,6 +134,8 @@ MAKERS: dict[str, Callable[[Path], object]] = {
     "child.avhdx": CHILD.write,
     "alone.avhdx": CHILD.write,
     "vm_8A3F.avhdx": CHILD.write,
+    "snap1.avhdx": SNAP1.write,
+    "snap2.avhdx": SNAP2.write,
     "dirty.vhdx": DIRTY.write,
     "damaged.vhdx": _write_truncated,
     "broken.vhdx": _write_damaged_header,
@@ -143,10 +147,12 @@ NOT_BEFORE = r"(?<![\w./-])"
 
 
 def prepare(folder: Path, text: str) -> None:
-    """Make each file that `text` names and, for a checkpoint, its parent beside it.
+    """Make each file that `text` names and, for a checkpoint, its parents beside it.
 
     Beside one that is called `alone` there is none.
     """
+    if "snap2.avhdx" in text:
+        text += " snap1.avhdx"
     for name, make in MAKERS.items():
         if re.search(NOT_BEFORE + re.escape(name), text):
             (folder / name).parent.mkdir(exist_ok=True)
@@ -160,14 +166,15 @@ def prepare(folder: Path, text: str) -> None:
 
 # -- the shell ----------------------------------------------------------------------------------
 
-CLOUD_PROGRAMS = ("aws", "gcloud", "openstack")
+CLOUD_PROGRAMS = ("aws", "gcloud", "openstack", "qm", "virtctl", "virt-install")
 STUB = """#!/bin/sh
-# Stands in for the program of a cloud: every file that it is to send must be there.
+# Stands in for the program of a cloud or a host: every file that it is to send must be there.
 for word; do
+    word=${word#--image-path=} word=${word#path=} word=${word%%,*}
     case $word in
         -) cat >/dev/null ;;
         *://*) ;;
-        *.tar.gz | *.raw | *.img) [ -s "$word" ] || exit 1 ;;
+        *.tar.gz | *.raw.gz | *.raw | *.img) [ -s "$word" ] || exit 1 ;;
     esac
 done
 """

@@ -269,10 +269,9 @@ NOT_ON = {"open source": (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 
 # -- a stage: files on which a conversion can go wrong -------------------------------------------
 
-NO_OUTPUT = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOENT, errno.ENOTDIR, errno.EPIPE),
-    *(errno.EEXIST, errno.ENAMETOOLONG),
-)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Failures of the output that are told with a hint, though the exit code is 8."""
+NO_OUTPUT = (errno.ENOENT, errno.ENOTDIR, errno.EPIPE, errno.EEXIST, errno.ENAMETOOLONG)
 """Failures of the output that end with exit code 7; every other one of the host is an 8."""
 OLD = b"precious"
 NAME = "out.img"

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class NaiveReaderError(Exception):
-    """The file is not as plain as this reader wants it."""
+    """The file is not as plain as this reader expects."""
 
 
 def demand(condition: object, message: str) -> None:
@@ -79,7 +79,7 @@ class NaiveLayer:
         return bytes(data)
 
     def read_piece(self, number: int) -> bytes:
-        """Give a MiB of the file as it lies on disk, zeros behind its end."""
+        """Give a MiB of the file as it lies on disk, zeros after its end."""
         with self.path.open("rb") as file:
             file.seek(number * MIB)
             return file.read(MIB).ljust(MIB, b"\0")
@@ -258,7 +258,7 @@ class NaiveDisk:
         return bytes(data)
 
     def sector(self, number: int) -> bytes:
-        """Read one sector, from the topmost layer that has a say."""
+        """Read one sector, from the topmost layer that determines it."""
         offset = number * self.sector_size
         for layer in self.layers:
             if offset >= layer.disk_size:

@@ -23,6 +23,8 @@ PACKAGES = {
     "7zz": "7zip",
     "ddrescuelog": "gddrescue",
     "debugfs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "ewfacquirestream": "ewf-tools",
     "losetup": "mount",
     "man": "man-db",
     "mkfs.btrfs": "btrfs-progs",

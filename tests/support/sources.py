@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
+import pytest
+
+from vhdx2raw import host
 from vhdx2raw.source.file import FileSource
 
 
@@ -20,3 +24,12 @@ class BadSource(FileSource):
         if any(file_offset <= place < file_offset + length for place in self._bad):
             raise OSError(errno.EIO, "Input/output error")
         return super().pread(file_offset, length)
+
+
+def forget_holes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every file be on a file system that does not know its holes."""
+
+    def find_data(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(host, "find_data", find_data)

@@ -146,7 +146,7 @@ def test_same_command_goes_on_when_there_is_room_again(
         # The checkpoint would free more than it takes.
         fill(small_place)
     done = run(capfd, *words, image)
-    assert done.exit_code == 7
+    assert done.exit_code == 8
     assert "No space left on device" in done.err
     assert ".part" not in "".join(names_in(small_place))
     remount(small_place)

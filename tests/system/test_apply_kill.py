@@ -105,7 +105,7 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_any_step_ends_right_when_run_again(place: Place, when: str) -> None:
+def test_killed_at_any_step_ends_right_again(place: Place, when: str) -> None:
     for number in range(1, 200):
         place.convert_base()
         command = [sys.executable, "-c", DIE_AT_STEP, str(place.child), str(place.image)]
@@ -118,7 +118,7 @@ def test_killed_at_any_step_ends_right_when_run_again(place: Place, when: str) -
     pytest.fail("more steps than were tried")
 
 
-def test_killed_at_random_moments_ends_right_when_run_again(place: Place) -> None:
+def test_killed_at_random_moments_ends_right_again(place: Place) -> None:
     chance = random.Random("moments")
     in_the_middle = 0
     for _ in range(KILLS):

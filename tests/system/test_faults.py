@@ -37,7 +37,7 @@ Capture = pytest.CaptureFixture[str]
 
 PATHS = {
     "plain": {
-        *("open source", "fstat source", "lseek source", "preadv source"),
+        *("open source", "fstat source", "lseek source", "preadv source", "fsync source"),
         *("lstat output", "stat output", "open temporary", "ftruncate temporary"),
         *("ioctl temporary", "pwrite temporary", "fsync temporary", "close temporary"),
         *("link temporary", "unlink temporary"),
@@ -55,6 +55,7 @@ HARMLESS = {
     *("close source", "close parent", "ioctl temporary", "link temporary"),
     *("open folder", "fsync folder", "close folder", "unlink temporary"),
     *("open other", "close other"),  # once more, to write past the page cache
+    *("fsync source", "fsync parent"),  # so that a later write to it is noticed
 }
 """Nothing is lost if these fail: there is another way, or the work is done."""
 HIDDEN = {"lstat", "readlink", "stat"}

@@ -166,7 +166,7 @@ def test_stream_into_full_file_system_fails_clearly(
     folder = mount(step, undo, "-t", "tmpfs", "-o", "size=1m", "none", tmp_path / "mounted")
     with (folder / "out.bin").open("wb") as stream:
         outcome = run_program(tmp_path / "disk.vhdx", "-", stdout=stream)
-    assert outcome.exit_code == 7
+    assert outcome.exit_code == 8
     assert outcome.err_lines == [
         "vhdx2raw: standard output: cannot be written: No space left on device",
         "vhdx2raw: hint: make room, or write to another place",

@@ -1,4 +1,4 @@
-"""No space for the output: one line, a hint, exit code 7, and no file."""
+"""No space for the output: one line, a hint, exit code 8, and no file."""
 
 import os
 import resource
@@ -48,7 +48,7 @@ def test_full_file_system_is_reported_once(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     outcome = run(capfd, *words, disk, small_place / "out.img")
-    assert (outcome.exit_code, outcome.out) == (7, "")
+    assert (outcome.exit_code, outcome.out) == (8, "")
     assert outcome.err_lines == lines_for(small_place / "out.img", *NO_SPACE)
     assert names_in(small_place) == []
     assert os.statvfs(small_place).f_bavail * os.statvfs(small_place).f_frsize == SPACE
@@ -58,7 +58,7 @@ def test_full_file_system_keeps_the_old_file(
     disk: Path, small_place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (small_place / "out.img").write_bytes(b"precious")
-    assert run(capfd, "--force", disk, small_place / "out.img").exit_code == 7
+    assert run(capfd, "--force", disk, small_place / "out.img").exit_code == 8
     assert names_in(small_place) == ["out.img"]
     assert (small_place / "out.img").read_bytes() == b"precious"
 
@@ -100,7 +100,7 @@ def test_disk_too_large_for_file_system_is_refused(
     limited(SPACE)
     outcome = run(capfd, disk, folder / "out.img")
     limited(resource.RLIM_INFINITY)
-    assert (outcome.exit_code, outcome.out) == (7, "")
+    assert (outcome.exit_code, outcome.out) == (8, "")
     assert outcome.err_lines == lines_for(folder / "out.img", *TOO_LARGE)
     assert names_in(folder) == []
 
@@ -123,7 +123,7 @@ def test_size_limit_met_midway_keeps_nothing(
     monkeypatch.setattr(os, "ftruncate", set_length_and_limit)
     outcome = run(capfd, disk, folder / "out.img")
     limited(resource.RLIM_INFINITY)
-    assert (outcome.exit_code, outcome.out) == (7, "")
+    assert (outcome.exit_code, outcome.out) == (8, "")
     assert outcome.err_lines == lines_for(folder / "out.img", *TOO_LARGE)
     assert names_in(folder) == []
 
@@ -133,5 +133,5 @@ def test_stream_over_size_limit_is_reported_once(disk: Path, tmp_path: Path) -> 
     limit = ("sh", "-c", 'ulimit -f 1024; exec "$@"', "sh")
     with (tmp_path / "out.img").open("wb") as stream:
         outcome = run_program(disk, "-", command=(*limit, *MODULE), stdout=stream)
-    assert outcome.exit_code == 7
+    assert outcome.exit_code == 8
     assert outcome.err_lines == lines_for("standard output", *TOO_LARGE)

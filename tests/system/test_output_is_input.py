@@ -1,11 +1,11 @@
-"""No output goes over a file that is read, whichever device the file hides behind.
+"""No output goes over a file that is read, whichever device is made of that file.
 
 Most tests need loop devices, which take the superuser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.builder import MIB
 from tests.support.chains import BASE_NAME
-from tests.support.devices import Devices, loop_devices
+from tests.support.devices import Devices
 from tests.support.files import write_files
 from tests.support.peers import needs_program, run_as_superuser, skip_unless_ci
 from tests.support.seeded_faults.disks import child, disk, family
@@ -22,16 +22,11 @@ from vhdx2raw.cli import main
 from vhdx2raw.cli.exit_codes import OUTPUT
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError
+from vhdx2raw.output.in_place import InPlaceSink
 
 IS_INPUT = "is the input itself"
 Hide = Callable[[Devices, Path], Path]
-"""Makes a device of a file, such that the name of the file does not tell."""
-
-
-@pytest.fixture
-def devices(tmp_path: Path) -> Iterator[Devices]:
-    with loop_devices(tmp_path) as devices:
-        yield devices
+"""Makes a device of a file, most of them so that its name no longer leads to it."""
 
 
 def plain(devices: Devices, file: Path) -> Path:
@@ -118,7 +113,7 @@ def test_a_device_on_a_file_that_is_read_is_refused(
         assert kept.read() == before
 
 
-def test_the_file_behind_a_device_that_is_read_is_not_replaced(
+def test_backing_file_of_input_device_is_not_replaced(
     tmp_path: Path, devices: Devices, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = write_files(tmp_path, {"disk.vhdx": disk()})
@@ -127,6 +122,17 @@ def test_the_file_behind_a_device_that_is_read_is_not_replaced(
     assert main(["--force", str(device), str(path)]) == OUTPUT
     assert IS_INPUT in capfd.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_the_file_behind_a_device_that_is_read_is_not_changed_in_place(
+    tmp_path: Path, devices: Devices
+) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
+    with (
+        open_disk(devices.attach(path, "--read-only")) as opened,
+        pytest.raises(OutputError, match=IS_INPUT),
+    ):
+        InPlaceSink(path, opened.size, inputs=opened.chain.identities)
 
 
 def test_another_device_is_no_input(tmp_path: Path, devices: Devices) -> None:

@@ -25,7 +25,14 @@ from vhdx2raw.errors import (
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
 
-FAMILIES = {"UnsupportedImageError": 4, "CorruptImageError": 5, "ParentError": 6, "OutputError": 7}
+FAMILIES = {
+    "UnsupportedImageError": 4,
+    "CorruptImageError": 5,
+    "ParentError": 6,
+    "OutputError": 7,
+    "NoSpaceError": 8,
+    "SourceChangedError": 9,
+}
 """Exit codes by the class that heads a family, as promised to users."""
 
 

@@ -11,15 +11,21 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vhdx2raw.cli.console import (
-    print_error,
-    print_failure,
+    Answer,
     print_internal_fault,
-    print_notes,
+    print_interruption,
+    print_last_failure,
     warn_of_slow_checksums,
 )
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
 from vhdx2raw.cli.options import expand_groups
-from vhdx2raw.cli.signals import Interrupted, catch_signals
+from vhdx2raw.cli.signals import Interrupted, defer, deferring, end_deferring
+from vhdx2raw.cli.usage import (
+    UsageError,
+    print_usage_error,
+    require_command_or_file,
+    write_parameters,
+)
 from vhdx2raw.errors import Vhdx2rawError
 
 if TYPE_CHECKING:
@@ -28,16 +34,18 @@ if TYPE_CHECKING:
 COMMANDS = ("convert", "apply", "info", "map", "check", "compare", "hash")
 """The names of the commands, each that of its module."""
 DEFAULT_COMMAND = "convert"
-OWN_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
+OWN_OPTIONS = ("-h", "--help", "--version", "--install-completion", "--show-completion")
 EXAMPLES = """\b
 Examples:
-  vhdx2raw disk.vhdx disk.img             convert, with holes for what is empty
+  vhdx2raw disk.vhdx disk.img             convert; what is empty becomes holes
   vhdx2raw --force disk.vhdx disk.img     replace disk.img if it exists
   vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
   vhdx2raw convert --help                 all options, and more examples
 """
 
 
+MAX_HELP_WIDTH = 100
+"""Columns of the help, however wide the terminal is."""
 COMPLETION_WIDTH = 79
 """Characters of help beside a completion; Typer would make two candidates of a longer one."""
 
@@ -49,7 +57,10 @@ def _shorten(items: list[Any]) -> list[Any]:
 
 
 class _Command(TyperCommand):
-    """A command whose options are completed with their help on one line."""
+    """A command whose help has sections, and whose options are completed on one line each."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
+        write_parameters(self, ctx, formatter)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ANN401
         # Without the braces that Typer puts around the names of arguments.
@@ -67,8 +78,13 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer's own
         if args and args[0] not in COMMANDS and args[0] not in OWN_OPTIONS:
+            require_command_or_file(args[0], COMMANDS)
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
+        self.format_commands(ctx, formatter)
+        write_parameters(self, ctx, formatter)
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002
         return list(COMMANDS)
@@ -76,7 +92,8 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
+        with deferring():  # an exception within an import can be lost
+            module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name, cls=_Command, epilog=module.EXAMPLES, no_args_is_help=True)(
             expand_groups(module.run)
@@ -95,7 +112,11 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    context_settings={"color": False},
+    context_settings={
+        "color": False,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": MAX_HELP_WIDTH,
+    },
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -120,26 +141,30 @@ def _program(
     """Convert VHDX virtual disks to raw, sparse disk images.
 
     `vhdx2raw SRC DST` is short for `vhdx2raw convert SRC DST`; for its options see
-    `vhdx2raw convert --help`. A file that is called like a command is written `./convert`.
+    `vhdx2raw convert --help`. A file with the name of a command is written `./convert`.
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program on `arguments` (by default those of the process); return its exit code."""
+def run_program(arguments: Sequence[str] | None = None) -> int:
+    """Do what `main` does, which has begun to catch signals, and has them wait."""
+    Answer.reset()
     try:
-        with catch_signals():
+        try:
+            end_deferring()
             words = list(sys.argv[1:] if arguments is None else arguments)
             warn_of_slow_checksums(words)
-            app(words, prog_name="vhdx2raw")
+            return app(words, prog_name="vhdx2raw", standalone_mode=False) or 0
+        finally:
+            defer()  # what is left to do takes no time, and a second signal must not end it
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
+    except UsageError as error:
+        return print_usage_error(error)
     except Interrupted as interruption:
-        print_notes(interruption)
-        print_error(str(interruption))
+        print_interruption(interruption, interruption.exit_code)
         return interruption.exit_code
     except (Vhdx2rawError, OSError) as error:
-        return print_failure(error)
+        return print_last_failure(error)
     except Exception:  # noqa: BLE001 - the last door: no traceback unless it is asked for
         print_internal_fault()
         return INTERNAL_FAULT
-    return 0

@@ -6,17 +6,21 @@ Results go to stdout, messages to stderr.
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import ClassVar, TextIO
 
-from vhdx2raw.cli.exit_codes import exit_code_of
-from vhdx2raw.errors import OutputError, Vhdx2rawError
+from vhdx2raw.cli.exit_codes import INTERNAL_FAULT, exit_code_of, reason_of
+from vhdx2raw.errors import ImageError, OutputError, ParentError, Vhdx2rawError
 from vhdx2raw.findings import Finding, printable
 from vhdx2raw.output.base import STANDARD_OUTPUT, output_error
+from vhdx2raw.output.stream import write_waiting
+from vhdx2raw.rules import Rule
 from vhdx2raw.vhdx import crc
 from vhdx2raw.vhdx.log import LogReport
 
@@ -25,6 +29,10 @@ QUIET = ("-q", "--quiet")
 VERBOSE = ("-v", "--verbose")
 ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r"})
 """How sha256sum writes what would break its lines."""
+
+
+NO_FACTS: dict[str, object] = dict.fromkeys(("hint", "filename", "rule", "file-offset"))
+"""What is not known of a failure that is not about a file."""
 
 
 class OptionNames(dict[str, str]):
@@ -42,10 +50,27 @@ class Screen:
     """The terminal, where a bar may stand in the line in which a message would begin.
 
     Attributes:
-        make_room: Clears that line; set while there is a bar.
+        clear_line: Clears that line; set while there is a bar.
     """
 
-    make_room: ClassVar[Callable[[], object]] = staticmethod(lambda: None)
+    clear_line: ClassVar[Callable[[], object]] = staticmethod(lambda: None)
+
+
+class Answer:
+    """What a program gets on stdout.
+
+    Attributes:
+        as_json: Whether it asked for JSON, so that a failure has to be an object as well.
+        begun: Whether something was written already.
+    """
+
+    as_json: ClassVar[bool] = False
+    begun: ClassVar[bool] = False
+
+    @classmethod
+    def reset(cls) -> None:
+        """Begin a run of the program."""
+        cls.as_json = cls.begun = False
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -72,18 +97,41 @@ def print_result(text: str) -> None:
         OSError: The host could not write.
     """
     stream = standard_output()
-    if stream.encoding and stream.errors == "strict":
+    if not _fits(text, stream):
         # What it cannot encode is escaped, as Python does on stderr.
         text = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
     try:
         if is_terminal(stream):
-            Screen.make_room()
-        stream.write(f"{text}\n")
-        stream.flush()
+            Screen.clear_line()
+        Answer.begun = True
+        _write_line(stream, text)
     except OSError as error:
         # What is still buffered would fail once more when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         raise output_error(error, STANDARD_OUTPUT) from error
+
+
+def _write_line(stream: TextIO, text: str) -> None:
+    """Write a line, and wait where a stream that does not block has no room at the moment.
+
+    What Python writes to such a stream is lost from some place on.
+    """
+    if _blocks(stream):
+        stream.write(f"{text}\n")
+        stream.flush()
+    else:
+        data = f"{text}\n".encode(stream.encoding, stream.errors or "strict")
+        write_waiting(stream.fileno(), memoryview(data))
+
+
+def _blocks(stream: TextIO) -> bool:
+    """Return whether a write waits for room, as nearly everywhere."""
+    if not hasattr(os, "get_blocking"):
+        return True
+    try:
+        return os.get_blocking(stream.fileno())
+    except (OSError, ValueError):  # no stream of the host
+        return True
 
 
 def print_digest(hexdigest: str, name: str) -> None:
@@ -97,13 +145,13 @@ def print_digest(hexdigest: str, name: str) -> None:
     elif isinstance(stream, io.TextIOWrapper):
         # A program gets the bytes of the name, also those that are no text; but a name may have
         # letters that the encoding lacks.
-        stream.reconfigure(errors="surrogateescape" if _fits(line, stream) else "strict")
+        stream.reconfigure(errors="surrogateescape")
     print_result(line)
 
 
-def _fits(text: str, stream: io.TextIOWrapper) -> bool:
+def _fits(text: str, stream: TextIO) -> bool:
     try:
-        text.encode(stream.encoding, "surrogateescape")
+        text.encode(stream.encoding or "utf-8", stream.errors or "strict")
     except UnicodeEncodeError:
         return False
     return True
@@ -112,15 +160,19 @@ def _fits(text: str, stream: io.TextIOWrapper) -> bool:
 def print_message(text: str) -> None:
     """Write one line to stderr; one that is full or closed does not change what was done."""
     with suppress(OSError, ValueError, AttributeError):
-        Screen.make_room()
-        sys.stderr.write(f"{printable(text)}\n")
-        sys.stderr.flush()
+        Screen.clear_line()
+        _write_line(sys.stderr, printable(text))
 
 
-def print_warnings(warnings: Iterable[tuple[str, Finding]]) -> None:
-    """Report what is unusual about the files that were read, though the bytes are right."""
+def print_warnings(warnings: Iterable[tuple[str, Finding]], *, in_full: bool) -> None:
+    """Report what is unusual about the files that were read, one line for each.
+
+    Some pipelines take any word on stderr for a failure. A log that was replayed is work done, and
+    nothing to look after, so it is reported only in full.
+    """
     for name, warning in warnings:
-        print_message(f"vhdx2raw: {name}: warning: {warning}")
+        if in_full or warning.rule is not Rule.LOG_REPLAYED:
+            print_message(f"vhdx2raw: {name}: warning: {warning}")
 
 
 def print_error(text: str, *, hint: str = "") -> None:
@@ -138,11 +190,53 @@ def format_error(error: Vhdx2rawError | OSError) -> str:
 
 
 def print_failure(error: Vhdx2rawError | OSError) -> int:
-    """Report a failure; return the exit code."""
+    """Report a failure on stderr; return the exit code."""
     print_notes(error)
-    hint = error.remedy.format_map(OPTION_NAMES) if isinstance(error, Vhdx2rawError) else ""
-    print_error(format_error(error), hint=hint)
+    print_error(format_error(error), hint=hint_of(error))
     return exit_code_of(error)
+
+
+def print_last_failure(error: Vhdx2rawError | OSError) -> int:
+    """Report the failure that ends the program, to a program as JSON too; return the exit code."""
+    exit_code = print_failure(error)
+    print_json_failure(error_facts(error))
+    return exit_code
+
+
+def print_json_failure(facts: dict[str, object]) -> None:
+    """Write a failure to stdout where JSON was asked for and nothing is written yet."""
+    if Answer.as_json and not Answer.begun:
+        with suppress(OutputError, OSError):  # what failed may be stdout itself
+            print_result(json.dumps({"error": facts}, indent=2))
+
+
+def hint_of(error: Vhdx2rawError | OSError) -> str:
+    """Return what can be done about a failure, in the options of the command line."""
+    return error.remedy.format_map(OPTION_NAMES) if isinstance(error, Vhdx2rawError) else ""
+
+
+def error_facts(error: Vhdx2rawError | OSError) -> dict[str, object]:
+    """Return a failure as every command writes it in JSON (docs/schemas/error.json)."""
+    finding = error.finding if isinstance(error, ImageError) else None
+    rule = error.rule if isinstance(error, ParentError) else None
+    return {
+        "reason": reason_of(error),
+        "exit-code": exit_code_of(error),
+        "message": format_error(error),
+        "hint": hint_of(error) or None,
+        "filename": error.filename if isinstance(error, OSError) else error.path,
+        "rule": finding.rule if finding else rule,
+        "file-offset": finding.file_offset if finding else None,
+    }
+
+
+def print_interruption(interruption: BaseException, exit_code: int) -> None:
+    """Report that a signal has ended the program."""
+    print_notes(interruption)
+    print_error(str(interruption))
+    print_json_failure(
+        {"reason": "interrupted", "exit-code": exit_code, "message": str(interruption), **NO_FACTS}
+    )
 
 
 def print_notes(error: BaseException) -> None:
@@ -156,7 +250,10 @@ def print_internal_fault() -> None:
     kind, error, _ = sys.exc_info()
     name = kind.__name__ if kind else "unknown"
     hint = "please report this, with what is printed when VHDX2RAW_DEBUG=1 is set"
-    print_error(f"fault of the program itself: {name}: {error}", hint=hint)
+    message = f"fault of the program itself: {name}: {error}"
+    print_error(message, hint=hint)
+    facts = {"reason": "internal-fault", "exit-code": INTERNAL_FAULT, "message": message}
+    print_json_failure(facts | NO_FACTS | {"hint": hint})
     if os.environ.get("VHDX2RAW_DEBUG"):
         traceback.print_exc()
 
@@ -183,17 +280,20 @@ def log_facts(log: LogReport) -> dict[str, object]:
 
 
 def parse_size(text: str) -> int:
-    """Read a size in bytes such as ``4096``, ``4k`` or ``1M``, in powers of 1024.
+    """Read a size in bytes such as ``4096``, ``4k``, ``1M`` or ``10MiB``, in powers of 1024.
 
     Raises:
         ValueError: The text is no such size.
     """
-    digits, unit = text, 0
-    if text[-1:].upper() in UNITS.upper() and text:
-        digits, unit = text[:-1], UNITS.upper().index(text[-1].upper()) + 1
-    if not (digits.isascii() and digits.isdigit()):
+    match = re.fullmatch(rf"([0-9]+)(?:([{UNITS}])(iB?|B)?)?", text, re.IGNORECASE)
+    if not match:
         raise ValueError(f"{text!r} is not a size such as 4096, 4k or 1M")
-    return int(digits) << 10 * unit
+    digits, unit, ending = match.groups("")
+    if ending.upper() == "B":
+        size = f"{digits}{unit.upper()}"
+        problem = f"{text!r} may mean powers of 1000 or of 1024"
+        raise ValueError(f"{problem}; write {size}iB, or {size} for short, for powers of 1024")
+    return int(digits) << 10 * (UNITS.upper().index(unit.upper()) + 1 if unit else 0)
 
 
 def format_size(size: int) -> str:

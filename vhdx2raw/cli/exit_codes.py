@@ -1,32 +1,48 @@
-"""What the program exits with; the same numbers mean the same in every command."""
+"""What the program exits with, and what it calls each failure; the same in every command."""
 
 from __future__ import annotations
 
+import re
+
 from vhdx2raw.errors import (
     CorruptImageError,
+    NoSpaceError,
     OutputError,
     ParentError,
+    SourceChangedError,
     UnsupportedImageError,
     Vhdx2rawError,
 )
 
 DIFFERENT = 1
 """The answer is no."""
+WRONG_USAGE = 2
 SALVAGED = 3
 """Done, though parts could not be read."""
 UNSUPPORTED, CORRUPT, PARENT, OUTPUT = 4, 5, 6, 7
-HOST_FAILURE = 8
+HOST_FAILURE, SOURCE_CHANGED = 8, 9
 INTERNAL_FAULT = 70
 
 _OF_ERRORS = {
     UnsupportedImageError: UNSUPPORTED,
+    SourceChangedError: SOURCE_CHANGED,
     CorruptImageError: CORRUPT,
     ParentError: PARENT,
+    NoSpaceError: HOST_FAILURE,
     OutputError: OUTPUT,
 }
+"""The classes below another one come first."""
 
 
 def exit_code_of(error: Vhdx2rawError | OSError) -> int:
     """Return the exit code that an error becomes."""
     codes = (code for kind, code in _OF_ERRORS.items() if isinstance(error, kind))
     return next(codes, HOST_FAILURE)
+
+
+def reason_of(error: Vhdx2rawError | OSError) -> str:
+    """Return what programs know an error by: `ParentNotFoundError` is ``parent-not-found``."""
+    if isinstance(error, OSError):
+        return "host-failure"
+    words = re.findall("[A-Z][a-z]*", type(error).__name__.removesuffix("Error"))
+    return "-".join(words).lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from vhdx2raw.cli.signals import defer, deferring, raise_if_interrupted
+from vhdx2raw.cli.signals import defer, deferring
 from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.source.base import Identity
 
@@ -21,7 +21,7 @@ def require_writable(path: str, inputs: Collection[Identity], *, force: bool) ->
 
 
 def write_file(path: str, data: bytes, inputs: Collection[Identity], *, force: bool) -> None:
-    """Write a file, completely or not at all, such that a signal leaves nothing behind.
+    """Write a file, completely or not at all; a signal that comes from now on is too late.
 
     Raises:
         OutputError: The file exists and `force` is not set, is an input, or cannot be made.
@@ -32,7 +32,6 @@ def write_file(path: str, data: bytes, inputs: Collection[Identity], *, force: b
     try:
         sink.write(0, memoryview(data))
         sink.flush()
-        raise_if_interrupted()
         sink.commit()
     except BaseException:
         sink.abort()

@@ -7,20 +7,23 @@ A group is a dataclass whose fields are options. A command names it as the type 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from vhdx2raw.cli.console import is_terminal, parse_size
+from vhdx2raw.cli.console import Answer, is_terminal, parse_size, print_warnings
 from vhdx2raw.cli.progress import ProgressMode
-from vhdx2raw.disk.chain import OpenOptions
-from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE, ConvertOptions
+from vhdx2raw.cli.usage import INPUT, OUTPUT, REPORTING, SPEED, TRUST
+from vhdx2raw.disk.chain import NamedFinding, OpenOptions
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
+
+if TYPE_CHECKING:
+    from vhdx2raw.operations.convert import ConvertOptions
 
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
@@ -76,6 +79,8 @@ def parsed(parse: Callable[[str], Value]) -> Callable[[str], Value]:
 
 
 def _parse_sparse_size(text: str) -> int:
+    from vhdx2raw.operations.convert import MAX_SPARSE_SIZE, MIN_SPARSE_SIZE  # noqa: PLC0415
+
     size = parse_size(text)
     if size and not (MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1):
         raise ValueError("give 0, or a power of two from 512 to 1M")
@@ -100,26 +105,40 @@ class OpeningFlags:
         typer.Option(
             "--parent",
             metavar="FILE",
+            rich_help_panel=INPUT,
             help="The parent of a differencing disk; repeat it for the parent's parent.",
         ),
     ] = field(default_factory=list)
     parent_dirs: Annotated[
         list[str],
-        typer.Option("--parent-dir", metavar="DIR", help="Look for parents in DIR as well."),
+        typer.Option(
+            "--parent-dir",
+            metavar="DIR",
+            rich_help_panel=INPUT,
+            help="Look for parents in DIR as well.",
+        ),
     ] = field(default_factory=list)
     allow_parent_mismatch: Annotated[
         bool,
         typer.Option(
             "--allow-parent-mismatch",
+            rich_help_panel=INPUT,
             help="Use a parent that is not the version that the child was made from.",
         ),
     ] = False
     no_replay: Annotated[
-        bool, typer.Option("--no-replay", help="Refuse a disk with updates in its log.")
+        bool,
+        typer.Option(
+            "--no-replay", rich_help_panel=TRUST, help="Refuse a disk with updates in its log."
+        ),
     ] = False
     ignore_log: Annotated[
         bool,
-        typer.Option("--ignore-log", help="Read a disk as it is without the updates in its log."),
+        typer.Option(
+            "--ignore-log",
+            rich_help_panel=TRUST,
+            help="Read a disk as it is without the updates in its log.",
+        ),
     ] = False
 
     def options(self, *, salvage: bool = False) -> OpenOptions:
@@ -144,10 +163,16 @@ class OpeningFlags:
 class ConvertFlags:
     """How disks are converted."""
 
-    force: Annotated[bool, typer.Option("--force", help="Replace DST if it exists.")] = False
+    force: Annotated[
+        bool, typer.Option("--force", rich_help_panel=OUTPUT, help="Replace DST if it exists.")
+    ] = False
     target_is_zero: Annotated[
         bool,
-        typer.Option("--target-is-zero", help="DST is a block device that reads as zeros already."),
+        typer.Option(
+            "--target-is-zero",
+            rich_help_panel=OUTPUT,
+            help="DST is a block device that reads as zeros already.",
+        ),
     ] = False
     sparse_size: Annotated[
         int,
@@ -156,12 +181,16 @@ class ConvertFlags:
             "--sparse-size",
             metavar="SIZE",
             parser=parsed(_parse_sparse_size),
+            rich_help_panel=OUTPUT,
             help="Make holes of stored zeros that fill SIZE bytes; 0 writes and allocates"
             " everything.",
         ),
     ] = "4k"  # type: ignore[assignment]  # parsed by Typer
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse what otherwise is only worth a warning.")
+        bool,
+        typer.Option(
+            "--strict", rich_help_panel=TRUST, help="Refuse what otherwise is only worth a warning."
+        ),
     ] = False
     max_virtual_size: Annotated[
         int | None,
@@ -169,12 +198,18 @@ class ConvertFlags:
             "--max-virtual-size",
             metavar="SIZE",
             parser=parsed(parse_size),
+            rich_help_panel=TRUST,
             help="Refuse a disk that is larger, such as 2T.",
             show_default=False,
         ),
     ] = None
     allow_changed: Annotated[
-        bool, typer.Option("--allow-changed", help="Accept that SRC changes while it is read.")
+        bool,
+        typer.Option(
+            "--allow-changed",
+            rich_help_panel=TRUST,
+            help="Accept that SRC changes while it is read.",
+        ),
     ] = False
     hash_algorithm: Annotated[
         str | None,
@@ -182,6 +217,7 @@ class ConvertFlags:
             "--hash",
             metavar="ALG",
             parser=parsed(require_algorithm),
+            rich_help_panel=TRUST,
             help="Print the digest of the disk as well, as sha256sum does, taken on the way.",
             show_default=False,
         ),
@@ -189,25 +225,43 @@ class ConvertFlags:
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Read DST back from storage, and compare, before it is done."
+            "--verify",
+            rich_help_panel=TRUST,
+            help="Read DST back from storage, and compare, before it is done.",
         ),
     ] = False
     save_state: Annotated[
         bool,
-        typer.Option("--save-state", help="Record in DST.state.json what DST holds, for `apply`."),
+        typer.Option(
+            "--save-state",
+            rich_help_panel=OUTPUT,
+            help="Record in DST.state.json what DST holds, for `apply`.",
+        ),
     ] = False
     state: Annotated[
         str | None,
-        typer.Option("--state", metavar="FILE", help="The same in FILE.", show_default=False),
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+            help="The same in FILE.",
+            show_default=False,
+        ),
     ] = None
     update: Annotated[
         bool,
-        typer.Option("--update", help="Read DST, and write to it only what differs, in place."),
+        typer.Option(
+            "--update",
+            rich_help_panel=OUTPUT,
+            help="Read DST, and write to it only what differs, in place.",
+        ),
     ] = False
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Keep what was written if this fails; go on with what was kept."
+            "--resume",
+            rich_help_panel=OUTPUT,
+            help="Keep what was written if this fails; go on with what was kept.",
         ),
     ] = False
     workers: Annotated[
@@ -217,15 +271,24 @@ class ConvertFlags:
             metavar="N",
             min=1,
             max=64,
+            rich_help_panel=SPEED,
             help="Copy with this many threads.",
             show_default=False,
         ),
     ] = None
     no_clone: Annotated[
-        bool, typer.Option("--no-clone", help="Copy even where the file system could share blocks.")
+        bool,
+        typer.Option(
+            "--no-clone",
+            rich_help_panel=SPEED,
+            help="Copy even where the file system could share blocks.",
+        ),
     ] = False
     no_sync: Annotated[
-        bool, typer.Option("--no-sync", help="Do not wait until DST is on stable storage.")
+        bool,
+        typer.Option(
+            "--no-sync", rich_help_panel=SPEED, help="Do not wait until DST is on stable storage."
+        ),
     ] = False
 
     @property
@@ -242,6 +305,8 @@ class ConvertFlags:
         Raises:
             typer.BadParameter: Two options contradict each other.
         """
+        from vhdx2raw.operations.convert import ConvertOptions  # noqa: PLC0415 - one command's
+
         if self.needs_version and salvage:
             raise typer.BadParameter(f"--salvage and --ignore-log take what there is; {NO_VERSION}")
         if self.needs_version and self.allow_changed:
@@ -273,11 +338,17 @@ class ProgressFlags:
     """How progress is shown."""
 
     progress: Annotated[
-        ProgressMode, typer.Option("--progress", help="How to show progress on stderr.")
+        ProgressMode,
+        typer.Option(
+            "--progress",
+            metavar="WHEN",
+            rich_help_panel=REPORTING,
+            help="Show progress on stderr: auto (on a terminal), always, never or json.",
+        ),
     ] = ProgressMode.AUTO
-    short_progress: Annotated[bool, typer.Option("-p", help="The same as --progress always.")] = (
-        False
-    )
+    short_progress: Annotated[
+        bool, typer.Option("-p", rich_help_panel=REPORTING, help="The same as --progress always.")
+    ] = False
 
     def mode(self, *, quiet: bool) -> ProgressMode:
         if self.short_progress:
@@ -290,9 +361,20 @@ class ProgressFlags:
 class VerbosityFlags:
     """How much is written to stderr."""
 
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "-q",
+            "--quiet",
+            rich_help_panel=REPORTING,
+            help="Print nothing but errors, not even warnings.",
+        ),
+    ] = False
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say what was found and done.")
+        bool,
+        typer.Option(
+            "-v", "--verbose", rich_help_panel=REPORTING, help="Report what was found and done."
+        ),
     ] = False
 
     def __post_init__(self) -> None:
@@ -304,6 +386,11 @@ class VerbosityFlags:
     def reports(self) -> bool:
         """Whether to report what is not an error: to a person, and to those who ask for it."""
         return self.verbose or (is_terminal(sys.stderr) and not self.quiet)
+
+    def print_warnings(self, warnings: Iterable[NamedFinding]) -> None:
+        """Report warnings, to everybody who has not asked for silence."""
+        if not self.quiet:
+            print_warnings(warnings, in_full=self.reports)
 
 
 class OutputFormat(str, Enum):
@@ -317,11 +404,17 @@ class OutputFormat(str, Enum):
 class JsonFlags:
     """In which form the result is written."""
 
-    as_json: Annotated[bool, typer.Option("--json", help="Write the result as JSON.")] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", rich_help_panel=REPORTING, help="Write the result as JSON.")
+    ] = False
     output: Annotated[
         OutputFormat,
         typer.Option("--output", help="json is --json, as users of qemu-img type it.", hidden=True),
     ] = OutputFormat.HUMAN
+
+    def __post_init__(self) -> None:
+        """Let a failure be told in the same form."""
+        Answer.as_json = bool(self)
 
     def __bool__(self) -> bool:
         return self.as_json or self.output is OutputFormat.JSON

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from vhdx2raw.cli.console import Screen, is_terminal, print_message
+from vhdx2raw.cli.signals import raise_if_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tqdm import tqdm
-
+    from vhdx2raw.cli.bar import Bar
     from vhdx2raw.operations.progress import ProgressCallback
 
 JSON_SECONDS = 0.5
+
+
+def interruptible(show: ProgressCallback) -> ProgressCallback:
+    """Return a callback that shows progress, or ends the work if a signal was deferred."""
+
+    def show_unless_interrupted(done: int, total: int) -> None:
+        raise_if_interrupted()
+        show(done, total)
+
+    return show_unless_interrupted
 
 
 class ProgressMode(str, Enum):
@@ -38,28 +47,36 @@ def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
     elif sys.stderr and (
         mode is ProgressMode.ALWAYS or (mode is ProgressMode.AUTO and is_terminal(sys.stderr))
     ):
-        from tqdm import tqdm  # noqa: PLC0415 - most runs draw no bar
-
-        bar: tqdm[NoReturn]
-        with tqdm(unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr) as bar:
-            Screen.make_room = bar.clear
-            try:
-                yield _Bar(bar)
-            finally:
-                Screen.make_room = lambda: None
+        bar = _LazyBar()
+        try:
+            yield bar
+        finally:
+            bar.close()
     else:
         yield lambda _done, _total: None
 
 
-class _Bar:
-    def __init__(self, bar: tqdm[NoReturn]) -> None:
-        self._bar = bar
+class _LazyBar:
+    """A bar that appears with the first progress, so that what fails before leaves none."""
+
+    def __init__(self) -> None:
+        self._bar: Bar | None = None
 
     def __call__(self, done: int, total: int) -> None:
+        if self._bar is None:
+            from vhdx2raw.cli.bar import Bar  # noqa: PLC0415 - brings tqdm; most runs draw no bar
+
+            self._bar = Bar(total)
+            Screen.clear_line = self._bar.clear
         self._bar.total = total
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.refresh()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        Screen.clear_line = lambda: None
 
 
 class _JsonLines:
@@ -70,6 +87,8 @@ class _JsonLines:
         self._last = (-1, -1)
 
     def __call__(self, done: int, total: int) -> None:
+        import json  # noqa: PLC0415 - most runs write none
+
         now = time.monotonic()
         too_early = now - self._last_time < JSON_SECONDS and done < total
         if too_early or self._last == (done, total):

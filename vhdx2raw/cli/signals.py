@@ -83,3 +83,13 @@ def defer() -> None:
     A signal that comes after its last call is too late: the output is complete.
     """
     _State.deferred = True
+
+
+def end_deferring() -> None:
+    """Let every signal raise at once again, beginning with the one that has come meanwhile.
+
+    Raises:
+        Interrupted: One has.
+    """
+    _State.deferred = False
+    raise_if_interrupted()

@@ -9,11 +9,11 @@ from uuid import UUID
 
 from vhdx2raw.disk.parent_search import Parent, find_parent
 from vhdx2raw.errors import (
-    CorruptImageError,
     ImageError,
     ParentError,
     ParentMismatchError,
     ParentNotFoundError,
+    SourceChangedError,
 )
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
@@ -103,10 +103,10 @@ class Chain(Closable):
         """Make sure that no file has changed since it was opened.
 
         Raises:
-            CorruptImageError: One has, so that what was read may be of two states.
+            SourceChangedError: One has.
         """
         for name, change in self.find_changes():
-            raise CorruptImageError(change, path=name, remedy=remedy)
+            raise SourceChangedError(change, path=name, remedy=remedy)
 
     def close(self) -> None:
         for image in self.images:
@@ -182,6 +182,8 @@ def open_parents(
         problem = str(parent_error) if is_broken else parent_error.message
         finding = Finding(Rule.PARENT_MISSING, "parent", problem, spec="")
         damage.append((images[-1].source.name, finding))
+    for image in images:
+        image.bat.share_cache(len(images))
     base = stop_at if _rests_on(images[-1], stop_at) else None
     return Chain(tuple(images), tuple(warnings), tuple(damage), options.salvage, parent_error, base)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -11,11 +11,18 @@ from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
-from vhdx2raw.units import ceil_div
+from vhdx2raw.units import KIB, MIB, ceil_div
 from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.bat import BlockRun
 from vhdx2raw.vhdx.image import VhdxImage
 from vhdx2raw.vhdx.sector_bitmap import iter_runs
+
+WINDOW_SIZE = MIB
+"""Bytes of the disk that are blended at once where they change their owner often."""
+BITMAP_PIECE_SIZE = 16 * KIB
+"""Bytes of a sector bitmap that are looked at at once."""
+ALL_SECTORS = -1
+"""As bits, however many there are."""
 
 
 class ExtentKind(Enum):
@@ -50,6 +57,11 @@ class Extent(NamedTuple):
     def virtual_end(self) -> int:
         return self.virtual_offset + self.length
 
+    @property
+    def data_length(self) -> int:
+        """Bytes that are stored: all or none."""
+        return self.length if self.kind is ExtentKind.DATA else 0
+
     def __repr__(self) -> str:
         place = f", {self.source.name!r} at {self.file_offset:#x}" if self.image else ""
         start, end = self.virtual_offset, self.virtual_end
@@ -68,6 +80,10 @@ class Extent(NamedTuple):
             OSError: The host could not read.
         """
         self.source.pread_into(self.file_offset, buffer)
+
+    def prefetch(self) -> None:
+        """Expect that stored data is read soon."""
+        self.source.prefetch(self.file_offset, self.length)
 
     def cut(self, virtual_offset: int, virtual_end: int) -> Extent:
         """Return the part of the extent between two offsets in the virtual disk."""
@@ -93,6 +109,12 @@ class Extent(NamedTuple):
             end = (file_offset + length) // alignment * alignment
             if start < end:
                 yield self.virtual_offset + start - self.file_offset, start, end - start
+
+    def iter_without_holes(self) -> Iterator[Extent]:
+        """Yield the parts of stored data that are no holes of the file."""
+        distance = self.file_offset - self.virtual_offset
+        for file_offset, length in self.source.iter_without_holes(self.file_offset, self.length):
+            yield self.cut(file_offset - distance, file_offset - distance + length)
 
     def continues(self, before: Extent) -> bool:
         """Return whether this extent and the one before it could be one."""
@@ -123,7 +145,25 @@ class Part(NamedTuple):
     file_offset: int = 0
 
 
-class _Inherited(NamedTuple):
+class Mixed(NamedTuple):
+    """A range of partially present blocks, up to `WINDOW_SIZE` bytes, some of it the parent's.
+
+    Attributes:
+        start: Where it begins in the virtual disk, in bytes.
+        end: Where it ends.
+        depth: Which image says so.
+        sectors: A bit for each sector, from the one that `start` lies in; set if it is present.
+        blocks: The blocks.
+    """
+
+    start: int
+    end: int
+    depth: int
+    sectors: int
+    blocks: BlockRun
+
+
+class Inherited(NamedTuple):
     """A range that an image leaves to its parent."""
 
     start: int
@@ -146,8 +186,13 @@ def iter_extents(
         CorruptImageError: A range is lost, and the chain was not opened to be salvaged.
         OSError: The host could not read a table.
     """
+    return iter_joined(chain, iter_parts(chain, virtual_offset, length))
+
+
+def iter_joined(chain: Chain, parts: Iterable[Part]) -> Iterator[Extent]:
+    """Yield parts of a disk as extents, as few as possible."""
     pending: Extent | None = None
-    for part in iter_parts(chain, virtual_offset, length):
+    for part in parts:
         image = chain.images[part.depth] if part.kind is ExtentKind.DATA else None
         size = part.end - part.start
         extent = Extent(part.kind, part.start, size, image, part.file_offset)
@@ -164,38 +209,64 @@ def iter_extents(
 def iter_parts(chain: Chain, virtual_offset: int = 0, length: int | None = None) -> Iterator[Part]:
     """Yield what the images of a chain say about a range of the disk, in order and without gaps.
 
-    The arguments and errors are those of `iter_extents`. No recursion: a chain may be deeper than
-    the stack of a calling program allows.
+    The arguments and errors are those of `iter_extents`.
+    """
+    for part in _walk(chain, virtual_offset, length, mixed=False):
+        assert isinstance(part, Part), "nothing is left mixed"
+        yield part
+
+
+def iter_mixed_parts(
+    chain: Chain, virtual_offset: int = 0, length: int | None = None
+) -> Iterator[Part | Mixed]:
+    """Do what `iter_parts` does, but do not look into what changes its owner often."""
+    return _walk(chain, virtual_offset, length, mixed=True)
+
+
+def _walk(
+    chain: Chain, virtual_offset: int, length: int | None, *, mixed: bool
+) -> Iterator[Part | Mixed]:
+    """Go down to the parents where an image leaves something to them.
+
+    No recursion: a chain may be deeper than the stack of a calling program allows.
     """
     end = chain.virtual_disk_size
     if length is not None:
         end = min(end, virtual_offset + length)
-    layers = [_iter_layer(chain, 0, virtual_offset, end)]
+    layers = [iter_layer(chain, 0, virtual_offset, end, mixed=mixed)]
     while layers:
         part = next(layers[-1], None)
         if part is None:
             layers.pop()
-        elif isinstance(part, Part):
-            if part.kind is ExtentKind.LOST and not chain.salvaging:
-                raise _unexpected_loss(chain, part)
-            yield part
+        elif isinstance(part, Inherited):
+            layers.append(iter_layer(chain, len(layers), part.start, part.end, mixed=mixed))
         else:
-            layers.append(_iter_layer(chain, len(layers), part.start, part.end))
+            if isinstance(part, Part) and part.kind is ExtentKind.LOST:
+                require_salvaging(chain, part.start)
+            yield part
 
 
-def _unexpected_loss(chain: Chain, part: Part) -> CorruptImageError:
-    """Return the error for what cannot be in a disk whose tables were found to be sound."""
-    problem = f"no table shows where the disk has its bytes from {part.start:#x} on"
-    finding = Finding(Rule.BLOCK_STATE, "BAT", f"{problem}, as it did when the file was opened")
-    return CorruptImageError(finding, path=chain.child.source.name)
+def require_salvaging(chain: Chain, virtual_offset: int) -> None:
+    """Make sure that a range may be lost.
+
+    Raises:
+        CorruptImageError: The tables were found to be sound, so nothing can be.
+    """
+    if not chain.salvaging:
+        problem = f"no table shows where the disk has its bytes from {virtual_offset:#x} on"
+        finding = Finding(Rule.BLOCK_STATE, "BAT", f"{problem}, as it did when the file was opened")
+        raise CorruptImageError(finding, path=chain.child.source.name)
 
 
-def _iter_layer(chain: Chain, depth: int, start: int, end: int) -> Iterator[Part | _Inherited]:
+def iter_layer(
+    chain: Chain, depth: int, start: int, end: int, *, mixed: bool
+) -> Iterator[Part | Inherited | Mixed]:
     """Yield what the image at `depth` says, and what it leaves to its parent.
 
     Past the root lie zeros, so that no caller asks whether there is a parent; what a missing
     parent had is lost (R110), unless the chain ends at a known version on purpose. What an image
-    does not reach is hidden past its end, even where a deeper one has it (R107).
+    does not reach is hidden past its end, even where a deeper one has it (R107). Where `mixed` is
+    set, partially present blocks are cut at multiples of `WINDOW_SIZE`, and no further.
     """
     if depth == len(chain.images):
         kind = ExtentKind.LOST if chain.images[-1].metadata.has_parent else ExtentKind.ZERO
@@ -206,12 +277,14 @@ def _iter_layer(chain: Chain, depth: int, start: int, end: int) -> Iterator[Part
     image = chain.images[depth]
     own_end = min(end, image.virtual_disk_size)
     if start < own_end:
-        yield from _iter_blocks(image, depth, start, own_end)
+        yield from _iter_blocks(image, depth, start, own_end, mixed=mixed)
     if max(start, own_end) < end:
         yield Part(ExtentKind.ZERO, max(start, own_end), end, depth, present=False)
 
 
-def _iter_blocks(image: VhdxImage, depth: int, start: int, end: int) -> Iterator[Part | _Inherited]:
+def _iter_blocks(
+    image: VhdxImage, depth: int, start: int, end: int, *, mixed: bool
+) -> Iterator[Part | Inherited | Mixed]:
     """Yield what the blocks of an image say about a range inside of it."""
     block_size = image.geometry.block_size
     for run in image.bat.iter_runs(start // block_size, ceil_div(end, block_size)):
@@ -219,14 +292,14 @@ def _iter_blocks(image: VhdxImage, depth: int, start: int, end: int) -> Iterator
         begin, stop = max(start, run_start), min(end, run.end_block * block_size)
         match run.state:
             case layout.PayloadBlockState.PARTIALLY_PRESENT if image.metadata.has_parent:
-                yield from _iter_partial(image, depth, run, begin, stop)
+                yield from _iter_partial(image, depth, run, begin, stop, mixed=mixed)
             # Without a parent, a partially present block is all here (R81).
             case (
                 layout.PayloadBlockState.FULLY_PRESENT | layout.PayloadBlockState.PARTIALLY_PRESENT
             ):
-                yield from _iter_stored(image, depth, run, begin, stop)
+                yield from iter_stored(image, depth, run, begin, stop)
             case layout.PayloadBlockState.NOT_PRESENT:
-                yield _Inherited(begin, stop)
+                yield Inherited(begin, stop)
             case layout.PayloadBlockState.RESERVED:
                 yield Part(ExtentKind.LOST, begin, stop, depth, present=False)
             case _:
@@ -234,7 +307,7 @@ def _iter_blocks(image: VhdxImage, depth: int, start: int, end: int) -> Iterator
                 yield Part(ExtentKind.ZERO, begin, stop, depth, present=True)
 
 
-def _iter_stored(
+def iter_stored(
     image: VhdxImage, depth: int, blocks: BlockRun, start: int, end: int
 ) -> Iterator[Part]:
     """Yield a range of some blocks as data that lies at its natural place in them.
@@ -261,9 +334,9 @@ def _iter_stored(
 
 
 def _iter_partial(
-    image: VhdxImage, depth: int, blocks: BlockRun, start: int, end: int
-) -> Iterator[Part | _Inherited]:
-    """Yield what partially present blocks of one chunk say, sector by sector.
+    image: VhdxImage, depth: int, blocks: BlockRun, start: int, end: int, *, mixed: bool
+) -> Iterator[Part | Inherited | Mixed]:
+    """Yield what partially present blocks of one chunk say.
 
     The data lies at its natural place in the block; what the parent has is left out (R89, R90).
     """
@@ -273,26 +346,80 @@ def _iter_partial(
         for block in blocks.split(geometry.block_size):
             begin = max(start, block.first_block * geometry.block_size)
             stop = min(end, block.end_block * geometry.block_size)
-            yield from _iter_partial(image, depth, block, begin, stop)
+            yield from _iter_partial(image, depth, block, begin, stop, mixed=mixed)
         return
     chunk_index = blocks.first_block // geometry.chunk_ratio
     chunk_start = chunk_index * geometry.chunk_size
-    sector_size = geometry.logical_sector_size
-    first_sector = (start - chunk_start) // sector_size
-    end_sector = ceil_div(end - chunk_start, sector_size)
-    bitmap = _read_bitmap(image, chunk_index, first_sector // 8, ceil_div(end_sector, 8))
-    if bitmap is None:
-        # Nothing says which of its sectors are the parent's (R83).
-        yield Part(ExtentKind.LOST, start, end, depth, present=False)
-        return
-    position = chunk_start + first_sector * sector_size
-    for present, count in iter_runs(bitmap, first_sector % 8, end_sector - first_sector):
-        begin, position = max(start, position), position + count * sector_size
-        stop = min(end, position)
-        if present:
-            yield from _iter_stored(image, depth, blocks, begin, stop)
-        else:
-            yield _Inherited(begin, stop)
+    # A chain can have hundreds of images, and each of them holds a piece of a bitmap.
+    span = BITMAP_PIECE_SIZE * 8 * geometry.logical_sector_size
+    for begin, stop in _iter_cuts(start, end, span):
+        first_sector = (begin - chunk_start) // geometry.logical_sector_size
+        end_sector = ceil_div(stop - chunk_start, geometry.logical_sector_size)
+        bitmap = _read_bitmap(image, chunk_index, first_sector // 8, ceil_div(end_sector, 8))
+        if bitmap is None:
+            # Nothing says which of its sectors are the parent's (R83).
+            yield Part(ExtentKind.LOST, begin, stop, depth, present=False)
+            continue
+        piece = _BitmapPiece(bitmap, begin, stop, geometry.logical_sector_size)
+        runs = piece.iter_sectors() if not mixed else piece.iter_windows()
+        for start_of_run, end_of_run, sectors in runs:
+            if sectors == ALL_SECTORS:
+                yield from iter_stored(image, depth, blocks, start_of_run, end_of_run)
+            elif sectors:
+                yield Mixed(start_of_run, end_of_run, depth, sectors, blocks)
+            else:
+                yield Inherited(start_of_run, end_of_run)
+
+
+def _iter_cuts(start: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the pieces of a range that is cut at multiples of `size`."""
+    while start < end:
+        stop = min(end, (start // size + 1) * size)
+        yield start, stop
+        start = stop
+
+
+class _BitmapPiece(NamedTuple):
+    """What a sector bitmap says about a range of the disk.
+
+    Attributes:
+        bitmap: Its bytes, the first of them that of the sector at `start`.
+        start: Where the range begins in the virtual disk, in bytes.
+        end: Where it ends.
+        sector_size: Bytes of a sector.
+    """
+
+    bitmap: bytes
+    start: int
+    end: int
+    sector_size: int
+
+    def iter_sectors(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (start, end, `ALL_SECTORS` or 0) of the runs of present sectors and of others."""
+        first = self.start // self.sector_size
+        position = first * self.sector_size
+        count = ceil_div(self.end, self.sector_size) - first
+        for present, sector_count in iter_runs(self.bitmap, first % 8, count):
+            begin, position = max(self.start, position), position + sector_count * self.sector_size
+            yield begin, min(self.end, position), ALL_SECTORS if present else 0
+
+    def iter_windows(self) -> Iterator[tuple[int, int, int]]:
+        """Yield windows, those that are all alike together: (start, end, sectors as bits)."""
+        done, before = self.start, 0
+        first_byte = self.start // self.sector_size // 8
+        for begin, stop in _iter_cuts(self.start, self.end, WINDOW_SIZE):
+            sector, end_sector = begin // self.sector_size, ceil_div(stop, self.sector_size)
+            piece = self.bitmap[sector // 8 - first_byte : ceil_div(end_sector, 8) - first_byte]
+            if piece[0] in (0x00, 0xFF) and piece == piece[:1] * len(piece):
+                sectors = ALL_SECTORS if piece[0] else 0
+            else:
+                bits = int.from_bytes(piece, "little") >> sector % 8
+                sectors = bits & ((1 << end_sector - sector) - 1)
+            if done < begin and (before > 0 or sectors != before):
+                yield done, begin, before
+                done = begin
+            before = sectors
+        yield done, self.end, before
 
 
 def _read_bitmap(

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vhdx2raw import host
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.source.base import Source
 from vhdx2raw.source.file import identity_of
@@ -70,7 +71,9 @@ def iter_candidates(
     allowed = tuple(Path(os.path.realpath(folder)) for folder in (*own_folders, *folders))
     tried: set[Path] = set()
     for folder, name in _iter_places(locator, own_folders, folders):
-        parts = [part for part in _SEPARATORS.split(name) if part not in ("", os.curdir)]
+        parts = [
+            host.file_name(part) for part in _SEPARATORS.split(name) if part not in ("", os.curdir)
+        ]
         place = Path(folder, *parts)
         if not parts or place in tried:
             continue
@@ -139,10 +142,15 @@ def _find_name(folder: Path, name: str, allowed: tuple[Path, ...]) -> Path:
         return exact
     if not _is_inside(Path(os.path.realpath(folder)), allowed):
         raise ParentNotFoundError(OUTSIDE)
-    wanted = name.casefold()
-    similar = sorted(entry.name for entry in folder.iterdir() if entry.name.casefold() == wanted)
+    wanted = _fold(name)
+    similar = sorted(entry.name for entry in folder.iterdir() if _fold(entry.name) == wanted)
     if len(similar) > 1:
         raise ParentNotFoundError(f"could be any of {', '.join(similar)}")
     if not similar:
         raise ParentNotFoundError("does not exist")
     return folder / similar[0]
+
+
+def _fold(name: str) -> str:
+    """Return what is the same for names that differ only in case, whatever the locale."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape").casefold()

@@ -171,10 +171,12 @@ class _Search:
         if self.broken:
             raise self.broken
         error, rule, remedy = self.failure
-        tried = "; ".join(map(quote, self.attempts)) or "nothing"
+        tried = tuple(map(quote, self.attempts))
         message = f"its parent cannot be used: expected {self._expected_path()}"
-        message += f" with the DataWriteGuid {self._expected_guid()}; tried {tried}"
-        raise error(message, rule=rule, path=self.child.source.name, remedy=remedy)
+        message += f" with the DataWriteGuid {self._expected_guid()}"
+        message += f"; tried {'; '.join(tried) or 'nothing'}"
+        name = self.child.source.name
+        raise error(message, rule=rule, path=name, remedy=remedy, tried=tried)
 
     def _expected_path(self) -> str:
         paths = self._locator.paths.values() if self._locator else ()

@@ -6,10 +6,12 @@ host cannot read it. It becomes zeros, and a line in a map file, lest they be ta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
 from threading import Lock
 
-from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.reading import Blend, Stretch
 from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.zeros import fill_zeros
 
@@ -20,51 +22,100 @@ Range = tuple[int, int]
 """Offset in the virtual disk and length, in bytes."""
 
 
+MAX_RANGES = 10_000
+"""How many lost ranges are listed."""
+
+
 class LostRanges:
-    """The ranges of a virtual disk that are lost. Any thread may add to them."""
+    """The ranges of a virtual disk that are lost. Any thread may add to them.
+
+    A small file can describe millions. Where there are too many, those with the least between
+    them are listed as one: whatever is lost lies in a range of the list.
+
+    Attributes:
+        total_bytes: Of all that was added.
+        unlisted: How many ranges are not listed by themselves; at least so many if they did not
+            come in order.
+    """
 
     def __init__(self) -> None:
+        self.total_bytes = 0
+        self.unlisted = 0
         self._ranges: list[Range] = []
         self._changing = Lock()
 
     def add(self, virtual_offset: int, length: int) -> None:
         with self._changing:
+            self.total_bytes += length
             if self._ranges and sum(self._ranges[-1]) == virtual_offset:
                 virtual_offset, known = self._ranges.pop()
                 length += known
             self._ranges.append((virtual_offset, length))
-
-    def note_lost(self, extents: Iterable[Extent]) -> Iterator[Extent]:
-        """Pass `extents` on, and remember those that are lost."""
-        for extent in extents:
-            if extent.kind is ExtentKind.LOST:
-                self.add(extent.virtual_offset, extent.length)
-            yield extent
-
-    def read_into(self, extent: Extent, buffer: memoryview) -> None:
-        """Fill `buffer` with what can be read of an extent, and with zeros for what cannot."""
-        try:
-            extent.read_into(buffer)
-        except (OSError, TruncatedImageError):
-            if extent.length <= GRANULE:
-                fill_zeros(buffer)
-                self.add(extent.virtual_offset, extent.length)
-                return
-            size = -(-extent.length // 2 // GRANULE) * GRANULE
-            middle = extent.virtual_offset + size
-            self.read_into(extent.cut(extent.virtual_offset, middle), buffer[:size])
-            self.read_into(extent.cut(middle, extent.virtual_end), buffer[size:])
+            if len(self._ranges) > 2 * MAX_RANGES:
+                self._ranges = self._joined(MAX_RANGES // 2)
 
     def merged(self) -> tuple[Range, ...]:
         """Return the ranges in order, no two of which touch."""
-        merged: list[Range] = []
-        for start, length in sorted(self._ranges):
-            if merged and sum(merged[-1]) >= start:
-                first, known = merged[-1]
-                merged[-1] = first, max(known, start + length - first)
-            else:
-                merged.append((start, length))
-        return tuple(merged)
+        with self._changing:
+            self._ranges = self._joined(MAX_RANGES)
+            return tuple(self._ranges)
+
+    def _joined(self, limit: int) -> list[Range]:
+        """Return the ranges in order, no more than `limit`, with as little as possible between."""
+        merged = list(_iter_joined(sorted(self._ranges)))
+        excess = len(merged) - limit
+        if excess <= 0:
+            return merged
+        gaps = sorted((start - sum(before), start) for before, (start, _) in pairwise(merged))
+        self.unlisted += excess
+        return list(_iter_joined(merged, {start for _, start in gaps[:excess]}))
+
+    def note_lost(self, stretches: Iterable[Stretch]) -> Iterator[Stretch]:
+        """Pass `stretches` on, and remember what no table covers."""
+        for stretch in stretches:
+            if isinstance(stretch, Blend):
+                for start, end in stretch.iter_spans(stretch.lost):
+                    self.add(start, end - start)
+            elif stretch.kind is ExtentKind.LOST:
+                self.add(stretch.virtual_offset, stretch.length)
+            yield stretch
+
+    def read_into(self, stretch: Stretch, buffer: memoryview) -> None:
+        """Fill `buffer` with what can be read, and with zeros for what cannot."""
+        try:
+            stretch.read_into(buffer)
+        except (OSError, TruncatedImageError):
+            start, end = stretch.virtual_offset, stretch.virtual_end
+            if isinstance(stretch, Blend):
+                fill_zeros(buffer)
+                for extent in stretch.iter_extents():
+                    if extent.kind is ExtentKind.DATA:
+                        part = slice(extent.virtual_offset - start, extent.virtual_end - start)
+                        self.read_into(extent, buffer[part])
+                return
+            if stretch.length <= GRANULE:
+                fill_zeros(buffer)
+                self.add(start, stretch.length)
+                return
+            size = -(-stretch.length // 2 // GRANULE) * GRANULE
+            self.read_into(stretch.cut(start, start + size), buffer[:size])
+            self.read_into(stretch.cut(start + size, end), buffer[size:])
+
+
+def _iter_joined(ranges: Iterable[Range], joined: Collection[int] = ()) -> Iterator[Range]:
+    """Yield ordered ranges, as one where they touch or the second one begins in `joined`."""
+    pending: Range | None = None
+    for start, length in ranges:
+        if pending is None:
+            pending = start, length
+        elif sum(pending) >= start or start in joined:
+            first, known = pending
+            pending = first, max(known, start + length - first)
+        else:
+            yield pending
+            pending = start, length
+    if pending is not None:
+        yield pending
 
 
 def iter_mapfile(lost: Iterable[Range], virtual_disk_size: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from vhdx2raw.disk.chain import DEFAULTS, Chain, NamedFinding, OpenOptions, open_chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.disk.reading import iter_stretches
 from vhdx2raw.disk.salvage import LostRanges
 from vhdx2raw.source.file_object import AnyFile
 from vhdx2raw.vhdx.metadata import Metadata
@@ -107,13 +108,14 @@ class VirtualDisk(io.RawIOBase):
 
     def pread_into(self, virtual_offset: int, buffer: memoryview) -> None:
         """Fill `buffer`, which must not reach beyond the end of the disk."""
-        for extent in self.extents(virtual_offset, len(buffer)):
-            start = extent.virtual_offset - virtual_offset
-            part = buffer[start : start + extent.length]
-            if extent.kind is ExtentKind.DATA and self.chain.salvaging:
-                self.lost.read_into(extent, part)
-            elif extent.kind is ExtentKind.DATA:
-                extent.read_into(part)
+        self._check_open()
+        for stretch in iter_stretches(self.chain, virtual_offset, len(buffer)):
+            start = stretch.virtual_offset - virtual_offset
+            part = buffer[start : start + stretch.length]
+            if stretch.kind is ExtentKind.DATA and self.chain.salvaging:
+                self.lost.read_into(stretch, part)
+            elif stretch.kind is ExtentKind.DATA:
+                stretch.read_into(part)
             else:
                 fill_zeros(part)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.reading import iter_stretches
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
@@ -93,7 +94,7 @@ def _compare_all(
 ) -> Comparison:
     """Do what `compare` does, whether or not a file changes meanwhile."""
     sizes = (disk.size, other.size)
-    total = sum(stop - start for start, stop in _iter_spans(disk, other))
+    total = _count(disk, other, throttled(progress, later=True))
     report = throttled(progress)
     done = count = 0
     first: int | None = None
@@ -108,6 +109,15 @@ def _compare_all(
             report(done, total)
     progress(done, total)
     return Comparison(sizes, done, first, count)
+
+
+def _count(disk: VirtualDisk, other: VirtualDisk | RawFile, report: ProgressCallback) -> int:
+    """Find out how much there is to compare, which can take a while too."""
+    total = 0
+    for start, stop in _iter_spans(disk, other):
+        total += stop - start
+        report(0, max(disk.size, other.size))
+    return total
 
 
 class _Found(NamedTuple):
@@ -158,9 +168,10 @@ def _iter_data(disk: VirtualDisk | RawFile) -> Iterator[tuple[int, int]]:
     if isinstance(disk, RawFile):
         return disk.iter_data()
     return (
-        (extent.virtual_offset, extent.virtual_end)
-        for extent in disk.extents()
-        if extent.kind is ExtentKind.DATA
+        (data.virtual_offset, data.virtual_end)
+        for stretch in iter_stretches(disk.chain)
+        if stretch.kind is ExtentKind.DATA
+        for data in stretch.iter_without_holes()
     )
 
 

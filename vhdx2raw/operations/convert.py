@@ -126,10 +126,13 @@ class ConversionResult:
         written_bytes: Handed to the sink; what is neither cloned nor written are holes. Of an
             update, what differed, zeros included.
         lost_ranges: (offset, length) of what could not be read and became zeros, in order; only
-            if the disk was opened to be salvaged.
+            if the disk was opened to be salvaged. At most 10,000: of more, those with the least
+            between them are given as one.
         warnings: What is unusual about any file of the disk, or about the disk, though its bytes
             are right; also how files have changed meanwhile, if that was allowed.
         digest: Of the whole disk, in hexadecimal, if one was asked for.
+        lost_bytes: How much became zeros in all.
+        unlisted_ranges: How many of the lost ranges are not in `lost_ranges` by themselves.
         resumed_bytes: The first bytes of the disk, which an earlier run has written; the other
             numbers do not count them.
         begun_anew: Why nothing was taken from an earlier run that has left something; or empty.
@@ -142,12 +145,10 @@ class ConversionResult:
     lost_ranges: tuple[Range, ...] = ()
     warnings: tuple[NamedFinding, ...] = ()
     digest: str | None = None
+    lost_bytes: int = 0
+    unlisted_ranges: int = 0
     resumed_bytes: int = 0
     begun_anew: str = ""
-
-    @property
-    def lost_bytes(self) -> int:
-        return sum(length for _, length in self.lost_ranges)
 
 
 def convert_disk(
@@ -294,7 +295,7 @@ def _write(
         sink,
         sparse_size=options.sparse_size,
         clone=clone,
-        extents=lambda: disk.extents(start),
+        extents=(lambda: disk.extents(start)) if start else None,
     )
     if resumption:
         progress = resumption.watched(copy, progress)
@@ -325,6 +326,8 @@ def _write(
         copy.lost.merged(),
         warnings,
         hashing.hexdigest if hashing else None,
+        copy.lost.total_bytes,
+        copy.lost.unlisted,
         start,
         resumption.begun_anew if resumption else "",
     )

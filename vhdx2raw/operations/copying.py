@@ -13,9 +13,10 @@ from threading import Lock
 
 from vhdx2raw import host
 from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.reading import Stretch, iter_stretches
 from vhdx2raw.disk.salvage import LostRanges
 from vhdx2raw.disk.virtual_disk import VirtualDisk
-from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces
+from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces, iter_prefetched
 from vhdx2raw.operations.progress import ProgressCallback, throttled
 from vhdx2raw.operations.threads import map_ahead, share_work
 from vhdx2raw.output.base import CLONE_ALIGNMENT, Sink
@@ -46,7 +47,7 @@ class Copy:
         *,
         sparse_size: int,
         clone: bool,
-        extents: Callable[[], Iterator[Extent]] | None = None,
+        extents: Callable[[], Iterator[Stretch]] | None = None,
     ) -> None:
         """Plan to copy `disk` to `sink`; what was cloned on the way is not copied.
 
@@ -64,11 +65,14 @@ class Copy:
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
         self._salvaging = disk.chain.salvaging
         self.lost = LostRanges()
-        iter_all = extents or disk.extents
-        remaining = self.lost.note_lost(iter_all())
+        self._iter_all = extents or (lambda: iter_stretches(disk.chain))
+        self._is_part = extents is not None
+        stretches = self.lost.note_lost(self._iter_all())
         if clone and not self._writes_zeros:
-            remaining = self._iter_after_cloning(remaining)
-        self._plan = iter_pieces(remaining, self._piece_size, cut_zeros=self._writes_zeros)
+            stretches = self._iter_after_cloning(stretches)
+        stretches = self._iter_without_holes(stretches)
+        self._plan = iter_pieces(stretches, self._piece_size, cut_zeros=self._writes_zeros)
+        self._plan = iter_prefetched(self._plan)
         if sink.zeroing_is_work:
             self._plan = cut_zeros(self._plan, ZERO_SIZE)
         self._plan = self._noted(self._plan)
@@ -76,11 +80,7 @@ class Copy:
         self._counting = Lock()
         self._under_way: set[int] = set()
         self._planned = 0
-        self.total_bytes = sum(
-            extent.length
-            for extent in iter_all()
-            if self._counts_zeros or extent.kind is ExtentKind.DATA
-        )
+        self.total_bytes = disk.size
         self.done_bytes = 0
         self.data_bytes = 0
         self.cloned_bytes = 0
@@ -101,6 +101,8 @@ class Copy:
 
     def run(self, workers: int, progress: ProgressCallback) -> None:
         """Copy everything with some threads; in order in this thread if the sink needs that."""
+        if self._is_part or not self._counts_zeros:
+            self._count(progress)
         if not self._sink.sequential:
             share_work(
                 self._plan,
@@ -127,40 +129,72 @@ class Copy:
         buffer = host.page_aligned(self._piece_size)
         return lambda piece: self._hand_over(piece, self._read(piece, buffer))
 
-    def _iter_after_cloning(self, extents: Iterator[Extent]) -> Iterator[Extent]:
+    def _count(self, progress: ProgressCallback) -> None:
+        """Find out how much there is to do, which can take a while too."""
+        report = throttled(progress, later=True)
+        total = 0
+        for stretch in self._iter_all():
+            total += stretch.length if self._counts_zeros else stretch.data_length
+            report(0, self.total_bytes)
+        self.total_bytes = total
+
+    def _iter_after_cloning(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
         """Clone what can be cloned, and yield what is left; the first refusal ends the attempt."""
-        for extent in extents:
-            done = extent.virtual_offset
-            for virtual_offset, file_offset, length in extent.iter_in_file(CLONE_ALIGNMENT):
-                descriptor = extent.source.descriptor
+        for stretch in stretches:
+            if not isinstance(stretch, Extent):
+                yield stretch
+                continue
+            done = stretch.virtual_offset
+            for virtual_offset, file_offset, length in stretch.iter_in_file(CLONE_ALIGNMENT):
+                descriptor = stretch.source.descriptor
                 if not self._sink.clone(virtual_offset, descriptor, file_offset, length):
-                    yield extent.cut(done, extent.virtual_end)
-                    yield from extents
+                    yield stretch.cut(done, stretch.virtual_end)
+                    yield from stretches
                     return
                 if done < virtual_offset:
-                    yield extent.cut(done, virtual_offset)
+                    yield stretch.cut(done, virtual_offset)
                 done = virtual_offset + length
                 with self._counting:
                     self.done_bytes += length
                     self.data_bytes += length
                     self.cloned_bytes += length
-            if done < extent.virtual_end:
-                yield extent.cut(done, extent.virtual_end)
+            if done < stretch.virtual_end:
+                yield stretch.cut(done, stretch.virtual_end)
+
+    def _iter_without_holes(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+        """Yield what is a hole of an image file as zeros, which were moved by finding that out."""
+        for stretch in stretches:
+            if stretch.kind is not ExtentKind.DATA:
+                yield stretch
+                continue
+            done, data_bytes = stretch.virtual_offset, 0
+            for data in stretch.iter_without_holes():
+                if done < data.virtual_offset:
+                    yield Extent(ExtentKind.ZERO, done, data.virtual_offset - done)
+                yield data
+                done = data.virtual_end
+                data_bytes += data.data_length
+            if done < stretch.virtual_end:
+                yield Extent(ExtentKind.ZERO, done, stretch.virtual_end - done)
+            with self._counting:
+                self.data_bytes += stretch.data_length - data_bytes
+                if not self._counts_zeros:
+                    self.done_bytes += stretch.data_length - data_bytes
 
     def _read(self, piece: Piece, buffer: memoryview) -> memoryview:
         """Return the bytes of a piece in `buffer`; none for a piece that is not stored."""
         if not piece.data:
             return buffer[:0]
         buffer = buffer[: piece.length]
-        if piece.data_length < piece.length:
+        if sum(stretch.length for stretch in piece.data) < piece.length:
             fill_zeros(buffer)
-        for extent in piece.data:
-            start = extent.virtual_offset - piece.virtual_offset
-            part = buffer[start : start + extent.length]
+        for stretch in piece.data:
+            start = stretch.virtual_offset - piece.virtual_offset
+            part = buffer[start : start + stretch.length]
             if self._salvaging:
-                self.lost.read_into(extent, part)
+                self.lost.read_into(stretch, part)
             else:
-                extent.read_into(part)
+                stretch.read_into(part)
         return buffer
 
     def _hand_over(self, piece: Piece, data: memoryview) -> None:

@@ -1,15 +1,23 @@
-"""The virtual disk cut into units of work: extents in, pieces out. Integers only.
+"""The virtual disk cut into units of work: stretches in, pieces out. Integers only.
 
-Pieces begin at multiples of a fixed size, whatever the extents are. So writes are aligned and few
-even where a differencing disk changes its source every sector.
+Pieces begin at multiples of a fixed size, whatever the extents of the disk are. So writes are
+aligned and few even where a differencing disk changes its source every sector.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.reading import Stretch
+from vhdx2raw.units import MIB
+
+PREFETCH_SIZE = 16 * MIB
+"""Bytes that are asked for before they are read."""
+MIN_IN_ORDER = 4 * MIB
+"""Bytes of a file read one after the other, after which the host has noticed that."""
 
 
 class Piece(NamedTuple):
@@ -18,47 +26,70 @@ class Piece(NamedTuple):
     Attributes:
         virtual_offset: Where it begins, in bytes.
         length: In bytes; no more than the size of pieces, except where long zeros stay whole.
-        data: The DATA extents in it, in order. What lies between them is zeros.
+        data: What is to be read of it, in order. What lies between is zeros.
     """
 
     virtual_offset: int
     length: int
-    data: tuple[Extent, ...]
+    data: tuple[Stretch, ...]
 
     @property
     def data_length(self) -> int:
-        return sum(extent.length for extent in self.data)
+        return sum(stretch.data_length for stretch in self.data)
 
 
 def iter_pieces(
-    extents: Iterable[Extent], piece_size: int, *, cut_zeros: bool = False
+    stretches: Iterable[Stretch], piece_size: int, *, cut_zeros: bool = False
 ) -> Iterator[Piece]:
-    """Cut a disk at multiples of `piece_size` bytes; what `extents` leave out is left out.
+    """Cut a disk at multiples of `piece_size` bytes; what `stretches` leave out is left out.
 
     Long zeros stay one piece, unless `cut_zeros` is set.
     """
     start = end = 0
-    data: list[Extent] = []
-    for extent in extents:
-        if extent.virtual_offset > end:
+    data: list[Stretch] = []
+    for stretch in stretches:
+        if stretch.virtual_offset > end:
             if start < end:
                 yield Piece(start, end - start, tuple(data))
-            start = end = extent.virtual_offset
+            start = end = stretch.virtual_offset
             data.clear()
-        while end < extent.virtual_end:
+        while end < stretch.virtual_end:
             begin = end
-            end = min((begin // piece_size + 1) * piece_size, extent.virtual_end)
-            if extent.kind is ExtentKind.DATA:
-                data.append(extent.cut(begin, end))
+            end = min((begin // piece_size + 1) * piece_size, stretch.virtual_end)
+            if stretch.kind is ExtentKind.DATA:
+                data.append(stretch.cut(begin, end))
             elif not data and not cut_zeros:
-                # Nothing but zeros so far: go on to the last cut that lies in this extent.
-                end = max(end, extent.virtual_end // piece_size * piece_size)
+                # Nothing but zeros so far: go on to the last cut that lies in this stretch.
+                end = max(end, stretch.virtual_end // piece_size * piece_size)
             if end % piece_size == 0:
                 yield Piece(start, end - start, tuple(data))
                 start = end
                 data.clear()
     if start < end:
         yield Piece(start, end - start, tuple(data))
+
+
+def iter_prefetched(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield pieces, and let the host begin to read the data of those that come next.
+
+    What lies in the order in which it is read is left to the host, which does that by itself.
+    """
+    ahead: deque[Piece] = deque()
+    bytes_ahead = in_order = file_end = 0
+    for piece in pieces:
+        for stretch in piece.data:
+            follows = isinstance(stretch, Extent) and stretch.file_offset == file_end
+            in_order = in_order + stretch.length if follows else 0
+            file_end = stretch.file_offset + stretch.length if isinstance(stretch, Extent) else 0
+            if in_order < MIN_IN_ORDER:
+                stretch.prefetch()
+            bytes_ahead += stretch.length
+        ahead.append(piece)
+        while bytes_ahead > PREFETCH_SIZE:
+            first = ahead.popleft()
+            bytes_ahead -= sum(stretch.length for stretch in first.data)
+            yield first
+    yield from ahead
 
 
 def cut_zeros(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:

@@ -15,9 +15,9 @@ def no_progress(done: int, total: int) -> None:
     """Do nothing: the default callback."""
 
 
-def throttled(progress: ProgressCallback) -> ProgressCallback:
-    """Return a callback that passes on ten calls a second at most."""
-    next_time = 0.0
+def throttled(progress: ProgressCallback, *, later: bool = False) -> ProgressCallback:
+    """Return a callback that passes on ten calls a second at most, the first at once or later."""
+    next_time = time.monotonic() + PROGRESS_SECONDS if later else 0.0
 
     def report(done: int, total: int) -> None:
         nonlocal next_time

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from typing import Protocol, runtime_checkable
 
 from vhdx2raw import host
-from vhdx2raw.errors import OutputError
+from vhdx2raw.errors import NoSpaceError, OutputError
 from vhdx2raw.units import KIB
 
 STANDARD_OUTPUT = "standard output"
@@ -16,10 +16,13 @@ IS_INPUT_REMEDY = "choose another name for the output"
 EXISTS = "exists already"
 EXISTS_REMEDY = "choose another name, or use {force} to replace it"
 
-NO_OUTPUT_REMEDIES = {
+NO_SPACE_REMEDIES = {
     errno.ENOSPC: "make room, or write to another place",
     errno.EDQUOT: "make room, or write to another place",
     errno.EFBIG: "this file system cannot hold a file of this length; write to another one",
+}
+"""Failures of the host that mean that the output has no room here, and what to do."""
+NO_OUTPUT_REMEDIES = {
     errno.ENOENT: "the folder does not exist; make it first",
     errno.ENOTDIR: "a part of the path is not a folder",
     errno.EISDIR: "choose the name of a file",
@@ -98,9 +101,10 @@ def output_error(error: BaseException, name: str) -> BaseException:
         return error
     if error.errno == errno.EEXIST:
         return OutputError(EXISTS, path=name, remedy=EXISTS_REMEDY)
-    if error.errno in NO_OUTPUT_REMEDIES:
-        remedy = NO_OUTPUT_REMEDIES[error.errno]
-        return OutputError(f"cannot be written: {error.strerror}", path=name, remedy=remedy)
+    for kind, remedies in ((NoSpaceError, NO_SPACE_REMEDIES), (OutputError, NO_OUTPUT_REMEDIES)):
+        if error.errno in remedies:
+            problem = f"cannot be written: {error.strerror}"
+            return kind(problem, path=name, remedy=remedies[error.errno])
     return OSError(error.errno, error.strerror, name)
 
 

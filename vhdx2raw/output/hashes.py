@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ ALGORITHMS: Final = (
     *("sha3-384", "sha3-512", "sha384", "sha512"),
 )
 """Those that every Python has, and that have a length of their own."""
+_SEPARATORS: Final = re.compile("[-_]")
 
 
 def new_hash(algorithm: str) -> _Hash:
@@ -28,12 +30,12 @@ def require_algorithm(name: str) -> str:
     """Return the name of an algorithm as it is in `ALGORITHMS`.
 
     Args:
-        name: One of them in any letter case, or as `hashlib` writes it.
+        name: One of them in any letter case, also as `hashlib` or a standard writes it.
 
     Raises:
         ValueError: There is no such algorithm.
     """
-    known = name.lower().replace("_", "-")
-    if known not in ALGORITHMS:
-        raise ValueError(f"{name!r} is none of {', '.join(ALGORITHMS)}")
-    return known
+    for known in ALGORITHMS:
+        if _SEPARATORS.sub("", known) == _SEPARATORS.sub("", name.lower()):
+            return known
+    raise ValueError(f"{name!r} is none of {', '.join(ALGORITHMS)}")

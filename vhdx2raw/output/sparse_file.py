@@ -23,9 +23,12 @@ from vhdx2raw.output.base import (
 )
 from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, MIN_SIZE, DirectWriter
 from vhdx2raw.output.inputs import is_input
+from vhdx2raw.output.permissions import PRIVATE_MODE, take_over
 from vhdx2raw.source.base import Identity
 
 FICLONERANGE = 0x4020940D
+IS_FOLDER = "is a directory, not a file to write"
+IS_FOLDER_REMEDY = "name a file in it"
 MAX_STEM_SIZE = 200
 """Bytes of the final name that the temporary name repeats; file systems allow 255 in all."""
 CLONE_RANGE = struct.Struct("=qQQQ")
@@ -73,11 +76,11 @@ class SparseFileSink(Sink):
         self._direct: DirectWriter | None = None
         try:
             # What replaces a file is never open to more people than that is, not for a moment.
-            mode = replaced.st_mode if replaced else 0o666
-            self._descriptor = self._open_temporary(mode & 0o666)
+            mode = PRIVATE_MODE if replaced else 0o666
+            self._descriptor = self._open_temporary(mode)
             self._exists = True
             if replaced:
-                host.take_over(self._descriptor, replaced)
+                take_over(self._descriptor, replaced, self._path)
             host.set_length(self._descriptor, size)
             if direct and size >= MIN_SIZE:
                 self._direct = DirectWriter(self._descriptor)
@@ -99,7 +102,7 @@ class SparseFileSink(Sink):
         """Refuse early what `commit` would refuse; return what will be replaced, if anything."""
         # A path forgets the dot of `name/.`, which no file can be called by.
         if os.path.basename(self.name) in ("", os.curdir, os.pardir):  # noqa: PTH119
-            raise OutputError("is a directory, not a file to write", path=self.name)
+            raise OutputError(IS_FOLDER, path=self.name, remedy=IS_FOLDER_REMEDY)
         try:
             exists = os.path.lexists(self._path)
             status = self._path.stat() if self._path.exists() else None
@@ -108,9 +111,10 @@ class SparseFileSink(Sink):
         if status and is_input(status, inputs, self._path):
             raise OutputError(IS_INPUT, path=self.name, remedy=IS_INPUT_REMEDY)
         if status and stat.S_ISDIR(status.st_mode):
-            raise OutputError("is a directory, not a file to write", path=self.name)
+            raise OutputError(IS_FOLDER, path=self.name, remedy=IS_FOLDER_REMEDY)
         if status and not stat.S_ISREG(status.st_mode):
-            raise OutputError("exists and is not a regular file", path=self.name)
+            remedy = "name a new file, or write to standard output and redirect that"
+            raise OutputError("exists and is not a regular file", path=self.name, remedy=remedy)
         if exists and not self._replace:
             raise OutputError(EXISTS, path=self.name, remedy=EXISTS_REMEDY)
         return status

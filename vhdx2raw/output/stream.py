@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection
 from typing import IO
 
+from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, STANDARD_OUTPUT, Sink, output_error
 from vhdx2raw.output.inputs import is_input
@@ -43,7 +44,21 @@ class StreamSink(Sink):
         assert virtual_offset == self._position, "a stream cannot seek"
         self._position += len(data)
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            write_waiting(self._descriptor, data)
         except OSError as error:
             raise output_error(error, self.name) from error
+
+
+def write_waiting(descriptor: int, data: memoryview) -> None:
+    """Write all of `data`, and wait where a stream that does not block has no room at the moment.
+
+    Whoever shares the stream may have made it so; to change that back would be felt on their side.
+
+    Raises:
+        OSError: The host could not write.
+    """
+    while data:
+        try:
+            data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # noqa: PERF203 - how the host says that there is no room
+            host.wait_writable(descriptor)

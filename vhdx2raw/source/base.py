@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from vhdx2raw.errors import TruncatedImageError
@@ -97,6 +97,25 @@ class Source(Closable):
         count = self._fill(file_offset, buffer)
         if count < len(buffer):
             raise self._truncated(file_offset, len(buffer), file_offset + count)
+
+    def pread_scattered(self, file_offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers one after the other, as one read; the errors are those of `pread`."""
+        data = memoryview(self.pread(file_offset, sum(map(len, buffers))))
+        done = 0
+        for buffer in buffers:
+            buffer[:] = data[done : done + len(buffer)]
+            done += len(buffer)
+
+    def prefetch(self, file_offset: int, length: int) -> None:  # noqa: ARG002
+        """Expect that a range is read soon; nothing is waited for, and nothing may come of it."""
+        return  # not abstract
+
+    def iter_without_holes(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield (file offset, length) of the parts of a range that may be other than zeros.
+
+        What the host calls a hole of the file, and is long, is left out.
+        """
+        yield file_offset, length
 
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield (file offset, length) of the parts of a range that read as they are in the file."""

@@ -140,7 +140,7 @@ class FileObjectSource(Source):
 
     def watch(self) -> None:
         if self._descriptor is not None:
-            note_writes(self._descriptor)
+            note_writes(self._descriptor, self.identity)
 
     def close(self) -> None:
         """Do nothing: whoever opened the object closes it."""

@@ -21,6 +21,8 @@ from vhdx2raw.vhdx.header import HeaderSection, read_header_section
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, replay_log
 from vhdx2raw.vhdx.metadata import Metadata, read_metadata
 from vhdx2raw.vhdx.region import RegionTable, read_region_table
+from vhdx2raw.vhdx.space import SpaceMap
+from vhdx2raw.vhdx.unclaimed import check_unclaimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,9 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
     )
     # 5. Where its blocks lie, and that they can lie there.
     bat = Bat(source, regions.bat, geometry, lenient=findings.lenient)
-    allocation = check_allocation(bat, regions, source.size, findings)
+    space = SpaceMap()
+    allocation = check_allocation(bat, regions, source.size, findings, space)
+    check_unclaimed(source, state.status.size, bat, space, findings)
     return VhdxImage(
         source,
         log,

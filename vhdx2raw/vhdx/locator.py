@@ -116,7 +116,7 @@ def _parse_key(raw: bytes, findings: Findings) -> str:
 def _without_nul(kind: str, text: str, findings: Findings) -> str:
     if text.endswith("\0"):
         problem = f"a {kind} ends with NUL characters, which are ignored"
-        findings.warn(Rule.LOCATOR_TEXT, NAME, problem)
+        findings.note(Rule.LOCATOR_TEXT, NAME, problem)
     return text.rstrip("\0")
 
 
@@ -126,5 +126,5 @@ def _parse_guid(key: str, text: str, findings: Findings) -> UUID:
         raise _corrupt(Rule.LINKAGE_TEXT, f"{key} is no GUID", ascii(text))
     if not text.startswith("{"):
         problem = f"{key} is a GUID without braces"
-        findings.warn(Rule.LINKAGE_TEXT, NAME, problem, found=text)
+        findings.note(Rule.LINKAGE_TEXT, NAME, problem, found=text)
     return UUID(match.group(1))

@@ -155,7 +155,7 @@ def _read_physical_sector_size(
     if size not in layout.SECTOR_SIZES:
         rule, problem = Rule.PHYSICAL_SECTOR_SIZE, "is neither 512 nor 4096 bytes"
         findings.keep(
-            Severity.WARNING, items.finding(rule, layout.PHYSICAL_SECTOR_SIZE, problem, str(size))
+            Severity.NOTE, items.finding(rule, layout.PHYSICAL_SECTOR_SIZE, problem, str(size))
         )
     return size
 

@@ -122,7 +122,7 @@ class MetadataItems:
             )
         if header.reserved or any(header.reserved2):
             problem = "reserved fields are not zero"
-            self._findings.warn(Rule.METADATA_TABLE, "metadata table", problem, file_offset=where)
+            self._findings.note(Rule.METADATA_TABLE, "metadata table", problem, file_offset=where)
 
     def _check_entry(self, entry: layout.MetadataTableEntry, where: int) -> None:
         name = _name(entry)
@@ -138,11 +138,11 @@ class MetadataItems:
             )
         if entry.flags & layout.MetadataTableEntry.RESERVED_FLAGS or entry.reserved2:
             problem = "reserved bits or fields are not zero"
-            self._findings.warn(Rule.ITEM_FLAGS, name, problem, file_offset=where)
+            self._findings.note(Rule.ITEM_FLAGS, name, problem, file_offset=where)
         problem = self._range_problem(entry)
         if problem and not _is_known(entry):
             problem = f"{problem}; ignored"
-            self._findings.warn(Rule.ITEM_PLACE, name, problem, file_offset=where)
+            self._findings.note(Rule.ITEM_PLACE, name, problem, file_offset=where)
 
     def _check_disjoint(self, entries: list[layout.MetadataTableEntry]) -> None:
         """Warn of items that share bytes: each still has a certain value (R57)."""
@@ -197,7 +197,7 @@ class MetadataItems:
         if entry.length < length:
             raise CorruptImageError(self.finding(Rule.ITEM_LENGTH, item, sizes))
         if entry.length > length:
-            self._findings.keep(Severity.WARNING, self.finding(Rule.ITEM_LENGTH, item, sizes))
+            self._findings.keep(Severity.NOTE, self.finding(Rule.ITEM_LENGTH, item, sizes))
         file_offset = self._region.file_offset + entry.offset
         if file_offset + length > self._source.size:
             problem = "lies beyond the end of the file"
@@ -205,11 +205,11 @@ class MetadataItems:
         return self._source.pread(file_offset, length)
 
     def read_optional(self, item: UUID) -> bytes | None:
-        """Read an item that is needed for display only; its absence is a warning (R61)."""
+        """Read an item that is needed for display only; its absence is a note (R61)."""
         try:
             return self.read(item)
         except CorruptImageError as error:
-            self._findings.keep(Severity.WARNING, error.finding)
+            self._findings.keep(Severity.NOTE, error.finding)
         return None
 
     def read_integer(self, item: UUID) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 from vhdx2raw.source.base import Source, Status
@@ -83,6 +83,29 @@ class OverlaySource(Source):
             sector = self._read_sector(index)
             buffer[start - file_offset : stop - file_offset] = sector[start - place : stop - place]
         return len(buffer)
+
+    def pread_scattered(self, file_offset: int, buffers: Sequence[memoryview]) -> None:
+        length = sum(map(len, buffers))
+        if list(self.iter_in_file(file_offset, length)) == [(file_offset, length)]:
+            self._source.pread_scattered(file_offset, buffers)
+        else:
+            super().pread_scattered(file_offset, buffers)
+
+    def prefetch(self, file_offset: int, length: int) -> None:
+        inside = min(length, self._source.size - file_offset)
+        if inside > 0:
+            self._source.prefetch(file_offset, inside)
+
+    def iter_without_holes(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """Yield what may be other than zeros; of what an update has touched, everything."""
+        done, end = file_offset, file_offset + length
+        for start, count in self.iter_in_file(file_offset, length):
+            if done < start:
+                yield done, start - done
+            yield from self._source.iter_without_holes(start, count)
+            done = start + count
+        if done < end:
+            yield done, end - done
 
     def iter_in_file(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield (file offset, length) of what stands in the file and no update has touched.

@@ -185,10 +185,10 @@ def _check_unknown(
     elif entry.required:
         problem = "reserved bits of the Required field are set"
         found = f"{entry.required:#x}"
-        findings.warn(Rule.REGION_FLAGS, name, problem, file_offset=file_offset, found=found)
+        findings.note(Rule.REGION_FLAGS, name, problem, file_offset=file_offset, found=found)
     problem = _placement_problem(entry)
     if problem:
-        findings.warn(Rule.REGION_PLACE, name, f"{problem}; ignored", file_offset=file_offset)
+        findings.note(Rule.REGION_PLACE, name, f"{problem}; ignored", file_offset=file_offset)
     else:
         yield Region(name, entry.file_offset, entry.length)
 
@@ -197,7 +197,7 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
     """Yield the place of the log as occupied.
 
     Only a replayed log is certain to have a possible place. The fields of any other one mean
-    nothing to a reader (R13), so an impossible place is only a warning, and occupies nothing.
+    nothing to a reader (R13), so an impossible place is only a note, and occupies nothing.
     """
     log = Region("log", section.header.log_offset, section.header.log_length)
     if not log.length:
@@ -211,7 +211,7 @@ def _log_region(source: Source, section: HeaderSection, findings: Findings) -> I
         found = f"file offset {log.file_offset:#x}, length {log.length:#x}"
         where = section.header_offset
         problem = "the unused log has an impossible place, which is ignored"
-        findings.warn(Rule.UNUSED_LOG_PLACE, "log", problem, file_offset=where, found=found)
+        findings.note(Rule.UNUSED_LOG_PLACE, "log", problem, file_offset=where, found=found)
 
 
 def _check_disjoint(regions: list[Region], findings: Findings) -> None:

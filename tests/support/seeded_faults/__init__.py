@@ -49,7 +49,7 @@ NOT_CHECKABLE = {
     "R85": "what NOT_PRESENT reads as",
     "R86": "what UNDEFINED and UNMAPPED read as",
     "R87": "what ZERO reads as",
-    "R88": "what FULLY_PRESENT reads as; the bitmap may say anything",
+    "R88": "what FULLY_PRESENT reads as, whatever the bitmap holds",
     "R89": "what PARTIALLY_PRESENT reads as",
     "R90": "arithmetic of the sector bitmap",
     "R91": "what of the last block belongs to the disk",

@@ -30,7 +30,7 @@ BAT_FAULTS = (
         "R74",
         "the BAT region lacks an entry that is not needed",
         family(child(virtual_disk_size=127 * GIB, bat_length=MIB)),
-        warning("R74", "lacks the last entry, of a sector bitmap", BAT),
+        note("R74", "lacks the last entry, of a sector bitmap", BAT),
     ),
     fault(
         "R75",

@@ -20,7 +20,7 @@ from tests.support.seeded_faults.disks import (
 )
 from tests.support.seeded_faults.fault import NO_TABLES, UNEVEN_SIZE, error, fault, note, warning
 
-UNUSED_LOG = warning("R13", "the unused log has an impossible place", HEADER_2)
+UNUSED_LOG = note("R13", "the unused log has an impossible place", HEADER_2)
 
 HEADER_FAULTS = (
     fault(
@@ -114,7 +114,7 @@ HEADER_FAULTS = (
             "R13",
             f"an empty log {what}",
             disk(headers=current(**fields)),
-            warning("R13", f"impossible place, which is ignored: {facts}", HEADER_2),
+            note("R13", f"impossible place, which is ignored: {facts}", HEADER_2),
         )
         for what, fields, facts in (
             ("is not aligned", {"log_offset": LOG + 512}, "found file offset 0x100200"),

@@ -42,7 +42,7 @@ WRONG_LOCATORS = (
     ),
     (
         "R95",
-        "has a value of an odd length",
+        "has a value of 3 bytes",
         locator(LocatorEntrySpec("x", "yy", value_length=3)),
         "has an impossible place: found offset 210, length 3",
     ),
@@ -100,7 +100,7 @@ LOCATOR_FAULTS = (
         "R97",
         "a path ends with a NUL",
         family(child(locator=locator(relative_path=f"{RELATIVE}\0"))),
-        warning("R97", "a value ends with NUL characters, which are ignored"),
+        note("R97", "a value ends with NUL characters, which are ignored"),
     ),
     replace(
         fault(
@@ -116,6 +116,6 @@ LOCATOR_FAULTS = (
         "R99",
         "a GUID has no braces",
         family(child(locator=locator(parent_linkage=LINKAGE[1:-1]))),
-        warning("R99", "parent_linkage is a GUID without braces"),
+        note("R99", "parent_linkage is a GUID without braces"),
     ),
 )

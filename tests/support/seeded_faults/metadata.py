@@ -59,13 +59,13 @@ ITEM_TABLE_FAULTS = (
         "R54",
         "a reserved field of the table is not zero",
         table(reserved=1),
-        warning("R54", "reserved fields are not zero", METADATA),
+        note("R54", "reserved fields are not zero", METADATA),
     ),
     fault(
         "R54",
         "the other reserved field of the table is not zero",
         table(reserved2=bytes(19) + b"x"),
-        warning("R54", "reserved fields are not zero", METADATA),
+        note("R54", "reserved fields are not zero", METADATA),
     ),
     fault(
         "R55",
@@ -93,7 +93,7 @@ ITEM_TABLE_FAULTS = (
         "R55",
         "an unknown item lies past the region",
         more_items(MetadataItemSpec(UNKNOWN, b"", 0, MIB - 4, 8)),
-        warning("R55", "its end 0x100004 lies past the metadata region; ignored", NEW_ITEM),
+        note("R55", "its end 0x100004 lies past the metadata region; ignored", NEW_ITEM),
     ),
     fault(
         "R56",
@@ -147,13 +147,13 @@ ITEM_TABLE_FAULTS = (
         "R60",
         "an item has reserved flags",
         item(VIRTUAL_DISK_ID, flags=IS_REQUIRED | IS_VIRTUAL_DISK | 8),
-        warning("R60", "Virtual Disk ID .* reserved bits", METADATA + 32 + 2 * 32),
+        note("R60", "Virtual Disk ID .* reserved bits", METADATA + 32 + 2 * 32),
     ),
     fault(
         "R60",
         "the reserved field of an item is not zero",
         item(VIRTUAL_DISK_ID, reserved=1),
-        warning("R60", "Virtual Disk ID .* reserved bits", METADATA + 32 + 2 * 32),
+        note("R60", "Virtual Disk ID .* reserved bits", METADATA + 32 + 2 * 32),
     ),
     fault(
         "R60",
@@ -192,13 +192,13 @@ ITEM_FAULTS = (
         "R61",
         "there is no Virtual Disk ID",
         without(VIRTUAL_DISK_ID),
-        warning("R61", "Virtual Disk ID: is missing"),
+        note("R61", "Virtual Disk ID: is missing"),
     ),
     fault(
         "R61",
         "there is no Physical Sector Size",
         without(PHYSICAL_SECTOR_SIZE),
-        warning("R61", "Physical Sector Size: is missing"),
+        note("R61", "Physical Sector Size: is missing"),
     ),
     fault(
         "R62",
@@ -211,13 +211,13 @@ ITEM_FAULTS = (
         "R62",
         "the Virtual Disk Size is too long",
         item(VIRTUAL_DISK_SIZE, data=(4 * MIB).to_bytes(16, "little")),
-        warning("R62", "Virtual Disk Size .* is 16 bytes long instead of 8", SIZE_ITEM),
+        note("R62", "Virtual Disk Size .* is 16 bytes long instead of 8", SIZE_ITEM),
     ),
     fault(
         "R62",
         "the Virtual Disk ID is too short",
         item(VIRTUAL_DISK_ID, length=8),
-        warning("R62", "Virtual Disk ID .* is 8 bytes long instead of 16", ID_ITEM),
+        note("R62", "Virtual Disk ID .* is 8 bytes long instead of 16", ID_ITEM),
     ),
     *(
         fault(
@@ -273,7 +273,7 @@ ITEM_FAULTS = (
         "R68",
         "physical sectors have 1000 bytes",
         disk(physical_sector_size=1000),
-        warning("R68", "neither 512 nor 4096 bytes: found 1000 ", PHYSICAL_ITEM),
+        note("R68", "neither 512 nor 4096 bytes: found 1000 ", PHYSICAL_ITEM),
     ),
     fault(
         "R68",

@@ -28,21 +28,20 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> Path:
+def place(folder: Path, capfd: Capture) -> Path:
     """Give the current folder, with a chain and the image of its base."""
-    monkeypatch.chdir(tmp_path)
     BASE.write("base.vhdx")
     SNAP.write("snap.avhdx")
     assert run(capfd, "--save-state", "base.vhdx", "disk.img").exit_code == 0
-    return tmp_path
+    return folder
 
 
-def test_checkpoint_is_applied_without_a_word(folder: Path, capfd: Capture) -> None:
+def test_checkpoint_is_applied_silently(place: Path, capfd: Capture) -> None:
     done = run(capfd, "apply", "snap.avhdx", "disk.img")
     assert (done.exit_code, done.out, done.err) == (0, "", "")
     is_right = Path("disk.img").read_bytes() == SNAP.expected_disk(0, 4 * MIB)
     assert is_right
-    assert sorted(names_in(folder)) == [
+    assert sorted(names_in(place)) == [
         "base.vhdx",
         "disk.img",
         "disk.img.state.json",
@@ -51,7 +50,7 @@ def test_checkpoint_is_applied_without_a_word(folder: Path, capfd: Capture) -> N
 
 
 @pytest.mark.parametrize("options", [[], ["--dry-run"], ["--verify"]], ids=str)
-def test_json_fits_the_schema(folder: Path, capfd: Capture, options: list[str]) -> None:
+def test_json_fits_the_schema(place: Path, capfd: Capture, options: list[str]) -> None:
     done = run(capfd, "apply", "--json", *options, "snap.avhdx", "disk.img")
     facts = json.loads(done.out)
     VALIDATOR.validate(facts)
@@ -61,33 +60,33 @@ def test_json_fits_the_schema(folder: Path, capfd: Capture, options: list[str]) 
     assert facts["holds"]["data-write-guid"] == str(holds.data_write_guid)
 
 
-def test_verbose_says_what_was_changed(folder: Path, capfd: Capture) -> None:
+def test_verbose_prints_what_was_changed(place: Path, capfd: Capture) -> None:
     planned = run(capfd, "apply", "-v", "--dry-run", "snap.avhdx", "disk.img").err
     assert "snap.avhdx: would change 2 MiB of disk.img in 1 range " in planned
     assert "changed 2 MiB" in run(capfd, "apply", "-v", "snap.avhdx", "disk.img").err
     assert "holds it already" in run(capfd, "apply", "-v", "snap.avhdx", "disk.img").err
 
 
-def test_state_in_another_place(folder: Path, capfd: Capture) -> None:
+def test_state_in_another_place(place: Path, capfd: Capture) -> None:
     Path("disk.img.state.json").rename("elsewhere.json")
     assert run(capfd, "apply", "snap.avhdx", "disk.img").exit_code == 7
     assert run(capfd, "apply", "--state", "elsewhere.json", "snap.avhdx", "disk.img").exit_code == 0
 
 
-def test_state_of_conversion_in_a_named_file(folder: Path, capfd: Capture) -> None:
+def test_state_of_conversion_in_a_named_file(place: Path, capfd: Capture) -> None:
     run(capfd, "--state", "state.json", "base.vhdx", "other.img")
     assert json.loads(Path("state.json").read_text())["virtual-disk-size"] == 4 * MIB
     assert not Path("other.img.state.json").exists()
 
 
 @pytest.mark.parametrize("target", ["-", "null:"])
-def test_no_state_of_what_does_not_stay(folder: Path, capfd: Capture, target: str) -> None:
+def test_no_state_of_what_does_not_stay(place: Path, capfd: Capture, target: str) -> None:
     done = run(capfd, "--save-state", "base.vhdx", target)
     assert done.exit_code == 2
     assert "need a DST that stays" in done.err
 
 
-def test_refusals_by_exit_code(folder: Path, capfd: Capture) -> None:
+def test_refusals_by_exit_code(place: Path, capfd: Capture) -> None:
     other = run(capfd, "apply", "snap.avhdx", "other.img")
     assert other.exit_code == 7
     assert "other.img.state.json: there is no state file" in other.err
@@ -103,7 +102,7 @@ def test_refusals_by_exit_code(folder: Path, capfd: Capture) -> None:
     assert "--force" in changed.err
 
 
-def test_ignored_log_is_no_version(folder: Path, capfd: Capture) -> None:
+def test_ignored_log_is_no_version(place: Path, capfd: Capture) -> None:
     done = run(capfd, "apply", "--ignore-log", "snap.avhdx", "disk.img")
     assert done.exit_code == 2
     assert "is no version of a disk" in done.err
@@ -112,11 +111,11 @@ def test_ignored_log_is_no_version(folder: Path, capfd: Capture) -> None:
 # -- what convert takes ---------------------------------------------------------------------------
 
 
-def test_each_output_of_a_batch_has_its_state(folder: Path, capfd: Capture) -> None:
+def test_each_output_of_a_batch_has_its_state(place: Path, capfd: Capture) -> None:
     done = run(capfd, "--save-state", "--output-dir", "raw", "base.vhdx", "snap.avhdx")
     assert done.exit_code == 0
     names = ["base.img", "base.img.state.json", "snap.img", "snap.img.state.json"]
-    assert sorted(names_in(folder / "raw")) == names
+    assert sorted(names_in(place / "raw")) == names
 
 
 @pytest.mark.parametrize(
@@ -132,28 +131,28 @@ def test_each_output_of_a_batch_has_its_state(folder: Path, capfd: Capture) -> N
     ],
     ids=str,
 )
-def test_contradictions(folder: Path, capfd: Capture, words: list[str], problem: str) -> None:
+def test_contradictions(place: Path, capfd: Capture, words: list[str], problem: str) -> None:
     done = run(capfd, *words, "base.vhdx", "other.img")
     assert done.exit_code == 2
     assert problem in " ".join(done.err.split())
-    assert "other.img" not in names_in(folder)
+    assert "other.img" not in names_in(place)
 
 
 @pytest.mark.parametrize("target", ["-", "null:"])
 @pytest.mark.parametrize("option", ["--update", "--resume"])
-def test_what_does_not_stay(folder: Path, capfd: Capture, option: str, target: str) -> None:
+def test_what_does_not_stay(place: Path, capfd: Capture, option: str, target: str) -> None:
     done = run(capfd, option, "base.vhdx", target)
     assert done.exit_code == 2
     assert "need" in done.err
 
 
-def test_update_says_how_much_was_written(folder: Path, capfd: Capture) -> None:
+def test_update_says_how_much_was_written(place: Path, capfd: Capture) -> None:
     done = run(capfd, "--update", "-v", "snap.avhdx", "disk.img")
     assert (done.exit_code, done.out) == (0, "")
     assert "2 MiB written to disk.img" in done.err
 
 
-def test_update_without_state_takes_force(folder: Path, capfd: Capture) -> None:
+def test_update_without_state_takes_force(place: Path, capfd: Capture) -> None:
     Path("disk.img.state.json").unlink()
     done = run(capfd, "--update", "snap.avhdx", "disk.img")
     assert done.exit_code == 7
@@ -162,7 +161,7 @@ def test_update_without_state_takes_force(folder: Path, capfd: Capture) -> None:
 
 
 def test_resumed_conversion_fits_the_schema(
-    folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+    place: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_sink: object, _offset: int, _data: memoryview) -> None:
         raise OSError(5, "the share is lost")

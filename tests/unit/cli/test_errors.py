@@ -64,8 +64,8 @@ NOT_A_VHDX = [
     ("text", write_bytes(b"hello\n"), r"file: is .+, not a VHDX \(MS-VHDX 2\.2\.1\)", r".+"),
     ("qcow2", write_bytes(b"QFI\xfb" + bytes(600)), r"file: is .*qcow2.*, not a VHDX .+", r".+"),
     ("VHD", write_bytes(bytes(1024) + b"conectix".ljust(512, b"\0")), r"file: is .*VHD.*", r".+"),
-    ("folder", Path.mkdir, r"file: is a directory, not a VHDX file", None),
-    ("FIFO", os.mkfifo, r"file: is a FIFO, not a VHDX file", None),
+    ("folder", Path.mkdir, r"file: is a directory, not a VHDX file", r"name the VHDX file in it"),
+    ("FIFO", os.mkfifo, r"file: is a FIFO, not a VHDX file", r".+ write it to a file first"),
     (
         "version 2",
         write_future_version,
@@ -175,12 +175,12 @@ NO_OUTPUT = [
     ("./folder/../disk.vhdx", "is the input itself", "choose another name for the output"),
     ("symbolic", "is the input itself", "choose another name for the output"),
     ("hard", "is the input itself", "choose another name for the output"),
-    ("folder", "is a directory, not a file to write", None),
-    ("folder/", "is a directory, not a file to write", None),
-    ("new/", "is a directory, not a file to write", None),
-    (".", "is a directory, not a file to write", None),
-    ("fifo", "exists and is not a regular file", None),
-    ("/dev/null", "exists and is not a regular file", None),
+    ("folder", "is a directory, not a file to write", "name a file in it"),
+    ("folder/", "is a directory, not a file to write", "name a file in it"),
+    ("new/", "is a directory, not a file to write", "name a file in it"),
+    (".", "is a directory, not a file to write", "name a file in it"),
+    ("fifo", "exists and is not a regular file", "name a new file, or write to standard output .+"),
+    ("/dev/zero", "exists and is not a regular file", "name a new file, or .+"),
     ("missing/out.img", "cannot be written: No such file or directory", "the folder does not .+"),
     ("old.img/out.img", "cannot be written: Not a directory", "a part of the path is not .+"),
 ]
@@ -344,13 +344,13 @@ EVIL_ARGUMENTS = [["-S", "\x1b[31m"], ["--progress", "\x1b[31m"], ["--\x1b[31m"]
 def test_argument_is_escaped(disk: str, capfd: Capture, words: list[str]) -> None:
     outcome = run(capfd, disk, "out.img", *words)
     assert outcome.exit_code == 2
-    assert "Error: " in outcome.err
+    assert outcome.err.startswith("vhdx2raw: ")
     assert "\x1b" not in outcome.err
 
 
 def test_a_name_that_is_no_text_is_shown_escaped(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, os.fsdecode(b"d\xffsk.vhdx"), "out.img")
-    assert_prints(outcome, 8, r"d\\udcffsk\.vhdx: No such file or directory")
+    assert_prints(outcome, 8, r"d\\xffsk\.vhdx: No such file or directory")
 
 
 def test_name_outside_the_terminal_encoding_is_escaped(folder: Path) -> None:

@@ -25,6 +25,7 @@ from tests.support.chains import RELATIVE, base_disk
 from tests.support.cli import (
     MODULE,
     TIMEOUT,
+    drawn_lines,
     run,
     run_on_terminal,
     run_program,
@@ -153,9 +154,9 @@ def test_verbose_prints_warnings_and_a_summary(folder: Path, capfd: Capture) -> 
 def test_progress_option_shows_a_bar(folder: Path, capfd: Capture) -> None:
     outcome = run(capfd, "hash", "-p", "disk.vhdx")
     assert (outcome.exit_code, outcome.out) == (0, f"{SHA256}  disk.vhdx\n")
-    last = re.split(r"[\r\n]+", outcome.err.strip())[-1]
+    last = drawn_lines(outcome.err)[-1]
     assert last.startswith("100%|")
-    assert "5.00M/5.00M" in last
+    assert "5 MiB of 5 MiB" in last
 
 
 # -- chains and logs ----------------------------------------------------------------------------
@@ -217,7 +218,9 @@ def test_json_lists_failures_in_their_place(folder: Path, capfd: Capture) -> Non
     facts = facts_of(capfd, "missing.vhdx", "disk.vhdx", exit_code=8)
     failed, hashed = facts["images"]
     error = "missing.vhdx: No such file or directory"
-    assert failed == {"filename": "missing.vhdx", "error": error}
+    assert failed["filename"] == failed["error"]["filename"] == "missing.vhdx"
+    assert failed["error"]["message"] == error
+    assert (failed["error"]["reason"], failed["error"]["exit-code"]) == ("host-failure", 8)
     assert hashed["digest"] == SHA256
 
 

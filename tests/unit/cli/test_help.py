@@ -46,7 +46,8 @@ def test_help_of_every_command_has_examples(capfd: Capture, name: str) -> None:
     help_text = run(capfd, name, "--help").out
     for words, comment in examples:
         # `vhdx2raw SRC DST` is short for the first command.
-        assert name == "convert" or f"vhdx2raw {name} " in words
+        first = words.split()[1]
+        assert first == name or first not in COMMANDS
         assert words in help_text
         assert comment in help_text
 
@@ -67,15 +68,15 @@ def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> 
 def prepare_outputs(folder: Path, words: str) -> None:
     """Make the raw images that a command compares with, replaces or changes."""
     if words.startswith("vhdx2raw apply"):
-        image = words.split()[-1]
         state = re.search(r"--state \S+", words)
         how = state[0] if state else "--save-state"
+        image = "./sdx.img" if "sdx.img" in words else "disk.img"
         (done,) = run_shell(folder, [f"vhdx2raw {how} base.vhdx {image}"])
         assert done.exit_code == 0
     if words.startswith("vhdx2raw compare") or "--force" in words:
         for name in re.findall(r"\S+\.img\b", words):
-            done = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
-            assert done[0].exit_code == 0
+            (done,) = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
+            assert done.exit_code == 0
 
 
 # -- colours ------------------------------------------------------------------------------------
@@ -114,13 +115,15 @@ def test_no_color_is_honoured_by_every_command(words: list[str], tmp_path: Path)
 
 def test_only_the_picture_has_colours(tmp_path: Path) -> None:
     prepare(tmp_path, "disk.vhdx copy.vhdx")
-    coloured = [words for words in COLOURLESS if ESCAPE in shown_on_terminal(tmp_path, *words)]
+    colour = re.compile(rf"{ESCAPE}\[[\d;]*m")
+    coloured = [words for words in COLOURLESS if colour.search(shown_on_terminal(tmp_path, *words))]
     assert coloured == [["map", "--picture", "disk.vhdx"]]
 
 
 # -- JSON ---------------------------------------------------------------------------------------
 
 WORDS = {
+    "apply": ["--dry-run", "snap1.avhdx", "disk.img"],
     "convert": ["disk.vhdx", "null:"],
     "info": ["disk.vhdx"],
     "map": ["disk.vhdx"],
@@ -145,7 +148,8 @@ def test_output_json_is_json_for_every_command(
     capfd: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    prepare(tmp_path, "disk.vhdx copy.vhdx")
+    prepare(tmp_path, "disk.vhdx copy.vhdx snap1.avhdx")
+    prepare_outputs(tmp_path, f"vhdx2raw {name}")
     expected = result_of(capfd, name, "--json", *WORDS[name])
     for words in (["--output=json"], ["--output", "json"]):
         assert result_of(capfd, name, *words, *WORDS[name]) == expected

@@ -200,7 +200,7 @@ def test_lines_of_a_dynamic_disk(capfd: Capture) -> None:
 
 
 def test_warnings_are_listed(capfd: Capture) -> None:
-    header, state = named_lines(capfd, write("unusual"))["oddities"]
+    header, state = named_lines(capfd, write("unusual"))["notes"]
     assert header.startswith("header 1 at file offset 0x10000: the checksum is wrong")
     assert state.startswith("BAT: blocks in state 5")
     assert [warning["rule"] for warning in facts_of(capfd, "disk.vhdx")["warnings"]] == [
@@ -231,7 +231,10 @@ def test_partitions_are_listed_with_what_they_hold(capfd: Capture) -> None:
         r'  1  1 MiB from byte 1048576, Linux filesystem "the \x1b[31mroot":'
         f' ext2 "root", UUID {UUID_TEXT}'
     )
-    assert words["mount"] == ["losetup --read-only --partscan --find --show disk.img"]
+    assert words["mount"] == [
+        "losetup --read-only --partscan --find --show disk.img",
+        "mount -o ro /dev/loop0p1 /mnt",
+    ]
     contents = facts_of(capfd, "disk.vhdx")["contents"]
     [partition] = contents["partition-table"]["partitions"]
     assert partition == {
@@ -253,6 +256,7 @@ def test_large_sectors_are_part_of_the_mount_command(capfd: Capture) -> None:
     assert words["contents"][0].startswith("GPT with 1 partition, sectors of 4096 bytes, ")
     assert words["mount"] == [
         "losetup --sector-size 4096 --read-only --partscan --find --show disk.img",
+        "mount -o ro /dev/loop0p1 /mnt",
         "these partitions cannot be found on a device with sectors of 512 bytes",
     ]
 
@@ -264,7 +268,7 @@ def test_mbr_with_a_partition_too_long_is_listed(capfd: Capture) -> None:
         "  1  4.5 KiB from byte 4096, Extended",
         "  2  2 TiB from byte 51200, SFS",
     ]
-    assert words["oddities"] == [
+    assert words["notes"] == [
         "the record of a logical partition is missing in sector 8",
         "partition 2 ends past the end of the disk",
     ]
@@ -273,7 +277,7 @@ def test_mbr_with_a_partition_too_long_is_listed(capfd: Capture) -> None:
 def test_image_inside_of_the_disk_is_listed(capfd: Capture) -> None:
     words = named_lines(capfd, write("image in an image"))
     assert words["contents"] == ["begins like a qcow2 image"]
-    assert words["oddities"][0].startswith("the disk begins like a qcow2 image: ")
+    assert words["notes"][0].startswith("the disk begins like a qcow2 image: ")
     assert "mount" not in words
 
 
@@ -288,7 +292,11 @@ def test_image_inside_of_the_disk_is_listed(capfd: Capture) -> None:
         (
             {32769: b"CD001", 0: record((0x17, 0, 100))},
             "ISO 9660, as the whole disk",
-            [MOUNT, "losetup --read-only --partscan --find --show disk.img"],
+            [
+                MOUNT,
+                "losetup --read-only --partscan --find --show disk.img",
+                "mount -o ro /dev/loop0p1 /mnt",
+            ],
         ),
         ({0: record()}, "MBR with 0 partitions, sectors of 512 bytes, disk ID 12345678", []),
         (
@@ -383,7 +391,7 @@ def test_warnings_of_a_chain_name_the_file(capfd: Capture) -> None:
     files["base.vhdx"].headers[0] = HeaderSpec(sequence_number=1, checksum=1)
     for name, spec in files.items():
         spec.write(name)
-    [note] = named_lines(capfd, "top.avhdx")["oddities"]
+    [note] = named_lines(capfd, "top.avhdx")["notes"]
     assert note.startswith("base.vhdx: header 1 at file offset 0x10000: the checksum is wrong")
 
 
@@ -391,14 +399,14 @@ def test_child_without_its_parent_is_described(capfd: Capture) -> None:
     words = named_lines(capfd, write("parent missing"))
     assert words["type"] == ["differencing VHDX"]
     assert words["contents"] == ["unknown, the parent is missing"]
-    error, hint = words["oddities"]
-    assert error.startswith(
-        "top.avhdx: its parent cannot be used: expected .\\middle.vhdx with the"
-    )
-    assert error.endswith("tried middle.vhdx: does not exist")
+    error, place, hint = words["notes"]
+    assert error == "top.avhdx: the parent is missing"
+    assert place == "  tried middle.vhdx: does not exist"
     assert hint.startswith("hint: name the parent with --parent FILE")
     facts = facts_of(capfd, "top.avhdx")
-    assert facts["parent-error"] == error
+    assert facts["parent-error"].startswith(
+        "top.avhdx: its parent cannot be used: expected .\\middle.vhdx with the"
+    )
     assert facts["backing-filename"] == ".\\middle.vhdx"
     assert "full-backing-filename" not in facts
 
@@ -415,10 +423,10 @@ def test_wrong_parent_is_listed_unless_allowed(capfd: Capture) -> None:
     child_with({"relative_path": RELATIVE}).write("child.vhdx")
     words = named_lines(capfd, "child.vhdx")
     assert words["contents"] == ["unknown, the parent cannot be used"]
-    assert "base.vhdx: has the DataWriteGuid 99999999-" in words["oddities"][0]
+    assert words["notes"][1].startswith("  tried base.vhdx: has the DataWriteGuid 99999999-")
     allowed = named_lines(capfd, "--allow-parent-mismatch", "child.vhdx")
     assert allowed["contents"] == ["nothing that is known"]
-    assert "is not the version that the child was made from" in allowed["oddities"][0]
+    assert "is not the version that the child was made from" in allowed["notes"][0]
 
 
 @pytest.mark.parametrize("option", ["--parent", "--parent-dir"])
@@ -438,7 +446,7 @@ def test_a_parent_that_lies_elsewhere_can_be_named(
 
 def test_broken_locator_or_parent_is_listed(capfd: Capture) -> None:
     words = named_lines(capfd, write("broken locator"))
-    assert "the key parent_linkage is missing" in words["oddities"][0]
+    assert "the key parent_linkage is missing" in words["notes"][0]
     assert words["contents"] == ["unknown, the parent cannot be used"]
     assert "parent" not in words
     broken = small_disk()
@@ -446,7 +454,7 @@ def test_broken_locator_or_parent_is_listed(capfd: Capture) -> None:
         header.checksum = 1
     broken.write("base.vhdx")
     child_with({"relative_path": RELATIVE}).write("child.vhdx")
-    assert named_lines(capfd, "child.vhdx")["oddities"][0].startswith("base.vhdx: headers: none is")
+    assert named_lines(capfd, "child.vhdx")["notes"][0].startswith("base.vhdx: headers: none is")
 
 
 def test_locator_warnings_need_no_parent(capfd: Capture) -> None:

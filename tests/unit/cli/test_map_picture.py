@@ -212,7 +212,7 @@ def test_the_name_of_a_file_is_text_in_an_svg(disks: Path, capfd: Capture) -> No
     name = 'a<b>&"c"\' é\x00'[:-1] + os.fsdecode(b"\xff\x07") + "x" * 150 + ".vhdx"
     (disks / "disk.vhdx").rename(name)
     root = svg_of(capfd, name)
-    shown = name.replace("\udcff", "\\udcff").replace("\x07", "\\x07")
+    shown = name.replace("\udcff", "\\xff").replace("\x07", "\\x07")
     assert root.findtext(f"{SVG}title") == f"{shown}: 5 MiB; one cell is 2 KiB"
     heading = next(root.iter(f"{SVG}text")).text or ""
     assert heading.startswith('a<b>&"c"\' é')

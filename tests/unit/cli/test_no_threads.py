@@ -47,22 +47,20 @@ class Threads:
         monkeypatch.setattr(threading.Thread, "start", start)
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def files(folder: Path) -> None:
     for name in ("a", "b"):
-        small_disk().write(tmp_path / f"{name}.vhdx")
+        small_disk().write(folder / f"{name}.vhdx")
     size = small_disk().virtual_disk_size
-    (tmp_path / "raw.img").write_bytes(small_disk().expected_disk(0, size))
-    (tmp_path / "out").mkdir()
-    return tmp_path
+    (folder / "raw.img").write_bytes(small_disk().expected_disk(0, size))
+    (folder / "out").mkdir()
 
 
 @pytest.mark.parametrize("what", COMMANDS)
-def test_a_host_without_threads_to_spare_is_told(
+def test_missing_thread_is_a_host_failure(
     folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    """Whichever of the threads it is that cannot be started."""
+    """For each of the threads that are started."""
     threads = Threads(monkeypatch)
     assert run(capfd, *COMMANDS[what]).exit_code == 0
     needed = threads.started
@@ -82,7 +80,6 @@ def test_a_host_without_threads_to_spare_is_told(
         assert threading.active_count() == before
 
 
-def test_a_batch_goes_on_without_a_thread_for_each_job(folder: Path, capfd: Capture) -> None:
-    """No more threads are asked for than there are files."""
+def test_batch_starts_no_more_threads_than_files(folder: Path, capfd: Capture) -> None:
     ImageSpec(MIB, MIB).write(folder / "a.vhdx")
     assert run(capfd, "--output-dir", "out", "--jobs", "64", "a.vhdx").exit_code == 0

@@ -117,15 +117,15 @@ def three_sizes(middle_size: int, sector_size: int = 512) -> tuple[ImageSpec, Im
 def test_end_of_the_middle_hides_the_base(
     middle_size: int, sector_size: int, tmp_path: Path
 ) -> None:
-    """R107: what the base holds behind it reads as zeros, although the top is larger."""
+    """R107: what the base holds after it reads as zeros, although the top is larger."""
     top, middle, base = three_sizes(middle_size, sector_size)
     files = {"top.vhdx": top, "middle.vhdx": middle, "base.vhdx": base}
     disk = read_chain(write_files(tmp_path, files))
     assert disk == top.expected_disk(0, 6 * MIB)
     assert disk[:512] == address_pattern(0, 512, "base")
     assert disk[2 * MIB : 2 * MIB + 512] == address_pattern(2 * MIB, 512, "top")
-    behind = max(middle_size, 2 * MIB + 101 * sector_size)
-    assert not any(disk[behind:])
+    data_end = max(middle_size, 2 * MIB + 101 * sector_size)
+    assert not any(disk[data_end:])
 
 
 def test_smaller_child_cuts_its_parents(tmp_path: Path) -> None:

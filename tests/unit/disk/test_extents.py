@@ -83,11 +83,11 @@ def disks_of_several_chunks(draw: st.DrawFn) -> ImageSpec:
         st.integers(0, chunks),
         st.integers(-3, 2),
     )
-    wanted = draw(st.lists(near, unique=True, max_size=4))
+    indexes = draw(st.lists(near, unique=True, max_size=4))
     count = chunks * ratio + draw(st.integers(-2, 2))
     blocks = {
         k: Block(draw(st.sampled_from(STATES)), draw(contents(block_size)))
-        for k in wanted
+        for k in indexes
         if k < count
     }
     size = count * block_size - draw(st.integers(0, 7)) * sector_size
@@ -389,9 +389,9 @@ def test_block_right_after_the_header_section_is_read(bench: Bench) -> None:
     assert list(iter_extents(Chain((image,)))) == [Extent(ExtentKind.DATA, 0, MIB, image, MIB)]
 
 
-@pytest.mark.parametrize("place", [0, 64 * MIB], ids=["in the header section", "behind the end"])
+@pytest.mark.parametrize("place", [0, 64 * MIB], ids=["in the header section", "past the end"])
 def test_block_in_an_impossible_place_is_lost(place: int, tmp_path: Path) -> None:
-    """And leaves no empty range of data behind."""
+    """Without an empty range of data."""
     spec = ImageSpec(3 * MIB, MIB, {k: Block() for k in range(3)})
     spec.bat_overrides = {1: place | BlockState.FULLY_PRESENT}
     spec.write(tmp_path / "disk.vhdx")
@@ -405,7 +405,7 @@ def test_block_in_an_impossible_place_is_lost(place: int, tmp_path: Path) -> Non
 
 
 def test_missing_bitmap_needs_salvage(plain_image: VhdxImage) -> None:
-    """A sound disk has one wherever one is asked for; this disk has none."""
+    """A sound disk has one wherever one is needed; this disk has none."""
     with pytest.raises(AssertionError, match="any other disk was found to be sound"):
         _read_bitmap(plain_image, 0, 0, 1)
     assert _read_bitmap(replace(plain_image, salvaging=True), 0, 0, 1) is None

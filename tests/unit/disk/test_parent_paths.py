@@ -217,7 +217,7 @@ def test_folder_with_an_allowed_prefix_is_outside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [["base.vhdx"], ["Base.vhdx", "bAsE.vhdx"], []])
 def test_folder_outside_is_not_even_listed(names: list[str], tmp_path: Path) -> None:
-    """A message must not tell which names it holds, in whatever case."""
+    """A message must not reveal which names it holds, in whatever case."""
     path = write_files(
         tmp_path / "in", {"c.vhdx": child_with({"relative_path": "..\\secret\\BASE.vhdx"})}
     )
@@ -300,7 +300,7 @@ def test_link_changed_after_the_check_is_refused(
 def test_only_a_regular_file_is_opened(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Anything else is told without being opened, so that nothing blocks."""
+    """Anything else is refused without being opened, so that nothing blocks."""
     path = write_files(tmp_path, {"c.vhdx": child_with({"relative_path": RELATIVE})})
     place = tmp_path / "base.vhdx"
     opened: list[str] = []

@@ -1,4 +1,4 @@
-"""Which file is the parent: its identity, and what the user may say about it (R98 to R105)."""
+"""Which file is the parent: its identity, and what the user may allow (R98 to R105)."""
 
 import os
 import re
@@ -178,7 +178,7 @@ def test_allowed_mismatch_allows_no_other_sectors(tmp_path: Path) -> None:
 
 
 def test_hint_for_other_sectors_offers_no_mismatch(tmp_path: Path) -> None:
-    """R105: the very parent that is wanted, so its identity is not the trouble."""
+    """R105: the very parent that is needed, so its identity is not the trouble."""
     path = write_pair(tmp_path, linked(GUID), logical_sector_size=4096)
     error = refusal_of(path, ParentMismatchError)
     assert error.hint

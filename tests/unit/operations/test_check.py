@@ -283,7 +283,7 @@ def assert_healthy(path: Path) -> CheckReport:
     return report
 
 
-def _odd_but_allowed() -> Mapping[str, ImageSpec]:
+def _unusual_but_allowed() -> Mapping[str, ImageSpec]:
     last = 64 * TIB // (256 * MIB) - 1
     one = disk(headers=[HeaderSpec(1), HeaderSpec(1)])
     reversed_items = disk()
@@ -325,9 +325,9 @@ def _odd_but_allowed() -> Mapping[str, ImageSpec]:
     }
 
 
-@pytest.mark.parametrize("what", _odd_but_allowed())
+@pytest.mark.parametrize("what", _unusual_but_allowed())
 def test_allowed_file_has_no_findings(tmp_path: Path, what: str) -> None:
-    path = write_files(tmp_path, {"disk.vhdx": _odd_but_allowed()[what]})
+    path = write_files(tmp_path, {"disk.vhdx": _unusual_but_allowed()[what]})
     assert assert_healthy(path).results == ()
 
 
@@ -338,7 +338,7 @@ ALLOWED_CHILDREN: Mapping[str, Mapping[str, ImageSpec]] = {
         for row in table_7_4()
         if row.refusal is None and not row.warnings and "both flags" not in row.case
     },
-    "R88: a bitmap that nobody needs": {
+    "R88: a bitmap that is not needed": {
         "child.vhdx": child(bitmaps={0: BitmapSpec(fill=0x5A)}, blocks={1: Block()}),
         BASE_NAME: disk(),
     },
@@ -415,7 +415,7 @@ def test_a_parent_is_looked_for_in_named_folders(tmp_path: Path) -> None:
 def test_child_without_a_locator_matches_no_parent(
     tmp_path: Path,
 ) -> None:
-    """Nothing says which version it needs."""
+    """It does not record which version it needs."""
     path = write_files(
         tmp_path, {"child.vhdx": child(locator=None, has_parent=True), BASE_NAME: disk()}
     )

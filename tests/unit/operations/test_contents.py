@@ -61,7 +61,7 @@ MADE = {
 
 
 def facts_of(volume: Volume | None) -> tuple[str, Usage, str, str]:
-    """Give what the table says of a volume, which must be there."""
+    """Give what the table lists of a volume, which must be there."""
     assert volume
     return volume.kind, volume.usage, volume.label, volume.uuid
 
@@ -143,7 +143,7 @@ def test_label_with_bad_bytes_is_text() -> None:
         {**FAT_FIELDS, 54: b"FAT16   ", 16: b"\0"},
         {54: b"FAT16   ", 0: b"\xeb", 11: FAT_FIELDS[11]},
     ],
-    ids=["text alone", "odd cluster", "no FAT", "no mark"],
+    ids=["text alone", "wrong cluster size", "no FAT", "no mark"],
 )
 def test_the_word_fat_alone_makes_no_fat(pieces: Mapping[int, bytes]) -> None:
     assert contents_of(pieces).volume is None

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec
 from tests.support.cli import TIMEOUT, small_disk, stored_zeros
+from tests.support.files import names_in
 from tests.support.memory import peak_memory
 from tests.support.sinks import Call, FailingSink, RecordingSink, StopEverything, fail_at
+from tests.support.sources import forget_holes
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError, TruncatedImageError
@@ -38,8 +41,11 @@ def opened(folder: Path, spec: ImageSpec) -> Iterator[VirtualDisk]:
 # -- calls of the sink --------------------------------------------------------------------------
 
 
-def test_every_call_of_a_conversion_is_known(tmp_path: Path) -> None:
+def test_every_call_of_a_conversion_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Holes of the BAT come whole, stored data in pieces, its zeros by 4 KiB as holes too."""
+    forget_holes(monkeypatch)
     spec = ImageSpec(
         5 * BLOCK + 512,
         BLOCK,
@@ -366,29 +372,32 @@ def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[
     assert peak < 4 * MIB
 
 
-# -- numbers out of their range ------------------------------------------------------------------
+# -- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [-1, 1, 256, 3 * KIB, 2 * MIB])
-def test_impossible_sparse_size_is_refused(tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        *(
+            ({"sparse_size": size}, f"sparse_size {size} is neither 0 nor a power of two")
+            for size in (-1, 1, 256, 3 * KIB, 2 * MIB)
+        ),
+        *(({"workers": count}, f"workers must be at least 1, not {count}") for count in (0, -1)),
+        ({"hash_algorithm": "crc99"}, "'crc99' is none of "),
+    ],
+    ids=str,
+)
+def test_option_out_of_range_is_refused(
+    tmp_path: Path, option: dict[str, Any], problem: str
+) -> None:
+    """Before anything is opened or made."""
     sink = RecordingSink()
-    with (
-        opened(tmp_path, small_disk()) as disk,
-        pytest.raises(ValueError, match=f"sparse_size {size} is neither 0 nor a power of two"),
-    ):
-        convert(disk, sink, sparse_size=size)
+    small_disk().write(tmp_path / "disk.vhdx")
+    for destination in (sink, tmp_path / "out.img"):
+        with pytest.raises(ValueError, match=problem):
+            convert(tmp_path / "disk.vhdx", destination, **option)
     assert sink.calls == []
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_less_than_one_worker_is_refused(tmp_path: Path, workers: int) -> None:
-    sink = RecordingSink()
-    with (
-        opened(tmp_path, small_disk()) as disk,
-        pytest.raises(ValueError, match=f"workers must be at least 1, not {workers}"),
-    ):
-        convert(disk, sink, workers=workers)
-    assert sink.calls == []
+    assert names_in(tmp_path) == ["disk.vhdx"]
 
 
 @pytest.mark.parametrize("size", [0, 2 * KIB, 12 * KIB, 2 * MIB])

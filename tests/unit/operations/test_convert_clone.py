@@ -78,7 +78,7 @@ def test_progress_counts_what_is_cloned(path: Path, workers: int) -> None:
         (RecordingSink(clones=True, sequential=True, makes_holes=False), {}),
         (RecordingSink(clones=False), {}),
     ],
-    ids=["not wanted", "everything", "stream", "refused"],
+    ids=["switched off", "everything", "stream", "refused"],
 )
 def test_without_cloning_everything_is_copied(
     path: Path, sink: RecordingSink, options: dict[str, bool | int]

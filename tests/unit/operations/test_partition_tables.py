@@ -1,4 +1,4 @@
-"""Partition tables made by hand: odd, broken and hostile ones."""
+"""Partition tables made by hand: unusual, broken and hostile ones."""
 
 from typing import Any
 from uuid import UUID
@@ -155,7 +155,7 @@ BROKEN_HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "large header": ({"header_size": 0xFFFFFFFF}, "its header has 4294967295 bytes"),
     "place": ({"own": 7}, "it says that it lies in sector 7"),
     "entry size 0": ({"entry_size": 0}, "its entries have 0 bytes"),
-    "odd entry size": ({"entry_size": 129}, "its entries have 129 bytes"),
+    "uneven entry size": ({"entry_size": 129}, "its entries have 129 bytes"),
     "large entries": ({"entry_size": 1 << 31}, f"its entries have {1 << 31} bytes"),
     "table outside": ({"table_sector": 1 << 63}, "its entries lie past the end of the disk"),
     "table checksum": ({"table_checksum": 1}, "the checksum of its entries is wrong"),

@@ -122,32 +122,32 @@ def test_plan_is_used_by_one_thread_at_a_time() -> None:
 
 
 def test_progress_is_reported_from_the_calling_thread() -> None:
-    told: list[Thread] = []
+    callers: list[Thread] = []
     often = Event()
 
-    def tell_progress() -> None:
-        told.append(current_thread())
-        if len(told) == 3:
+    def report_progress() -> None:
+        callers.append(current_thread())
+        if len(callers) == 3:
             often.set()
 
-    share_work(iter([0]), doing(lambda _: wait_for(often)), 2, tell_progress)
-    assert set(told) == {current_thread()}
+    share_work(iter([0]), doing(lambda _: wait_for(often)), 2, report_progress)
+    assert set(callers) == {current_thread()}
 
 
 def test_the_caller_sleeps_until_a_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """And wakes up then, however long it might sleep."""
     monkeypatch.setattr(threads, "PROGRESS_SECONDS", 3600)
-    told: list[int] = []
+    calls: list[int] = []
     plan, pause = iter(range(20)), Event()
     caller = Thread(
         target=share_work,
-        args=(plan, doing(lambda _: ignore(pause.wait(0.01))), 2, lambda: told.append(1)),
+        args=(plan, doing(lambda _: ignore(pause.wait(0.01))), 2, lambda: calls.append(1)),
         daemon=True,
     )
     caller.start()
     caller.join(PATIENCE)
     assert not caller.is_alive()
-    assert len(told) <= 2
+    assert len(calls) <= 2
 
 
 def test_failure_stops_the_work_at_once(
@@ -244,13 +244,13 @@ def test_failing_progress_ends_the_work() -> None:
         wait_for(interrupted)
         done.append(item)
 
-    def tell_progress() -> None:
+    def report_progress() -> None:
         interrupted.set()
         raise KeyboardInterrupt
 
     before = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        share_work(endless(), doing(do), 2, tell_progress)
+        share_work(endless(), doing(do), 2, report_progress)
     assert threading.active_count() == before
     assert sorted(done) == sorted(begun)
 
@@ -274,7 +274,7 @@ def test_threads_have_ended_when_a_failure_is_raised() -> None:
         both.wait(PATIENCE)
         if item == 0:
             raise Failure("item 0")
-        noticed.wait(0.3)  # nobody sets it: an item that takes a while
+        noticed.wait(0.3)  # never set: an item that takes a while
 
     with pytest.raises(Failure, match="item 0"):
         share_work(iter(range(2)), doing(do), 2, no_progress)

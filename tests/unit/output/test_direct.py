@@ -48,7 +48,7 @@ def test_aligned_data_is_written_directly(descriptor: int) -> None:
 @pytest.mark.parametrize(
     ("place", "length"),
     [(0, 64 * KIB), (512, 256 * KIB), (0, 256 * KIB + 512)],
-    ids=["small", "odd place", "odd length"],
+    ids=["small", "unaligned place", "unaligned length"],
 )
 def test_other_data_is_left_to_the_usual_way(descriptor: int, place: int, length: int) -> None:
     writer = DirectWriter(descriptor)
@@ -58,13 +58,13 @@ def test_other_data_is_left_to_the_usual_way(descriptor: int, place: int, length
 
 
 def test_unaligned_memory_ends_direct_writes(descriptor: int) -> None:
-    """Or written, by hosts that do not mind."""
+    """Unless it is a host that does not mind."""
     writer = DirectWriter(descriptor)
-    odd, even = data_of(256 * KIB + 512)[8 : 256 * KIB + 8], data_of(256 * KIB)
-    written = writer.write(0, odd)
-    assert os.pread(descriptor, 256 * KIB, 0) == (odd if written else bytes(256 * KIB))
-    assert writer.write(512 * KIB, even) is written
-    assert os.pread(descriptor, 256 * KIB, 512 * KIB) == (even if written else bytes(256 * KIB))
+    unaligned, aligned = data_of(256 * KIB + 512)[8 : 256 * KIB + 8], data_of(256 * KIB)
+    written = writer.write(0, unaligned)
+    assert os.pread(descriptor, 256 * KIB, 0) == (unaligned if written else bytes(256 * KIB))
+    assert writer.write(512 * KIB, aligned) is written
+    assert os.pread(descriptor, 256 * KIB, 512 * KIB) == (aligned if written else bytes(256 * KIB))
     writer.close()
 
 

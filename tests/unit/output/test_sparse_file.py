@@ -1,4 +1,4 @@
-"""The sparse file: it appears when it is complete, or not at all, and never takes a place."""
+"""The sparse file: it appears when it is complete, or not at all, and replaces nothing."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from vhdx2raw.output.sparse_file import SparseFileSink
 
 SIZE = MIB + 512
 DATA = memoryview(b"some data")
-NO_ROOM = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
+NO_SPACE = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
 HOST_FAILURES = [errno.EIO, errno.EACCES]
 
 
@@ -328,9 +328,9 @@ def test_short_writes_go_on_where_they_stopped(
     assert target.read_bytes()[:20] == b"\0\0\0\0\x000123456789\0\0\0\0\0"
 
 
-def assert_worded(error: Exception, target: Path, number: int) -> None:
-    """No room is an OutputError with a hint; what else fails stays an OSError with the name."""
-    if number in NO_ROOM:
+def assert_reported(error: Exception, target: Path, number: int) -> None:
+    """Check for an OutputError with a hint if there is no space, else an OSError with the name."""
+    if number in NO_SPACE:
         assert isinstance(error, OutputError)
         assert str(error) == f"{target}: cannot be written: {os.strerror(number)}"
         assert error.hint
@@ -339,7 +339,7 @@ def assert_worded(error: Exception, target: Path, number: int) -> None:
         assert (error.errno, error.filename) == (number, str(target))
 
 
-@pytest.mark.parametrize("number", NO_ROOM + HOST_FAILURES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", NO_SPACE + HOST_FAILURES, ids=errno.errorcode.get)
 @pytest.mark.parametrize("call", ["open", "ftruncate"])
 def test_failing_creation_leaves_no_file(
     target: Path, call: str, number: int, monkeypatch: pytest.MonkeyPatch
@@ -348,10 +348,10 @@ def test_failing_creation_leaves_no_file(
     with pytest.raises((OutputError, OSError)) as caught:
         SparseFileSink(target, SIZE)
     assert names_in(target.parent) == []
-    assert_worded(caught.value, target, number)
+    assert_reported(caught.value, target, number)
 
 
-@pytest.mark.parametrize("number", NO_ROOM + HOST_FAILURES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", NO_SPACE + HOST_FAILURES, ids=errno.errorcode.get)
 @pytest.mark.parametrize("step", ["write", "flush", "commit"])
 def test_failing_step_leaves_no_file(
     target: Path, step: str, number: int, monkeypatch: pytest.MonkeyPatch
@@ -364,7 +364,7 @@ def test_failing_step_leaves_no_file(
         take[step]()
     sink.abort()
     assert names_in(target.parent) == []
-    assert_worded(caught.value, target, number)
+    assert_reported(caught.value, target, number)
 
 
 def test_interrupted_creation_leaves_no_file(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from vhdx2raw.output.sparse_file import SparseFileSink
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("there", ["nothing", "file", "folder"])
 @pytest.mark.parametrize("ending", ["/", "/.", "/./", "/./.", "//.", "/..", "/../."])
-def test_a_name_that_ends_like_that_of_a_folder_is_refused(
+def test_name_with_the_ending_of_a_folder_is_refused(
     tmp_path: Path, ending: str, there: str, *, replace: bool
 ) -> None:
     name = tmp_path / "name"

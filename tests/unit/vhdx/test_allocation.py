@@ -21,6 +21,7 @@ from vhdx2raw.vhdx.bat import Bat
 from vhdx2raw.vhdx.image import read_image
 from vhdx2raw.vhdx.layout import PayloadBlockState
 from vhdx2raw.vhdx.log import LogPolicy
+from vhdx2raw.vhdx.space import SpaceMap
 
 EMPTY_STATES = [0, 1, 2, 3]
 PRESENT_STATES = [6, 7]
@@ -363,7 +364,7 @@ def test_what_is_free_has_no_owner(bench: Bench) -> None:
     spec = simple(6, 0)
     image = bench.open(spec)
     bat = Bat(image.source, image.regions.bat, image.geometry)
-    walk = _Walk(bat, image.regions, image.source.size, Findings())
+    walk = _Walk(bat, image.regions, image.source.size, Findings(), SpaceMap())
     block = spec.block_file_offset(0)
     assert walk._find_owner(block, block + 1) == ("payload block 0", block)
     with pytest.raises(AssertionError, match="what was taken has an owner"):

@@ -100,7 +100,7 @@ def test_a_file_that_changes_gives_no_output(tmp_path: Path, what: str, moment: 
     sink = changing_sink(path, change, moment)
     with open_disk(path) as opened, pytest.raises(CorruptImageError) as caught:
         convert(opened, sink)
-    assert (caught.value.finding.rule, exit_code_of(caught.value)) == ("R119", 5)
+    assert (caught.value.finding.rule, exit_code_of(caught.value)) == ("R119", 9)
     assert (caught.value.path, caught.value.message) == (str(path), message)
     assert caught.value.remedy == CHANGED_REMEDY
     assert "{allow_changed}" in CHANGED_REMEDY

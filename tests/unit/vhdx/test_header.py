@@ -244,7 +244,7 @@ def test_a_log_without_length_lies_nowhere(bench: Bench, log_offset: int) -> Non
         (2**64 - 1, 0xFFFFFFFF),
     ],
 )
-def test_impossible_place_of_an_unused_log_is_a_warning(
+def test_impossible_place_of_an_unused_log_is_a_note(
     bench: Bench, log_offset: int, log_length: int
 ) -> None:
     spec = golden_g1()

@@ -29,10 +29,10 @@ Entry = tuple[str, str] | LocatorEntrySpec
 def read(
     *entries: Entry, **fields: int | bytes | UUID
 ) -> tuple[ParentLocator, list[tuple[str, str]]]:
-    """Build a locator and read it; give it and the warnings."""
+    """Build a locator and read it; give it and what is unusual about it."""
     findings = Findings()
     locator = parse_parent_locator(parent_locator(entries, **fields), findings)  # type: ignore[arg-type]
-    return locator, [(finding.rule, str(finding)) for finding in findings.warnings]
+    return locator, [(finding.rule, str(finding)) for _, finding in findings.reported]
 
 
 def assert_corrupt(item: bytes, rule: str, text: str) -> None:
@@ -55,7 +55,7 @@ def test_locator_of_golden_g3() -> None:
     locator = parse_parent_locator(item, findings)
     assert locator.linkages == (same_bytes_guid(0x22),)
     assert locator.paths == {"relative_path": ".\\g1.vhdx"}
-    assert findings.warnings == ()
+    assert findings.reported == []
 
 
 def test_locator_like_that_of_windows() -> None:
@@ -202,7 +202,7 @@ def test_paired_surrogates_are_one_character() -> None:
     assert locator.paths["relative_path"] == "\N{GRINNING FACE}.vhdx"
 
 
-def test_nul_after_a_value_is_a_warning() -> None:
+def test_nul_after_a_value_is_a_note() -> None:
     locator, warnings = read(("parent_linkage", LINKAGE + "\0"), ("relative_path", "a.vhdx\0\0"))
     assert locator.linkages == (GUID,)
     assert locator.paths == {"relative_path": "a.vhdx"}
@@ -210,7 +210,7 @@ def test_nul_after_a_value_is_a_warning() -> None:
     assert warnings == [("R97", f"{text} (MS-VHDX 2.6.2.6.2)")] * 2
 
 
-def test_nul_after_a_key_is_a_warning() -> None:
+def test_nul_after_a_key_is_a_note() -> None:
     locator, warnings = read(("parent_linkage\0", LINKAGE), NAME)
     assert locator.linkages == (GUID,)
     assert [rule for rule, _ in warnings] == ["R97"]
@@ -257,7 +257,7 @@ def test_guid_in_upper_case_is_read_without_a_warning() -> None:
 
 
 @pytest.mark.parametrize("key", ["parent_linkage", "parent_linkage2"])
-def test_guid_without_braces_is_read_with_a_warning(key: str) -> None:
+def test_guid_without_braces_is_read_with_a_note(key: str) -> None:
     locator, warnings = read(*({"parent_linkage": LINKAGE} | {key: str(GUID)}).items())
     assert set(locator.linkages) == {GUID}
     text = f"metadata item Parent Locator: {key} is a GUID without braces: found {GUID}"

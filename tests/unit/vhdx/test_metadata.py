@@ -98,7 +98,7 @@ def test_a_full_table_is_read(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("reserved", "reserved2"), [(1, bytes(20)), (0, bytes(19) + b"\x80"), (1, b"\x01" * 20)]
 )
-def test_reserved_fields_of_the_table_are_a_warning(
+def test_reserved_fields_of_the_table_are_a_note(
     bench: Bench, reserved: int, reserved2: bytes
 ) -> None:
     spec = golden_g1()
@@ -134,9 +134,7 @@ def test_a_needed_item_that_is_too_short_is_corrupt(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), NEEDED + DISPLAYED)
-def test_item_that_is_too_long_is_a_warning(
-    bench: Bench, guid: UUID, name: str, length: int
-) -> None:
+def test_item_that_is_too_long_is_a_note(bench: Bench, guid: UUID, name: str, length: int) -> None:
     spec = golden_g1()
     item = spec.metadata.item(guid)
     item.data = spec.metadata_values()[guid] + b"\xee" * 8
@@ -185,7 +183,7 @@ def test_an_item_may_fill_the_region_to_its_end(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_missing_item_for_display_is_a_warning(
+def test_missing_item_for_display_is_a_note(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     spec = golden_g1()
@@ -195,9 +193,7 @@ def test_missing_item_for_display_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_short_item_for_display_is_a_warning(
-    bench: Bench, guid: UUID, name: str, length: int
-) -> None:
+def test_short_item_for_display_is_a_note(bench: Bench, guid: UUID, name: str, length: int) -> None:
     for short in (0, length - 1):
         spec = with_field(guid, length=short)
         pattern = f"metadata item {name} .*: is {short} bytes long instead of {length}"
@@ -206,7 +202,7 @@ def test_short_item_for_display_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_misplaced_item_for_display_is_a_warning(
+def test_misplaced_item_for_display_is_a_note(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     pattern = f"metadata item {name} .*: its offset 0x8000 lies inside the metadata table"
@@ -215,7 +211,7 @@ def test_misplaced_item_for_display_is_a_warning(
 
 
 @pytest.mark.parametrize(("guid", "name", "length"), DISPLAYED)
-def test_item_for_display_past_the_end_is_a_warning(
+def test_item_for_display_past_the_end_is_a_note(
     bench: Bench, guid: UUID, name: str, length: int
 ) -> None:
     spec = with_field(guid, offset=MIB - length)
@@ -308,7 +304,7 @@ def test_a_user_item_with_a_known_guid_is_another_item(
 
 
 @BAD_RANGES
-def test_an_unknown_item_outside_its_area_is_a_warning(
+def test_an_unknown_item_outside_its_area_is_a_note(
     bench: Bench, fields: dict[str, int], problem: str
 ) -> None:
     spec = with_item(
@@ -338,7 +334,7 @@ def test_the_flags_of_known_items_do_not_count(bench: Bench, flags: int) -> None
     ],
     ids=["bit 3", "bit 31", "field"],
 )
-def test_reserved_bits_of_an_item_are_a_warning(
+def test_reserved_bits_of_an_item_are_a_note(
     bench: Bench, change: Callable[[ImageSpec], None], name: str
 ) -> None:
     spec = golden_g1()

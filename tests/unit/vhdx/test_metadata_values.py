@@ -136,7 +136,7 @@ def test_all_pairs_of_sector_sizes_are_read(bench: Bench, logical: int, physical
 
 
 @pytest.mark.parametrize("size", [0, 1024, 0xFFFFFFFF])
-def test_another_physical_sector_size_is_a_warning(bench: Bench, size: int) -> None:
+def test_another_physical_sector_size_is_a_note(bench: Bench, size: int) -> None:
     spec = golden_g1()
     spec.physical_sector_size = size
     pattern = (

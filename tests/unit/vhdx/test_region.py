@@ -270,7 +270,7 @@ def test_an_unknown_optional_region_is_occupied_space(bench: Bench) -> None:
     assert (last.name, last.file_offset, last.end) == (f"region {UNKNOWN}", FREE, FREE + 2 * MIB)
 
 
-def test_reserved_bits_of_unknown_region_are_a_warning(bench: Bench) -> None:
+def test_reserved_bits_of_unknown_region_are_a_note(bench: Bench) -> None:
     spec = with_entries(RegionEntrySpec(UNKNOWN, FREE, MIB, required=6))
     pattern = (
         rf"region {UNKNOWN} at file offset 0x30050: reserved bits of the Required field are set: "
@@ -288,7 +288,7 @@ def test_reserved_bits_of_unknown_region_are_a_warning(bench: Bench) -> None:
         (FREE, 0, "its length is zero"),
     ],
 )
-def test_optional_region_in_impossible_place_is_a_warning(
+def test_optional_region_in_impossible_place_is_a_note(
     bench: Bench, file_offset: int, length: int, problem: str
 ) -> None:
     spec = with_entries(RegionEntrySpec(UNKNOWN, file_offset, length, required=0))

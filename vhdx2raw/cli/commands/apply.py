@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
@@ -13,20 +14,20 @@ from vhdx2raw.cli.console import (
     format_size,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
-from vhdx2raw.cli.progress import show_progress
-from vhdx2raw.cli.signals import defer, raise_if_interrupted
+from vhdx2raw.cli.progress import interruptible, show_progress
+from vhdx2raw.cli.results import telling
+from vhdx2raw.cli.signals import defer
 from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw apply snapshot.avhdx disk.img            what has changed since disk.img was made
-  vhdx2raw apply --dry-run -v snapshot.avhdx disk.img
-  vhdx2raw apply --verify snapshot.avhdx disk.img   read it back from storage
-  vhdx2raw apply --state sdx.json snapshot.avhdx /dev/sdx
+  vhdx2raw apply snap1.avhdx disk.img           what has changed since disk.img was made
+  vhdx2raw apply --dry-run -v snap2.avhdx disk.img
+  vhdx2raw apply --verify snap2.avhdx disk.img  read it back from storage
+  vhdx2raw apply --state sdx.json snap1.avhdx /dev/sdx
 """
 
 
@@ -56,8 +57,7 @@ class ApplyFlags:
 
 def run(
     child: Annotated[
-        str,
-        typer.Argument(metavar="CHILD", help="The checkpoint; it is never written to."),
+        str, typer.Argument(metavar="CHILD", help="The checkpoint; it is never written to.")
     ],
     destination: Annotated[
         str,
@@ -79,34 +79,27 @@ def run(
     """
     if opening.ignore_log:
         raise typer.BadParameter("without its log, a checkpoint is no version of a disk")
-    opened = opening.options()
-    started = time.monotonic()
+    opened, started = opening.options(), time.monotonic()
     defer()
     with show_progress(progress.mode(quiet=verbosity.quiet)) as show:
-
-        def show_unless_interrupted(done: int, total: int) -> None:
-            raise_if_interrupted()
-            show(done, total)
-
         options = ApplyOptions(
             **{field.name: getattr(opened, field.name) for field in fields(opened)},
             **asdict(applying),
-            progress=show_unless_interrupted,
+            progress=interruptible(show),
         )
         result = apply_checkpoint(child, destination, options)
     seconds = time.monotonic() - started
+    verbosity.print_warnings(result.warnings)
     if verbosity.reports:
-        print_warnings(result.warnings)
-        print_message(
-            f"vhdx2raw: {child}: {_sentence(result, destination, applying.dry_run)} in {seconds:.1f} s"
-        )
+        sentence = _sentence(result, destination, dry_run=applying.dry_run)
+        print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
     if as_json:
-        facts = _facts(result, child, destination)
-        facts |= {"dry-run": applying.dry_run, "duration-seconds": round(seconds, 3)}
-        print_result(json.dumps(facts, indent=2))
+        facts = _facts(result, child, destination, seconds) | {"dry-run": applying.dry_run}
+        with nullcontext() if applying.dry_run else telling(destination):
+            print_result(json.dumps(facts, indent=2))
 
 
-def _sentence(result: ApplyResult, destination: str, dry_run: bool) -> str:  # noqa: FBT001
+def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
     if not result.files:
         return f"{destination} holds it already"
     verb = "would change" if dry_run else "changed"
@@ -115,7 +108,7 @@ def _sentence(result: ApplyResult, destination: str, dry_run: bool) -> str:  # n
     return f"{verb} {size} of {destination} in {result.changed_ranges} {plural}"
 
 
-def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, object]:
+def _facts(result: ApplyResult, child: str, destination: str, seconds: float) -> dict[str, object]:
     return {
         "filename": child,
         "destination": destination,
@@ -130,4 +123,5 @@ def _facts(result: ApplyResult, child: str, destination: str) -> dict[str, objec
             "filename": result.state.holds.filename,
         },
         "warnings": warning_facts(result.warnings),
+        "duration-seconds": round(seconds, 3),
     }

@@ -11,15 +11,16 @@ import typer
 from vhdx2raw.cli.console import OPTION_NAMES, print_result
 from vhdx2raw.cli.exit_codes import CORRUPT
 from vhdx2raw.cli.options import Image, JsonFlags, OpeningFlags
+from vhdx2raw.cli.usage import REPORTING
 from vhdx2raw.findings import Finding, Severity, printable
 from vhdx2raw.operations.check import CheckReport, check_file, consequence_of
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw check disk.vhdx                       everything that is wrong or odd
+  vhdx2raw check disk.vhdx                       everything wrong or unusual
   vhdx2raw check -q disk.vhdx && echo sound      only the exit code
   vhdx2raw check --json disk.vhdx                for a program
-  vhdx2raw check --parent base.vhdx child.avhdx  hold a child against its parent
+  vhdx2raw check --parent base.vhdx child.avhdx  check a child and its parent
 """
 
 
@@ -27,13 +28,16 @@ def run(
     image: Image,
     *,
     opening: OpeningFlags,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("-q", "--quiet", rich_help_panel=REPORTING, help="Print nothing but errors."),
+    ] = False,
     as_json: JsonFlags,
 ) -> None:
-    """Check IMAGE against every rule of the format, without stopping at the first broken one.
+    """Check IMAGE against every rule of the format.
 
-    Nothing is repaired. Exits with 0 if the contents of the disk are certain, whatever warnings
-    there are, and with 5 if they are not.
+    It goes on after the first broken rule, and repairs nothing. Exits with 0 if the contents of
+    the disk are certain, whatever warnings there are, and with 5 if they are not.
     """
     report = check_file(image, opening.options())
     if as_json:
@@ -53,6 +57,8 @@ def _iter_lines(report: CheckReport) -> Iterator[str]:
     for (severity, rule), count in report.suppressed.items():
         yield f"{severity.value}: {rule}: {count} more of this kind"
     verdict = "sound" if report.is_sound else "NOT sound"
+    if report.is_sound and report.lacks_parent:
+        verdict = "sound as far as it is here, but a parent was not found"
     counts = ", ".join(f"{kind.value}s {report.count(kind)}" for kind in reversed(list(Severity)))
     yield printable(f"{report.filename}: {verdict} ({counts})")
 

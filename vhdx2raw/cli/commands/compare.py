@@ -14,7 +14,6 @@ from vhdx2raw.cli.console import (
     format_size,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import DIFFERENT
@@ -35,11 +34,11 @@ from vhdx2raw.source.raw_file import RawFile
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw compare disk.vhdx disk.img         has the conversion gone well?
-  vhdx2raw compare -q disk.vhdx disk.img      tell by the exit code alone: 0 same, 1 different
+  vhdx2raw compare disk.vhdx disk.img         is the conversion right?
+  vhdx2raw compare -q disk.vhdx disk.img      only the exit code, 0 or 1
   vhdx2raw compare disk.vhdx copy.vhdx        the same disk in two VHDX files
   vhdx2raw compare --strict disk.vhdx /dev/sdb
-  vhdx2raw compare --json disk.vhdx disk.img  tell a script
+  vhdx2raw compare --json disk.vhdx disk.img  for a script
 """
 
 
@@ -66,10 +65,10 @@ def run(
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
-    """Report whether IMAGE and OTHER hold the same disk.
+    """Compare the disk in IMAGE with the one in OTHER.
 
-    The exit code is 0 if they do, and 1 if they do not. Where one is longer, the rest of it must
-    be zeros. --parent names the parents of IMAGE; those of OTHER are looked for.
+    The exit code is 0 if they are the same, and 1 if they differ. Where one is longer, the rest of
+    it must be zeros. --parent names the parents of IMAGE; those of OTHER are looked for.
     """
     if STANDARD_STREAM in (image, other):
         raise typer.BadParameter("disks cannot be read from standard input; name a file")
@@ -84,8 +83,7 @@ def run(
         result = compare(disk, other_disk, stop_at_first=first, progress=show)
     seconds = time.monotonic() - started
     report = _Report(image, disk, other, other_disk, result, strict)
-    if verbosity.reports:
-        print_warnings(report.warnings)
+    verbosity.print_warnings(report.warnings)
     if verbosity.verbose:
         print_message(f"vhdx2raw: {format_size(result.compared_bytes)} compared in {seconds:.1f} s")
     if as_json:

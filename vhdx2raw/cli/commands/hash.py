@@ -9,13 +9,12 @@ from typing import Annotated
 import typer
 
 from vhdx2raw.cli.console import (
-    format_error,
+    error_facts,
     format_size,
     print_digest,
     print_failure,
     print_message,
     print_result,
-    print_warnings,
     warning_facts,
 )
 from vhdx2raw.cli.options import (
@@ -40,8 +39,8 @@ EXAMPLES = """\b
 Examples:
   vhdx2raw hash disk.vhdx             the SHA-256 that the raw image has
   vhdx2raw hash -a md5 disk.vhdx      another digest
-  vhdx2raw hash *.vhdx > SHA256SUMS   one line for each, as sha256sum writes them
-  vhdx2raw hash --json disk.vhdx      tell a script
+  vhdx2raw hash *.vhdx > SHA256SUMS   one line for each, like sha256sum
+  vhdx2raw hash --json disk.vhdx      for a script
 """
 
 
@@ -63,10 +62,10 @@ def run(
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
-    """Print the digest of the whole virtual disk in each IMAGE, holes as zeros.
+    """Print the digest of the disk in each IMAGE.
 
-    It is the digest of the raw image that `convert` makes. After a failure the other images are
-    hashed nevertheless; the exit code is that of the first failure.
+    It is the digest of the raw image that `convert` makes; holes count as zeros. After a failure
+    the other images are hashed nevertheless; the exit code is that of the first failure.
     """
     if STANDARD_STREAM in images:
         raise typer.BadParameter(STANDARD_INPUT)
@@ -79,7 +78,7 @@ def run(
         try:
             results.append(_hash(name, algorithm, options, mode, verbosity))
         except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
-            results.append({"filename": name, "error": format_error(error)})
+            results.append({"filename": name, "error": error_facts(error)})
             exit_code = print_failure(error)
             first_failure = first_failure or exit_code
         else:
@@ -97,8 +96,7 @@ def _hash(
     started = time.monotonic()
     with open_disk(path, options) as disk, show_progress(mode) as show:
         found = digest(disk, algorithm, progress=show)
-    if verbosity.reports:
-        print_warnings(disk.warnings)
+    verbosity.print_warnings(disk.warnings)
     if verbosity.verbose:
         size, kind = format_size(disk.size), disk.metadata.disk_type
         seconds = time.monotonic() - started

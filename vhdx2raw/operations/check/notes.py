@@ -34,6 +34,10 @@ RESERVED_RANGES = (
 )
 """Parts of the header section that belong to no structure, with what they follow (2.2)."""
 
+REGION_TABLES = tuple(
+    (f"region table {number}", file_offset)
+    for number, file_offset in enumerate(layout.REGION_TABLE_OFFSETS, 1)
+)
 RESERVED_OFFSET_STATES = (layout.PayloadBlockState.NOT_PRESENT, layout.PayloadBlockState.ZERO)
 
 
@@ -47,8 +51,9 @@ def add_notes(source: Source, image: VhdxImage | None, findings: Findings) -> No
 
 def _iter_all(source: Source, image: VhdxImage | None) -> Iterator[Iterable[Finding]]:
     yield _reserved_ranges(source)
-    for number, file_offset in enumerate(layout.REGION_TABLE_OFFSETS, 1):
-        yield _region_table(source, f"region table {number}", file_offset)
+    for name, file_offset in REGION_TABLES:
+        yield _region_table(source, name, file_offset)
+    yield _required_flags(source)
     if source.size % MIB:
         found = f"{source.size} bytes"
         problem = "its size is not a multiple of 1 MiB"
@@ -83,10 +88,7 @@ def _reserved_ranges(source: Source) -> Iterator[Finding]:
 def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Finding]:
     raw = source.pread(file_offset, layout.REGION_TABLE_SIZE)
     header = layout.RegionTableHeader.unpack(raw)
-    if (
-        header.signature != layout.REGION_TABLE_SIGNATURE
-        or header.entry_count > layout.MAX_TABLE_ENTRIES
-    ):
+    if not _is_region_table(header):
         return
     if header.reserved:
         yield Finding(
@@ -96,23 +98,51 @@ def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Findi
             file_offset=file_offset,
         )
     place = layout.RegionTableHeader.LAYOUT.size
-    for _ in range(header.entry_count):
-        entry = layout.RegionTableEntry.unpack(raw, place)
-        if entry.guid in KNOWN_REGIONS and entry.required != REQUIRED_FLAG:
-            problem = f"the {KNOWN_REGIONS[entry.guid]} is not marked as required"
-            found = f"{entry.required:#x}"
-            yield Finding(
-                Rule.REGION_FLAGS,
-                name,
-                problem,
-                file_offset=file_offset + place,
-                found=found,
-                expected="0x1",
-            )
-        place += layout.RegionTableEntry.LAYOUT.size
+    place += header.entry_count * layout.RegionTableEntry.LAYOUT.size
     if any(raw[place:]):
         problem = "the reserved space after its entries is not zero"
         yield Finding(Rule.REGION_TABLE_RESERVED, name, problem, file_offset=file_offset + place)
+
+
+def _required_flags(source: Source) -> Iterator[Finding]:
+    """Yield one finding for all entries: QEMU marks none of them, in any file that it makes."""
+    entries = [
+        (name, file_offset, entry)
+        for name, table_offset in REGION_TABLES
+        for file_offset, entry in _iter_region_entries(source, table_offset)
+        if entry.guid in KNOWN_REGIONS and entry.required != REQUIRED_FLAG
+    ]
+    for name, file_offset, entry in entries[:1]:
+        problem = f"the {KNOWN_REGIONS[entry.guid]} is not marked as required"
+        if len(entries) > 1:
+            problem += f" (entries of both tables like this: {len(entries)})"
+        found = f"{entry.required:#x}"
+        yield Finding(
+            Rule.REGION_FLAGS,
+            name,
+            problem,
+            file_offset=file_offset,
+            found=found,
+            expected="0x1",
+        )
+
+
+def _iter_region_entries(
+    source: Source, file_offset: int
+) -> Iterator[tuple[int, layout.RegionTableEntry]]:
+    """Yield the offset of each entry of a region table, and the entry, if it is such a table."""
+    raw = source.pread(file_offset, layout.REGION_TABLE_SIZE)
+    header = layout.RegionTableHeader.unpack(raw)
+    if _is_region_table(header):
+        size = layout.RegionTableEntry.LAYOUT.size
+        for index in range(header.entry_count):
+            place = layout.RegionTableHeader.LAYOUT.size + index * size
+            yield file_offset + place, layout.RegionTableEntry.unpack(raw, place)
+
+
+def _is_region_table(header: layout.RegionTableHeader) -> bool:
+    has_signature = header.signature == layout.REGION_TABLE_SIGNATURE
+    return has_signature and header.entry_count <= layout.MAX_TABLE_ENTRIES
 
 
 def _header(image: VhdxImage) -> Iterator[Finding]:

@@ -52,16 +52,21 @@ class CheckReport:
         )
 
     @property
+    def lacks_parent(self) -> bool:
+        """Whether a parent was not found, so that only a part of the disk was looked at."""
+        return any(finding.rule is Rule.PARENT_MISSING for _, finding in self.results)
+
+    @property
     def is_sound(self) -> bool:
-        """Whether the contents of the disk are certain."""
+        """Whether the contents of the disk are certain, as far as its files are there."""
         return not self.count(Severity.ERROR)
 
 
 def check_file(file: AnyFile, options: OpenOptions = DEFAULTS) -> CheckReport:
     """Check a file against every rule of the format that can be checked.
 
-    The log is replayed in memory first. Of a differencing disk, its parents are opened too, to see
-    that each is the version that its child was made from.
+    The log is replayed in memory first. Of a differencing disk, all of its parents are opened too,
+    as for a conversion, to see that each is sound and the version that its child was made from.
 
     Args:
         file: The file, by its path or as a binary file object.
@@ -69,6 +74,7 @@ def check_file(file: AnyFile, options: OpenOptions = DEFAULTS) -> CheckReport:
 
     Raises:
         UnsupportedImageError: It is no VHDX at all.
+        ParentMismatchError: More parents are given than there are.
         OSError: The host cannot open or read it.
     """
     source = open_source(file)
@@ -76,7 +82,7 @@ def check_file(file: AnyFile, options: OpenOptions = DEFAULTS) -> CheckReport:
     try:
         image = _read(source, options.log_policy, findings)
         add_notes(image.source if image else source, image, findings)
-        if image and image.metadata.has_parent:
+        if image and (image.metadata.has_parent or options.parents):
             _check_parents(image, options, findings)
     finally:
         source.close()

@@ -46,6 +46,7 @@ class Volume(NamedTuple):
         label: Its label, as it was written: it may hold control characters.
         uuid: Its UUID, where that is simple to find.
         owns_boot_sector: Whether its signature lies where a partition table would.
+        needs_recovery: Whether its journal holds updates, as far as that is simple to find.
     """
 
     kind: str
@@ -53,6 +54,7 @@ class Volume(NamedTuple):
     label: str
     uuid: str
     owns_boot_sector: bool
+    needs_recovery: bool = False
 
 
 class Window:
@@ -173,8 +175,14 @@ def identify_volume(disk: Disk, start: int, end: int) -> Volume | None:
         kind = signature.name(window, signature.kind) if signature.name else signature.kind
         if kind:
             label, uuid = _read_label(window, signature), _read_uuid(window, signature)
-            return Volume(kind, signature.usage, label, uuid, signature.offset < SECTOR)
+            is_first = signature.offset < SECTOR
+            return Volume(kind, signature.usage, label, uuid, is_first, _is_dirty(window, kind))
     return None
+
+
+def _is_dirty(window: Window, kind: str) -> bool:
+    """Return whether the journal of an ext3 or ext4 is to be replayed (INCOMPAT_RECOVER)."""
+    return kind in ("ext3", "ext4") and bool(window.integer(0x460, 4) & 0x4)
 
 
 def _read_label(window: Window, signature: Signature) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
-from vhdx2raw.cli.console import format_error, print_failure, print_message, print_result
+from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import SALVAGED
+from vhdx2raw.cli.options import VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer, raise_if_interrupted
 from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.errors import OutputError, Vhdx2rawError
@@ -87,7 +90,7 @@ class Batch:
     skip_existing: bool
     progress: ProgressMode
     as_json: bool
-    reports: bool
+    verbosity: VerbosityFlags
     _printing: Lock = field(default_factory=Lock)
 
     def run(self, tasks: list[Task]) -> int:
@@ -105,7 +108,7 @@ class Batch:
 
             share_work(enumerate(tasks), lambda: run, jobs, raise_if_interrupted)
         counts = Counter(result.status for result in results.values())
-        if self.reports or counts["failed"]:
+        if self.verbosity.reports or counts["failed"]:
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
             print_message(f"vhdx2raw: {', '.join(words)}")
         codes = [results[index].exit_code for index in sorted(results) if results[index].exit_code]
@@ -165,17 +168,21 @@ class Batch:
         if outcome:
             exit_code = outcome.exit_code
             status = "salvaged" if exit_code else "converted"
-            facts = outcome.facts()
-            outcome.print(in_full=self.reports)
+            outcome.print(self.verbosity)
         elif error:
             status, exit_code = "failed", print_failure(error)
-            facts["error"] = format_error(error)
+            facts["error"] = error_facts(error)
         else:
             status, exit_code = "skipped", 0
-        if self.as_json:
-            print_result(json.dumps({"status": status, "exit-code": exit_code, **facts}))
-        elif outcome:
-            outcome.print_digest()
+        try:
+            with telling(task.destination) if outcome else nullcontext():
+                if self.as_json:
+                    facts = outcome.facts() if outcome else facts
+                    print_result(json.dumps({"status": status, "exit-code": exit_code, **facts}))
+                elif outcome:
+                    outcome.print_digest()
+        except (Vhdx2rawError, OSError) as failure:  # the other files can be converted nevertheless
+            exit_code = print_failure(failure)
         return _Result(status, exit_code)
 
 

@@ -23,23 +23,25 @@ from vhdx2raw.cli.options import (
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.results import telling
+from vhdx2raw.cli.usage import OUTPUT, SPEED, TRUST
 from vhdx2raw.operations.convert import default_workers
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw disk.vhdx disk.img               convert, with holes for what is empty
-  vhdx2raw --force disk.vhdx disk.img       replace disk.img if it exists
-  vhdx2raw --force disk.vhdx /dev/sdx       overwrite a disk
-  vhdx2raw -S 0 disk.vhdx disk.img          write and allocate every byte
-  vhdx2raw disk.vhdx - | zstd > disk.zst    write to a pipe
-  vhdx2raw snapshot.avhdx disk.img          flatten a checkpoint onto its parents
+  vhdx2raw disk.vhdx disk.img             convert; what is empty becomes holes
+  vhdx2raw --force disk.vhdx disk.img     replace disk.img if it exists
+  vhdx2raw --force disk.vhdx /dev/sdx     overwrite a disk
+  vhdx2raw -S 0 disk.vhdx disk.img        write and allocate every byte
+  vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
+  vhdx2raw snapshot.avhdx disk.img        merge a checkpoint with its parents
+  vhdx2raw --json disk.vhdx disk.img      a summary for a script
   vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
   vhdx2raw --save-state base.vhdx disk.img  record what disk.img holds, for `apply`
   vhdx2raw --update --force disk.vhdx disk.img
   vhdx2raw --resume disk.vhdx disk.img      after a failure, run the same once more
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
-  vhdx2raw --json disk.vhdx disk.img        tell a script what was done
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
 """
 
@@ -53,6 +55,7 @@ class BatchFlags:
         typer.Option(
             "--output-dir",
             metavar="DIR",
+            rich_help_panel=OUTPUT,
             help="Convert every SRC to DIR/NAME.img; DIR is made if it does not exist.",
             show_default=False,
         ),
@@ -60,12 +63,22 @@ class BatchFlags:
     jobs: Annotated[
         int,
         typer.Option(
-            "--jobs", "-j", metavar="N", min=1, max=64, help="Convert this many files at a time."
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            max=64,
+            rich_help_panel=SPEED,
+            help="Convert this many files at a time.",
         ),
     ] = 1
     skip_existing: Annotated[
         bool,
-        typer.Option("--skip-existing", help="Leave out every SRC whose output exists already."),
+        typer.Option(
+            "--skip-existing",
+            rich_help_panel=OUTPUT,
+            help="Leave out every SRC whose output exists already.",
+        ),
     ] = False
 
 
@@ -85,7 +98,9 @@ def run(
     salvage: Annotated[
         bool,
         typer.Option(
-            "--salvage", help="Take what a damaged disk still holds; what is lost becomes zeros."
+            "--salvage",
+            rich_help_panel=TRUST,
+            help="Take what a damaged disk still holds; what is lost becomes zeros.",
         ),
     ] = False,
     mapfile: Annotated[
@@ -93,6 +108,7 @@ def run(
         typer.Option(
             "--mapfile",
             metavar="FILE",
+            rich_help_panel=TRUST,
             help="Write what was lost as a map file of GNU ddrescue.",
             show_default=False,
         ),
@@ -104,26 +120,25 @@ def run(
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
     options = converting.options(salvage=salvage or opening.ignore_log)
-    opened = opening.options(salvage=salvage)
+    opened, mode = opening.options(salvage=salvage), progress.mode(quiet=verbosity.quiet)
     converter = Converter(opened, options, mapfile, save_state=converting.save_state)
     _check_options(converter)
-    mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
-        reports = verbosity.reports
         exit_code = _convert_many(
-            paths, converter, many, mode, as_json=bool(as_json), reports=reports
+            paths, converter, many, mode, as_json=bool(as_json), verbosity=verbosity
         )
     else:
         if many.jobs > 1 or many.skip_existing:
             raise typer.BadParameter("--jobs and --skip-existing need --output-dir")
-        source, destination = _check_pair(paths, converter, as_json=bool(as_json))
+        pair = _check_pair(paths, converter, as_json=bool(as_json))
         with show_progress(mode) as show:
-            outcome = converter.convert(source, destination, show)
-        outcome.print(in_full=verbosity.reports)
-        if as_json:
-            print_result(json.dumps(outcome.facts(), indent=2))
-        else:
-            outcome.print_digest()
+            outcome = converter.convert(*pair, show)
+        outcome.print(verbosity)
+        with telling(pair[1]):
+            if as_json:
+                print_result(json.dumps(outcome.facts(), indent=2))
+            else:
+                outcome.print_digest()
         exit_code = outcome.exit_code
     if exit_code:
         raise typer.Exit(exit_code)
@@ -136,7 +151,7 @@ def _convert_many(
     mode: ProgressMode,
     *,
     as_json: bool,
-    reports: bool,
+    verbosity: VerbosityFlags,
 ) -> int:
     assert many.output_dir is not None, "checked by the caller"
     _check_batch(sources, converter)
@@ -145,7 +160,7 @@ def _convert_many(
 
     workers = converter.options.workers or max(1, default_workers() // many.jobs)
     converter = replace(converter, options=replace(converter.options, workers=workers))
-    batch = Batch(converter, many.jobs, many.skip_existing, mode, as_json, reports)
+    batch = Batch(converter, many.jobs, many.skip_existing, mode, as_json, verbosity)
     return batch.run(plan(sources, many.output_dir))
 
 
@@ -177,18 +192,15 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
     if len(paths) != 2:  # noqa: PLR2004
         raise typer.BadParameter("give SRC and DST, or any number of SRC and --output-dir")
     source, destination = paths
+    if destination == os.devnull:
+        destination = NULL_OUTPUT
     if source == STANDARD_STREAM:
         raise typer.BadParameter(STANDARD_INPUT)
     if converter.options.verify and destination in (STANDARD_STREAM, NULL_OUTPUT):
         raise typer.BadParameter("--verify needs a DST that can be read back")
     if converter.mapfile is not None and _is_same_name(converter.mapfile, destination):
         raise typer.BadParameter("--mapfile and DST are the same file")
-    options = converter.options
-    if options.resume and destination in (STANDARD_STREAM, NULL_OUTPUT):
-        raise typer.BadParameter("--resume needs a DST that is a file")
-    is_kept = converter.save_state or options.state is not None or options.update
-    if is_kept and destination in (STANDARD_STREAM, NULL_OUTPUT):
-        raise typer.BadParameter("--save-state, --state and --update need a DST that stays")
+    _check_kept(converter, destination)
     if destination == STANDARD_STREAM:
         if as_json:
             raise typer.BadParameter("standard output cannot take both the disk and --json")
@@ -196,6 +208,16 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
             words = "standard output is a terminal; redirect it to a file or a pipe"
             raise typer.BadParameter(words)
     return source, destination
+
+
+def _check_kept(converter: Converter, destination: str) -> None:
+    """Refuse to keep anything of what does not stay."""
+    options = converter.options
+    if options.resume and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--resume needs a DST that is a file")
+    is_kept = converter.save_state or options.state is not None or options.update
+    if is_kept and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--save-state, --state and --update need a DST that stays")
 
 
 def _is_same_name(path: str, other: str) -> bool:

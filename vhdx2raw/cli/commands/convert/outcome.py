@@ -14,14 +14,15 @@ from vhdx2raw.cli.console import (
     print_digest,
     print_error,
     print_message,
-    print_warnings,
     standard_output,
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
-from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM
-from vhdx2raw.cli.signals import defer, raise_if_interrupted
+from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM, VerbosityFlags
+from vhdx2raw.cli.progress import interruptible
+from vhdx2raw.cli.results import UntoldResultError, telling
+from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import Chain, OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
@@ -30,6 +31,8 @@ from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.null import NullSink
 from vhdx2raw.output.stream import StreamSink
+
+MAPFILE_REMEDY = "to list what is lost, convert to null: with another {mapfile}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,18 @@ class Converter:
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)
             result = self._write(disk, destination, show)
+            seconds = time.monotonic() - started
+            outcome = Outcome(self.options, disk.chain, destination, result, seconds)
             if self.mapfile is not None:
-                lines = iter_mapfile(result.lost_ranges, disk.size)
-                data = "".join(f"{line}\n" for line in lines).encode("ascii")
-                write_file(self.mapfile, data, inputs, force=force)
-        seconds = time.monotonic() - started
-        return Outcome(self.options, disk.chain, destination, result, seconds)
+                try:
+                    with telling(destination, MAPFILE_REMEDY):
+                        lines = iter_mapfile(result.lost_ranges, disk.size)
+                        data = "".join(f"{line}\n" for line in lines).encode("ascii")
+                        write_file(self.mapfile, data, inputs, force=force)
+                except UntoldResultError:
+                    outcome.print_losses()
+                    raise
+        return outcome
 
     def _write(
         self, disk: VirtualDisk, destination: str, show: ProgressCallback
@@ -71,12 +80,7 @@ class Converter:
             stream = StreamSink(standard_output().buffer, inputs=disk.chain.identities)
             return convert_disk(disk, stream, replace(self.options, progress=show))
         defer()
-
-        def show_unless_interrupted(done: int, total: int) -> None:
-            raise_if_interrupted()
-            show(done, total)
-
-        options = replace(self.options, progress=show_unless_interrupted)
+        options = replace(self.options, progress=interruptible(show))
         if self.save_state and options.state is None:
             options = replace(options, state=default_state_path(destination))
         sink = NullSink() if destination == NULL_OUTPUT else destination
@@ -97,13 +101,13 @@ class Outcome(NamedTuple):
         """0, or `SALVAGED` if what was read is not certain or not complete."""
         return SALVAGED if self.chain.damage or self.result.lost_ranges else 0
 
-    def print(self, *, in_full: bool) -> None:
-        """Report on stderr what is lost and, in full, also the warnings and what was done."""
-        if in_full:
-            print_warnings(self.result.warnings)
+    def print(self, verbosity: VerbosityFlags) -> None:
+        """Report on stderr the warnings, what was done, and what is lost."""
+        verbosity.print_warnings(self.result.warnings)
+        if verbosity.reports:
             self._print_work()
         if self.exit_code:
-            self._print_losses()
+            self.print_losses()
 
     def _print_work(self) -> None:
         result, metadata = self.result, self.chain.child.metadata
@@ -123,15 +127,24 @@ class Outcome(NamedTuple):
             f" in {self.seconds:.1f} s"
         )
 
-    def _print_losses(self) -> None:
+    def print_losses(self) -> None:
+        """Report on stderr what is damaged, and how much is lost."""
         for name, finding in self.chain.damage:
             print_error(f"{name}: damaged: {finding}")
-        result = self.result
+        result, name = self.result, self.chain.child.source.name
+        if not result.lost_ranges:
+            print_error(f"{name}: salvaged; no range of the disk was lost")
+            return
+        count = len(result.lost_ranges) + result.unlisted_ranges
         print_error(
-            f"{self.chain.child.source.name}: salvaged; lost {format_size(result.lost_bytes)}"
-            f" ({result.lost_bytes} bytes; ranges: {len(result.lost_ranges)}), which are zeros"
-            f" in {self.destination}"
+            f"{name}: salvaged; lost {format_size(result.lost_bytes)}"
+            f" ({result.lost_bytes} bytes; ranges: {count}), which are zeros in {self.destination}"
         )
+        if result.unlisted_ranges:
+            print_error(
+                f"{name}: {result.unlisted_ranges} of these ranges are not listed by themselves,"
+                " but with what lies between them and another one"
+            )
 
     def print_digest(self) -> None:
         """Write the digest, if there is one; stdout may be taken by the disk itself."""
@@ -171,6 +184,7 @@ class Outcome(NamedTuple):
             facts["lost-ranges"] = [
                 {"start": start, "length": length} for start, length in result.lost_ranges
             ]
+            facts["unlisted-ranges"] = result.unlisted_ranges
         if Path(self.destination).is_file():
             facts["actual-size"] = host.allocated_size(Path(self.destination).stat())
         return facts

@@ -16,6 +16,17 @@ from vhdx2raw.vhdx.locator import ParentLocator
 
 DEFAULT_SECTOR_SIZE: Final = 512
 """Bytes of a sector of a loop device, unless another size is asked for."""
+LOOP_DEVICE: Final = "/dev/loop0"
+UNMOUNTABLE: Final = ("ReFS", "APFS")
+"""File systems that Linux has no driver for."""
+ACCESS_COMMANDS: Final = {
+    "LVM2 physical volume": "vgchange --activate y  # then mount -o ro /dev/GROUP/VOLUME /mnt",
+    "LUKS": "cryptsetup open --readonly {device} disk  # then mount -o ro /dev/mapper/disk /mnt",
+    "BitLocker": "cryptsetup open --readonly --type bitlk {device} disk"
+    "  # then mount -o ro /dev/mapper/disk /mnt",
+    "Linux RAID member": "mdadm --assemble --readonly /dev/md0 {device}",
+}
+"""What gives access to a volume that is not a file system itself."""
 
 
 class Subject(NamedTuple):
@@ -41,15 +52,38 @@ def actual_size(image: VhdxImage) -> int:
 
 
 def mount_commands(contents: Contents, sector_size: int) -> Iterator[str]:
-    """Yield the commands that give access to a raw image, here called `disk.img`."""
+    """Yield the commands that give access to a raw image, here called `disk.img`.
+
+    They change nothing in it. A loop device is called `/dev/loop0`; losetup prints its real name.
+    """
     volume, table = contents.volume, contents.table
     if volume is not None and volume.usage is Usage.FILE_SYSTEM:
-        yield "mount -o loop,ro disk.img /mnt"
+        if volume.kind not in UNMOUNTABLE:
+            yield f"mount -o loop,{_mount_options(volume)} disk.img /mnt"
     elif volume is not None:
         yield f"losetup{_sector_option(sector_size)} --read-only --find --show disk.img"
+        yield from _access_commands(volume, LOOP_DEVICE)
     if table is not None and table.partitions:
         option = _sector_option(table.sector_size)
         yield f"losetup{option} --read-only --partscan --find --show disk.img"
+        for partition in table.partitions:
+            if partition.volume is not None:
+                yield from _access_commands(partition.volume, f"{LOOP_DEVICE}p{partition.number}")
+
+
+def _access_commands(volume: Volume, device: str) -> Iterator[str]:
+    """Yield what follows once the volume is a block device."""
+    if volume.usage is Usage.FILE_SYSTEM and volume.kind not in UNMOUNTABLE:
+        yield f"mount -o {_mount_options(volume)} {device} /mnt"
+    elif volume.kind in ACCESS_COMMANDS:
+        yield ACCESS_COMMANDS[volume.kind].format(device=device)
+
+
+def _mount_options(volume: Volume) -> str:
+    """Return options with which mount does not want to replay a journal into a read-only device."""
+    if volume.kind == "XFS":
+        return "ro,norecovery"
+    return "ro,noload" if volume.needs_recovery else "ro"
 
 
 def _sector_option(sector_size: int) -> str:

@@ -14,7 +14,7 @@ from vhdx2raw.cli.commands.info.facts import (
 )
 from vhdx2raw.cli.console import OPTION_NAMES, format_size
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.errors import ParentNotFoundError
+from vhdx2raw.errors import ParentError, ParentNotFoundError
 from vhdx2raw.operations.contents import Contents, Partition, Scheme, Volume
 from vhdx2raw.vhdx.image import VhdxImage
 from vhdx2raw.vhdx.log import LogReport, LogState
@@ -30,13 +30,11 @@ def iter_lines(subject: Subject, *, with_chain: bool) -> Iterator[str]:
     yield from _iter_parent_lines(child, subject.chain)
     sector_size = child.metadata.logical_sector_size
     if subject.contents is None:
-        is_missing = isinstance(subject.chain.parent_error, ParentNotFoundError)
-        state = "is missing" if is_missing else "cannot be used"
-        yield _line("contents", f"unknown, the parent {state}")
+        yield _line("contents", f"unknown, {_state_of_parent(subject.chain.parent_error)}")
     else:
         yield from _iter_contents_lines(subject.contents)
         yield from _iter_mount_lines(subject.contents, sector_size)
-    yield from _iter_listed("oddities", _iter_remarks(subject))
+    yield from _iter_listed("notes", _iter_remarks(subject))
     if with_chain:
         for parent in subject.chain.images[1:]:
             yield ""
@@ -104,6 +102,11 @@ def _iter_parent_lines(image: VhdxImage, chain: Chain | None) -> Iterator[str]:
     yield from _iter_listed("parent", iter(values))
 
 
+def _state_of_parent(error: Exception | None) -> str:
+    is_missing = isinstance(error, ParentNotFoundError)
+    return f"the parent {'is missing' if is_missing else 'cannot be used'}"
+
+
 def _iter_contents_lines(contents: Contents) -> Iterator[str]:
     table, values = contents.table, []
     if contents.image_format:
@@ -147,10 +150,15 @@ def _iter_remarks(subject: Subject) -> Iterator[str]:
     several = len(subject.chain.images) > 1
     for name, warning in subject.chain.warnings:
         yield f"{name}: {warning}" if several else str(warning)
-    if subject.chain.parent_error is not None:
-        yield str(subject.chain.parent_error)
-        remedy = subject.chain.parent_error.remedy
-        if remedy:
-            yield f"hint: {remedy.format_map(OPTION_NAMES)}"
+    error = subject.chain.parent_error
+    if error is not None:
+        if isinstance(error, ParentError) and error.tried:
+            # The paths and the identity that are expected are listed as the parent.
+            yield f"{error.path}: {_state_of_parent(error)}"
+            yield from (f"  tried {place}" for place in error.tried)
+        else:
+            yield str(error)
+        if error.remedy:
+            yield f"hint: {error.remedy.format_map(OPTION_NAMES)}"
     if subject.contents is not None:
         yield from subject.contents.problems

@@ -12,7 +12,7 @@ import typer
 from vhdx2raw.cli.commands.map.grid import make_grid
 from vhdx2raw.cli.commands.map.picture import Layout, draw
 from vhdx2raw.cli.commands.map.svg import MAX_CELLS, draw_svg
-from vhdx2raw.cli.console import format_size, parse_size, print_result, print_warnings
+from vhdx2raw.cli.console import format_size, parse_size, print_result
 from vhdx2raw.cli.exit_codes import OUTPUT
 from vhdx2raw.cli.files import write_file
 from vhdx2raw.cli.options import (
@@ -82,7 +82,7 @@ def run(
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
-    """Show which ranges of the virtual disk in IMAGE are stored, and where.
+    """Show which ranges of the disk are stored, and where.
 
     "data" is stored in the file at that offset; with the word "log" there, it is in the log of
     the file. "zero" is what the file says to be zeros; "absent" is in no file, and reads as zeros.
@@ -90,8 +90,7 @@ def run(
     if bool(as_json) + picture + (svg is not None) > 1:
         raise typer.BadParameter("give only one of --json, --picture and --svg")
     with open_chain(image, opening.options()) as chain:
-        if verbosity.reports:
-            print_warnings(chain.warnings)
+        verbosity.print_warnings(chain.warnings)
         size = chain.virtual_disk_size
         start = min(start_offset, size)
         length = size - start if max_length is None else min(max_length, size - start)
