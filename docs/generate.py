@@ -50,9 +50,10 @@ ENVIRONMENT = {
     " traceback. Please add that to a report.",
 }
 STREAMS = (
-    "Results go to standard output, everything else to standard error. On success nothing is"
-    " written to standard error when it is no terminal and neither `-v` nor `--progress` asks"
-    " for it."
+    "Results go to standard output, everything else to standard error. On success nothing but"
+    " warnings is written to standard error when it is no terminal and neither `-v` nor"
+    " `--progress` asks for it; `-q` silences warnings as well. With `--json` a failure is an"
+    " object on standard output, too."
     " Standard input is never read, and no source is ever written to."
 )
 SIZES = (

@@ -37,7 +37,12 @@ class _ArgumentNames(dict[str, str]):
         return f"{name}="
 
 
-_ARGUMENT_NAMES = _ArgumentNames(no_replay="LogPolicy.REFUSE", ignore_log="LogPolicy.IGNORE")
+_ARGUMENT_NAMES = _ArgumentNames(
+    no_replay="LogPolicy.REFUSE",
+    ignore_log="LogPolicy.IGNORE",
+    parent_file="parents=[...]",
+    parent_dir="parent_dirs=[...]",
+)
 
 
 class Vhdx2rawError(Exception):

@@ -118,11 +118,13 @@ class Findings:
         lenient: Whether to go on after an error, where there is a way to.
         reported: What was found, in order, with its severity.
         suppressed: How many findings of a severity and rule were left out of `reported`.
+        first_error: The exception with which a reader that is not lenient would have ended.
     """
 
     lenient: bool = False
     reported: list[tuple[Severity, Finding]] = field(default_factory=list)
     suppressed: Counter[tuple[Severity, Rule]] = field(default_factory=Counter)
+    first_error: Exception | None = None
     _kept: Counter[tuple[Severity, Rule]] = field(default_factory=Counter)
 
     @property
@@ -150,8 +152,13 @@ class Findings:
 
     def refuse(self, finding: Finding, kind: ErrorKind) -> None:
         """Raise the error that `kind` makes of a finding; only keep it if the reader is lenient."""
+        self.forgive(kind(finding), finding)
+
+    def forgive(self, error: Exception, finding: Finding) -> None:
+        """Raise `error`, which is about a finding; only keep that if the reader is lenient."""
         if not self.lenient:
-            raise kind(finding)
+            raise error
+        self.first_error = self.first_error or error
         self.keep(Severity.ERROR, finding)
 
     def keep(self, severity: Severity, finding: Finding) -> None:

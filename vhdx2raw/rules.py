@@ -107,7 +107,7 @@ class Rule(str, Enum):
 
     # Region table
     REGION_TABLE_VALID = "R42", "2.2.3.1", "a region table has its signature, the right checksum and at most 2047 entries", "use the other one, warn", "", _OTHER_COPY
-    NO_REGION_TABLE = "R43", "", "at least one region table is valid; the first valid one is used", "refuse", "refused; with {salvage} a table with a wrong checksum is believed"
+    NO_REGION_TABLE = "R43", "", "at least one region table is valid; the first valid one is used", "refuse", "refused; with {salvage} a table with a wrong checksum is believed, else the regions are looked for"
     REGION_TABLES_DIFFER = "R44", "2.2.3", "two valid region tables are the same", "use the first one, warn", "", "the first table is used; another reader may use the second"
     OPTIONAL_REGION = "R45", "2.2.3.2", "unknown optional regions are left alone", "accept"
     REGION_TWICE = "R46", "2.2.3.2", "no region is listed twice", "refuse", "refused without {salvage}, which uses the first of the two entries"
@@ -175,7 +175,7 @@ class Rule(str, Enum):
     PARENT_SIZE = "R107", "", "virtual sizes may differ; past the end of an image everything deeper is hidden", "accept"
     PARENT_CYCLE = "R108", "2.6.2.6.3", "no file is its own ancestor; at most 256 images", "refuse", _NOT_THE_PARENT
     PARENT_FORMAT = "R109", "", "a parent is a VHDX", "refuse"
-    PARENT_MISSING = "R110", "2.6.2.6.3", "a parent is there", "refuse", "", "", "refused until the parent is found"
+    PARENT_MISSING = "R110", "2.6.2.6.3", "a parent is there", "refuse", "refused until the parent is found"
 
     # Ends and sizes
     BLOCK_END = "R111", "2.5.1", "every used byte of every present block is in the file", "refuse", _CUT_OFF
@@ -188,4 +188,5 @@ class Rule(str, Enum):
     LOG_REPLAYED = "R120", "2.3.3", "a file with updates in its log may be in use", "warn", "", "", "none: the updates are applied in memory when the disk is read"
     LOOKALIKE = "R121", "", "the disk does not begin like an image of another format", "warn"
     UNCLAIMED_SPACE = "R122", "", "no data lies where no structure and no block is", "warn", "", "the block allocation table may have been damaged: then the disk lacks what lies there"
+    NEWER_STATE = "R123", "", "no checkpoint (.avhdx) in the folder of the file was made from it", "warn when it is converted"
     # fmt: on

@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def device(folder: Path, devices: Devices, capfd: Capture) -> Path:
     """Give a device that holds the base."""
     device = devices.make()
-    done = run(capfd, "--force", "--state", "state.json", "base.vhdx", device)
+    done = run(capfd, "-q", "--force", "--state", "state.json", "base.vhdx", device)
     assert (done.exit_code, done.err) == (0, "")
     return device
 

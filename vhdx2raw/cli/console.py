@@ -43,7 +43,12 @@ class OptionNames(dict[str, str]):
         return f"--{name.replace('_', '-')}"
 
 
-OPTION_NAMES = OptionNames(parents="--parent", parent_dirs="--parent-dir")
+OPTION_NAMES = OptionNames(
+    parents="--parent",
+    parent_dirs="--parent-dir",
+    parent_file="--parent FILE",
+    parent_dir="--parent-dir DIR",
+)
 
 
 class Screen:
@@ -173,6 +178,12 @@ def print_warnings(warnings: Iterable[tuple[str, Finding]], *, in_full: bool) ->
     for name, warning in warnings:
         if in_full or warning.rule is not Rule.LOG_REPLAYED:
             print_message(f"vhdx2raw: {name}: warning: {warning}")
+
+
+def print_damage(damage: Iterable[tuple[str, Finding]]) -> None:
+    """Report what is wrong with the files of a disk that is salvaged."""
+    for name, finding in damage:
+        print_error(f"{name}: damaged: {finding}")
 
 
 def print_error(text: str, *, hint: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from vhdx2raw.errors import (
     CorruptImageError,
@@ -38,6 +39,12 @@ def exit_code_of(error: Vhdx2rawError | OSError) -> int:
     """Return the exit code that an error becomes."""
     codes = (code for kind, code in _OF_ERRORS.items() if isinstance(error, kind))
     return next(codes, HOST_FAILURE)
+
+
+def first_failure(codes: Iterable[int]) -> int:
+    """Return the exit code of many files: of the first failure, else `SALVAGED` if any was."""
+    failures = [code for code in codes if code]
+    return next((code for code in failures if code != SALVAGED), max(failures, default=0))
 
 
 def reason_of(error: Vhdx2rawError | OSError) -> str:

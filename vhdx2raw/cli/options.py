@@ -7,7 +7,7 @@ A group is a dataclass whose fields are options. A command names it as the type 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from inspect import Parameter, Signature, signature
@@ -21,6 +21,7 @@ from vhdx2raw.cli.usage import INPUT, OUTPUT, REPORTING, SPEED, TRUST
 from vhdx2raw.disk.chain import NamedFinding, OpenOptions
 from vhdx2raw.output.hashes import ALGORITHMS, require_algorithm
 from vhdx2raw.vhdx.log import LogPolicy
+from vhdx2raw.vhdx.region_search import REGION_NAMES
 
 if TYPE_CHECKING:
     from vhdx2raw.operations.convert import ConvertOptions
@@ -97,6 +98,51 @@ Images = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
+class SalvageFlags:
+    """What is done with damaged disks."""
+
+    salvage: Annotated[
+        bool,
+        typer.Option(
+            "--salvage",
+            rich_help_panel=TRUST,
+            help="Take what a damaged disk still holds; what is lost reads as zeros.",
+        ),
+    ] = False
+    regions: Annotated[
+        list[str],
+        typer.Option(
+            "--region",
+            rich_help_panel=TRUST,
+            metavar="NAME=OFFSET",
+            help="Where a region lies (bat or metadata), if --salvage does not find it.",
+        ),
+    ] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Check that what belongs together was given together."""
+        if self.regions and not self.salvage:
+            raise typer.BadParameter("--region is about a damaged disk; give --salvage as well")
+
+    def places(self) -> dict[str, int]:
+        """Return the offsets of the regions that were named.
+
+        Raises:
+            typer.BadParameter: One is no name and offset.
+        """
+        places: dict[str, int] = {}
+        for text in self.regions:
+            name, _, offset = text.partition("=")
+            try:
+                places[name] = int(offset, 0)
+            except ValueError:
+                places[name] = -1
+            if name not in REGION_NAMES or places[name] < 0:
+                raise typer.BadParameter("--region needs bat=OFFSET or metadata=OFFSET, in bytes")
+        return places
+
+
+@dataclass(frozen=True, slots=True)
 class OpeningFlags:
     """How disks are opened."""
 
@@ -141,7 +187,22 @@ class OpeningFlags:
         ),
     ] = False
 
-    def options(self, *, salvage: bool = False) -> OpenOptions:
+    def options_for(
+        self, images: Sequence[str], salvage: SalvageFlags | None = None
+    ) -> OpenOptions:
+        """Return what the library takes, for any number of images.
+
+        Raises:
+            typer.BadParameter: Something does not fit the images, or two options contradict each
+                other.
+        """
+        if STANDARD_STREAM in images:
+            raise typer.BadParameter(STANDARD_INPUT)
+        if self.parents and len(images) > 1:
+            raise typer.BadParameter("--parent fits one IMAGE; for several use --parent-dir")
+        return self.options(salvage)
+
+    def options(self, salvage: SalvageFlags | None = None) -> OpenOptions:
         """Return what the library takes.
 
         Raises:
@@ -155,7 +216,8 @@ class OpeningFlags:
             parent_dirs=self.parent_dirs,
             allow_parent_mismatch=self.allow_parent_mismatch,
             log_policy=LogPolicy.REFUSE if self.no_replay else log_policy,
-            salvage=salvage,
+            salvage=salvage is not None and salvage.salvage,
+            regions=salvage.places() if salvage is not None else {},
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from vhdx2raw.disk.parent_search import Parent, find_parent
@@ -21,6 +21,7 @@ from vhdx2raw.source.base import Closable, Identity
 from vhdx2raw.source.file_object import AnyFile, name_of
 from vhdx2raw.vhdx.image import VhdxImage, open_image
 from vhdx2raw.vhdx.log import LogPolicy
+from vhdx2raw.vhdx.region_search import REGION_NAMES
 
 MAX_DEPTH = 256
 IN_USE_REMEDY = "a VM may be using it: shut that down, or take a checkpoint"
@@ -41,6 +42,8 @@ class OpenOptions:
         log_policy: What to do with a log that holds updates, in every file.
         salvage: Whether to open damaged files too, and to show what they still hold; what a
             missing parent had counts as lost.
+        regions: Of a damaged file that is salvaged, where its regions lie, by their names ``bat``
+            and ``metadata``, in bytes.
     """
 
     parents: Sequence[AnyFile] = ()
@@ -48,6 +51,18 @@ class OpenOptions:
     allow_parent_mismatch: bool = False
     log_policy: LogPolicy = LogPolicy.REPLAY
     salvage: bool = False
+    regions: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the names of the regions.
+
+        Raises:
+            ValueError: There is no such region.
+        """
+        for name in self.regions:
+            if name not in REGION_NAMES:
+                names = " or ".join(REGION_NAMES)
+                raise ValueError(f"there is no region {name!r}, only {names}")
 
 
 DEFAULTS = OpenOptions()
@@ -142,7 +157,7 @@ def open_chain(
         OSError: The host cannot open or read a file.
         TypeError: Something is neither a path nor a binary file object.
     """
-    child = open_image(path, options.log_policy, salvage=options.salvage)
+    child = open_image(path, options.log_policy, salvage=options.salvage, regions=options.regions)
     return open_parents(child, options, partial=partial, stop_at=stop_at)
 
 

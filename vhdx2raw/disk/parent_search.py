@@ -28,11 +28,11 @@ from vhdx2raw.vhdx.layout import ZERO_GUID
 from vhdx2raw.vhdx.locator import ParentLocator
 from vhdx2raw.vhdx.log import LogPolicy
 
-MISSING_REMEDY = "name the parent with {parents} FILE, or its folder with {parent_dirs} DIR"
-WRONG_REMEDY = "name the right parent with {parents} FILE"
+MISSING_REMEDY = "name the parent with {parent_file}, or its folder with {parent_dir}"
+WRONG_REMEDY = "name the right parent with {parent_file}"
 CHANGED_REMEDY = (
     "the parent was changed after the child was made, or is another disk, so the result would be"
-    " wrong; name the right one with {parents} FILE or, if you know that only its identity was"
+    " wrong; name the right one with {parent_file} or, if you know that only its identity was"
     " changed, use {allow_parent_mismatch}"
 )
 

@@ -87,6 +87,16 @@ class VirtualDisk(io.RawIOBase):
         """What is unusual about any file of the chain, though the bytes are right."""
         return self.chain.warnings
 
+    @property
+    def damage(self) -> tuple[NamedFinding, ...]:
+        """What makes the bytes uncertain or lost; only if the disk was opened to be salvaged."""
+        return self.chain.damage
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether no byte that was read so far is uncertain or lost."""
+        return not (self.damage or self.lost.merged())
+
     def extents(self, virtual_offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         """Yield what a range of the disk is, and where its bytes come from."""
         self._check_open()

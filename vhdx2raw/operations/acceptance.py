@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vhdx2raw.disk.chain import NamedFinding
+from vhdx2raw.disk.checkpoints import find_newest
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
-from vhdx2raw.findings import Finding
+from vhdx2raw.findings import Finding, quote
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.formats import name_image_format
 
@@ -37,13 +40,14 @@ def check_acceptable(
             expected=f"at most {max_virtual_disk_size}",
         )
         raise UnsupportedImageError(finding, path=disk.name)
-    for file, warning in disk.warnings:
+    warnings = (*disk.warnings, *_newer_state(disk))
+    for file, warning in warnings:
         if strict and warning.rule is not Rule.LOG_REPLAYED:
             raise CorruptImageError(warning, path=file, remedy=STRICT_REMEDY)
     # A guest can write there whatever it likes.
     format_name = name_image_format(disk.pread(START_SIZE, 0))
     if not format_name:
-        return disk.warnings
+        return warnings
     problem = (
         f"begins like a {format_name} image, so that a program which guesses the format of the raw"
         " image may be misled: tell it that the format is raw"
@@ -51,4 +55,16 @@ def check_acceptable(
     lookalike = Finding(Rule.LOOKALIKE, "disk", problem)
     if strict:
         raise UnsupportedImageError(lookalike, path=disk.name, remedy=STRICT_REMEDY)
-    return (*disk.warnings, (disk.name, lookalike))
+    return (*warnings, (disk.name, lookalike))
+
+
+def _newer_state(disk: VirtualDisk) -> Iterator[NamedFinding]:
+    """Yield a warning if a checkpoint beside the file has a newer state of the disk."""
+    image = disk.chain.child
+    newest = find_newest(image.source, image.header_section.header.data_write_guid)
+    if newest is not None:
+        problem = (
+            "is not the newest state: checkpoints in the same folder were made from it; the"
+            f" newest one is {quote(newest)}"
+        )
+        yield disk.name, Finding(Rule.NEWER_STATE, "file", problem)

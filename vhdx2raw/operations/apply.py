@@ -58,6 +58,7 @@ class ApplyOptions(OpenOptions):
         allow_parent_mismatch: Whether one of them may have another identity than its child records.
         log_policy: What to do with a log that holds updates, in every file; none can be ignored.
         salvage: Must not be set: what is lost is no version of a disk.
+        regions: Of no use without `salvage`.
         state: The state file; by default the one beside the image.
         force: Whether the image may have been changed since its state was written.
         dry_run: Whether to write nothing, and only say what would be written.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.reading import iter_stretches
+from vhdx2raw.disk.salvage import Range
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
@@ -91,15 +92,21 @@ def _compare_all(
     progress: ProgressCallback,
     *,
     stop_at_first: bool = False,
+    skipped: Sequence[Range] | None = None,
 ) -> Comparison:
-    """Do what `compare` does, whether or not a file changes meanwhile."""
+    """Do what `compare` does, whether or not a file changes meanwhile.
+
+    With `skipped`, these ranges and what cannot be read are left out.
+    """
     sizes = (disk.size, other.size)
     total = _count(disk, other, throttled(progress, later=True))
     report = throttled(progress)
     done = count = 0
     first: int | None = None
     spans = _iter_spans(disk, other)
-    with closing(map_ahead(lambda span: _compare(disk, other, *span), spans, THREADS)) as results:
+    with closing(
+        map_ahead(lambda span: _compare(disk, other, *span, skipped), spans, THREADS)
+    ) as results:
         for found in results:
             done += found.length
             count += found.different_bytes
@@ -128,10 +135,19 @@ class _Found(NamedTuple):
     different_bytes: int
 
 
-def _compare(disk: VirtualDisk, other: VirtualDisk | RawFile, start: int, stop: int) -> _Found:
-    """Compare the bytes from start to stop."""
+def _compare(
+    disk: VirtualDisk,
+    other: VirtualDisk | RawFile,
+    start: int,
+    stop: int,
+    skipped: Sequence[Range] | None,
+) -> _Found:
+    """Compare the bytes from start to stop, but for those that are skipped."""
     length = stop - start
     data, other_data = _read(disk, start, length), _read(other, start, length)
+    if data != other_data and skipped is not None:
+        # What cannot be read now may have been read while it was copied.
+        _blank([*skipped, *disk.lost.merged()], start, data, other_data)
     first: int | None = None
     count = 0
     if data != other_data:
@@ -143,6 +159,16 @@ def _compare(disk: VirtualDisk, other: VirtualDisk | RawFile, start: int, stop: 
                 first = start + part_start + equal
             count += len(differences) - differences.count(0)
     return _Found(length, first, count)
+
+
+def _blank(ranges: Sequence[Range], start: int, *pieces: bytearray) -> None:
+    """Put zeros into the ranges of each piece, which begins at `start` of the disk."""
+    end = start + len(pieces[0])
+    for offset, length in ranges:
+        first, stop = max(offset, start), min(offset + length, end)
+        if first < stop:
+            for piece in pieces:
+                piece[first - start : stop - start] = bytes(stop - first)
 
 
 def _differences(data: bytearray, other_data: bytearray) -> bytes:
@@ -194,6 +220,7 @@ def verify(
     *,
     name: str | None = None,
     progress: ProgressCallback = no_progress,
+    lost: Sequence[Range] = (),
 ) -> None:
     """Read back from the storage what was made of a disk, and see that it is exactly that disk.
 
@@ -204,6 +231,7 @@ def verify(
         path: The raw file or block device that was made of it.
         name: What to call it if something is wrong; by default `path`.
         progress: As in `compare`.
+        lost: Ranges that could not be read, and are left out.
 
     Raises:
         OutputError: It holds something else, or is too short or too long.
@@ -212,7 +240,7 @@ def verify(
     """
     with RawFile(path, max_device_size=disk.size) as raw:
         raw.forget_cached()
-        result = _compare_all(disk, raw, progress)
+        result = _compare_all(disk, raw, progress, skipped=lost)
     name = os.fspath(path) if name is None else name
     if result.first_difference is not None:
         facts = f"{result.different_bytes}, the first at {result.first_difference:#x}"

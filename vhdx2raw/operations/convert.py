@@ -58,7 +58,8 @@ class ConvertOptions:
         sync: Whether to wait until the output is on stable storage before it appears.
         hash_algorithm: What digest to take on the way, such as ``sha256``. Then one thread
             writes, in order, and nothing is cloned.
-        verify: Whether to read the output back from storage before it appears, and compare.
+        verify: Whether to read the output back from storage before it appears, and compare all of
+            it that is not lost.
         strict: Whether to refuse what is otherwise only a warning.
         max_virtual_disk_size: Most bytes that the disk may have.
         allow_changed: Whether the source may change while it is read; then the result may be a
@@ -304,7 +305,7 @@ def _write(
         sink.flush()
     if options.verify:
         try:
-            _verify(disk, sink, copy.total_bytes, progress)
+            _verify(disk, sink, copy, progress)
         except OutputError:
             if resumption:
                 resumption.discard()
@@ -353,14 +354,17 @@ def _check_sink(sink: Sink, options: ConvertOptions) -> None:
         raise ValueError("what goes to this sink cannot be read back")
 
 
-def _verify(disk: VirtualDisk, sink: Sink, moved: int, progress: ProgressCallback) -> None:
+def _verify(disk: VirtualDisk, sink: Sink, copy: Copy, progress: ProgressCallback) -> None:
     """Read back what was written, which counts as much as it was to copy it."""
     assert sink.readable_path is not None, "checked first"
+
+    moved = copy.total_bytes
 
     def report(done: int, total: int) -> None:
         progress(moved + moved * done // max(1, total), 2 * moved)
 
-    verify(disk, sink.readable_path, name=sink.name, progress=report)
+    lost = copy.lost.merged()
+    verify(disk, sink.readable_path, name=sink.name, progress=report, lost=lost)
 
 
 def default_workers() -> int:

@@ -31,7 +31,10 @@ def digest(
     """
     disk.chain.watch()
     sink = HashingSink(NullSink(), algorithm)
-    Copy(disk, sink, sparse_size=0, clone=False).run(1, progress)
+    copy = Copy(disk, sink, sparse_size=0, clone=False)
+    copy.run(1, progress)
+    for start, length in copy.lost.merged():
+        disk.lost.add(start, length)
     disk.chain.require_unchanged()
     progress(disk.size, disk.size)
     return sink.hexdigest

@@ -119,7 +119,12 @@ class _Walk:
     """The state of one walk: the space in use and what is counted for a summary."""
 
     def __init__(
-        self, bat: Bat, regions: RegionTable, size: int, findings: Findings, space: SpaceMap
+        self,
+        bat: Bat,
+        regions: RegionTable,
+        size: int,
+        findings: Findings,
+        space: SpaceMap | None = None,
     ) -> None:
         self.block_counts: Counter[layout.PayloadBlockState] = Counter()
         self._bat = bat
@@ -129,7 +134,7 @@ class _Walk:
         self._findings = findings
         self._stray_bitmap_entries = 0
         self._claimable = min(size, layout.MAX_FILE_OFFSET)
-        self._space = space
+        self._space = SpaceMap() if space is None else space
         for region in regions.reserved:
             self._space.claim(region.file_offset // MIB, region.length // MIB)
 

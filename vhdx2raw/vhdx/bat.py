@@ -180,8 +180,11 @@ class Bat:
     def _read_array(self, start: int, length: int) -> array[int] | None:
         """Read some entries of the table; None if every byte of them is zero."""
         count = max(0, min(length, self._entry_count - start))
-        raw = self._read_entries(start, count) if count else b""
         complete = count == min(length, self.geometry.bat_entry_count - start)
+        place, size = self.entry_file_offset(start), count * BAT_ENTRY_SIZE
+        if complete and not any(self._source.iter_without_holes(place, size)):
+            return None  # the table of a large disk that is empty is a hole of its file
+        raw = self._read_entries(start, count) if count else b""
         if complete and _ZEROS.startswith(raw):
             return None
         entries = array("Q", raw)

@@ -5,7 +5,7 @@ MS-VHDX 2.2.1 and 2.2.2.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
 from vhdx2raw.findings import Finding, Findings
@@ -14,6 +14,9 @@ from vhdx2raw.source.base import Source
 from vhdx2raw.source.formats import FILE_SIGNATURE, name_foreign_format
 from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.copies import Copy, choose_valid, read_copy
+
+if TYPE_CHECKING:
+    from vhdx2raw.vhdx.region_search import RegionSearch
 
 
 class HeaderSection(NamedTuple):
@@ -55,14 +58,16 @@ NO_HEADER = layout.Header(
 """What a lenient reader goes on with if no header is valid: a file without a log (R10)."""
 
 
-def read_header_section(source: Source, findings: Findings) -> HeaderSection:
+def read_header_section(
+    source: Source, findings: Findings, search: RegionSearch | None = None
+) -> HeaderSection:
     """Read the file type identifier and choose the current header (R1 to R17).
 
     Raises:
         UnsupportedImageError: Not a VHDX, or of an unknown version.
         CorruptImageError: No header is valid, or two valid ones contradict each other.
     """
-    creator = _read_creator(source, findings)
+    creator = _read_creator(source, findings, search)
     section = HeaderSection(creator, *_choose_header(source, findings))
     if section.header.version != 1:
         findings.error(
@@ -77,7 +82,7 @@ def read_header_section(source: Source, findings: Findings) -> HeaderSection:
     return section
 
 
-def _read_creator(source: Source, findings: Findings) -> str:
+def _read_creator(source: Source, findings: Findings, search: RegionSearch | None) -> str:
     """Refuse what is not a VHDX, by its own name where that is known (R1); return the creator."""
     try:
         start = source.pread(0, min(source.size, layout.FILE_IDENTIFIER_SIZE))
@@ -92,7 +97,8 @@ def _read_creator(source: Source, findings: Findings) -> str:
     kind, remedy = name_foreign_format(source, start)
     finding = Finding(Rule.SIGNATURE, "file", f"is {kind}, not a VHDX")
     refusal = UnsupportedImageError(finding, remedy=remedy)
-    if not any(copy.is_valid for copy in _read_headers(source, findings)):
+    has_header = any(copy.is_valid for copy in _read_headers(source, findings))
+    if not has_header and (search is None or not search.has_metadata()):
         raise refusal
     # A VHDX whose first bytes were overwritten.
     findings.refuse(finding, lambda _: refusal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vhdx2raw.errors import ImageError
@@ -18,9 +19,10 @@ from vhdx2raw.vhdx.file_state import (
 )
 from vhdx2raw.vhdx.geometry import Geometry
 from vhdx2raw.vhdx.header import HeaderSection, read_header_section
-from vhdx2raw.vhdx.log import LogPolicy, LogReport, replay_log
+from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState, replay_log
 from vhdx2raw.vhdx.metadata import Metadata, read_metadata
 from vhdx2raw.vhdx.region import RegionTable, read_region_table
+from vhdx2raw.vhdx.region_search import RegionSearch
 from vhdx2raw.vhdx.space import SpaceMap
 from vhdx2raw.vhdx.unclaimed import check_unclaimed
 
@@ -71,7 +73,11 @@ class VhdxImage(Closable):
 
 
 def open_image(
-    path: AnyFile, log_policy: LogPolicy = LogPolicy.REPLAY, *, salvage: bool = False
+    path: AnyFile,
+    log_policy: LogPolicy = LogPolicy.REPLAY,
+    *,
+    salvage: bool = False,
+    regions: Mapping[str, int] | None = None,
 ) -> VhdxImage:
     """Open one VHDX file and check everything about it but the contents of its blocks.
 
@@ -80,6 +86,8 @@ def open_image(
             An object must not be used for anything else meanwhile, and stays open.
         log_policy: What to do if its log holds updates.
         salvage: Whether to open a damaged file too, and to show what it still holds.
+        regions: Of a file to be salvaged, where its regions lie, by their names ``bat`` and
+            ``metadata``, in bytes; the others are looked for where no table shows them.
 
     Raises:
         UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
@@ -89,7 +97,8 @@ def open_image(
     """
     source = open_source(path)
     try:
-        return read_image(source, log_policy, Findings(lenient=salvage))
+        search = RegionSearch(source, regions or {}) if salvage else None
+        return read_image(source, log_policy, Findings(lenient=salvage), search)
     except BaseException as error:
         source.close()
         if isinstance(error, ImageError):
@@ -97,7 +106,9 @@ def open_image(
         raise
 
 
-def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> VhdxImage:
+def read_image(
+    source: Source, log_policy: LogPolicy, findings: Findings, search: RegionSearch | None = None
+) -> VhdxImage:
     """Read the parts of a file in the only order in which they can be believed.
 
     The errors are those of `open_image`; to a lenient reader, those that nothing can replace.
@@ -105,11 +116,11 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
     wait_for_distinct_times(source)
     state = read_state(source, lenient=findings.lenient)
     # 1. What the log cannot change: the identifier and the current header.
-    header_section = read_header_section(source, findings)
+    header_section = read_header_section(source, findings, search)
     # 2. The log, before anything that it may rewrite.
     source, log = replay_log(source, header_section, log_policy, findings)
     # 3. Where the regions lie.
-    regions = read_region_table(source, header_section, findings)
+    regions = read_region_table(source, header_section, findings, search)
     # 4. What the disk is.
     metadata = read_metadata(source, regions.metadata, findings)
     geometry = Geometry(
@@ -122,7 +133,8 @@ def read_image(source: Source, log_policy: LogPolicy, findings: Findings) -> Vhd
     bat = Bat(source, regions.bat, geometry, lenient=findings.lenient)
     space = SpaceMap()
     allocation = check_allocation(bat, regions, source.size, findings, space)
-    check_unclaimed(source, state.status.size, bat, space, findings)
+    if log.state is not LogState.IGNORED:  # else what has a place may be known to the log alone
+        check_unclaimed(source, state.status.size, bat, space, findings)
     return VhdxImage(
         source,
         log,

@@ -17,7 +17,7 @@ from vhdx2raw.errors import (
     TruncatedImageError,
     UnsupportedImageError,
 )
-from vhdx2raw.findings import Finding, Findings, Severity
+from vhdx2raw.findings import Finding, Findings
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Source
 from vhdx2raw.vhdx.header import HeaderSection
@@ -89,9 +89,7 @@ def replay_log(
         sequence = _find_active_sequence(source, section)
         return _replay(source, section, sequence, findings)
     except ImageError as error:
-        if not findings.lenient:
-            raise
-        findings.keep(Severity.ERROR, error.finding)
+        findings.forgive(error, error.finding)
     except OSError as error:
         if not findings.lenient:
             raise

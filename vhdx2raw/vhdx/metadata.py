@@ -93,9 +93,7 @@ def _attempt(read: Callable[[], _Value], findings: Findings) -> _Value | None:
     try:
         return read()
     except CorruptImageError as error:
-        if not findings.lenient:
-            raise
-        findings.keep(Severity.ERROR, error.finding)
+        findings.forgive(error, error.finding)
         return None
 
 
@@ -183,5 +181,5 @@ def _read_parent_locator(
         return parse_parent_locator(raw, findings), None
     except ImageError as error:
         if findings.lenient:
-            findings.keep(Severity.ERROR, error.finding)
+            findings.forgive(error, error.finding)
         return None, error

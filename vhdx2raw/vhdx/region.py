@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from vhdx2raw.errors import CorruptImageError, UnsupportedImageError
@@ -17,6 +17,9 @@ from vhdx2raw.source.base import Source
 from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.copies import Copy, choose_valid, read_copy
 from vhdx2raw.vhdx.header import HeaderSection
+
+if TYPE_CHECKING:
+    from vhdx2raw.vhdx.region_search import RegionSearch
 
 REQUIRED_FLAG = 1
 KNOWN_REGIONS = {layout.BAT_REGION: "BAT region", layout.METADATA_REGION: "metadata region"}
@@ -59,30 +62,39 @@ NO_BAT = Region(KNOWN_REGIONS[layout.BAT_REGION], 0, 0)
 """What a lenient reader goes on with if there is no table: every block is lost."""
 
 
-def read_region_table(source: Source, section: HeaderSection, findings: Findings) -> RegionTable:
+NO_TABLE = Copy("region tables", 0, bytes(layout.REGION_TABLE_SIZE), "")
+"""What stands for a table without entries."""
+
+
+def read_region_table(
+    source: Source,
+    section: HeaderSection,
+    findings: Findings,
+    search: RegionSearch | None = None,
+) -> RegionTable:
     """Choose the region table and find the known regions (R42 to R53).
+
+    Where a file is to be salvaged, `search` looks for what no table shows.
 
     Raises:
         UnsupportedImageError: A required region is unknown.
         CorruptImageError: No table is valid, a known region is missing, lies where it may not,
             or overlaps another one.
     """
-    table = _choose_table(source, findings)
     known: dict[UUID, Region] = {}
     optional: list[Region] = []
-    seen: set[UUID] = set()
-    for entry, file_offset in _iter_entries(table):
-        if entry.guid in seen:
-            problem = f"region {entry.guid} is listed twice"
-            findings.error(
-                CorruptImageError, Rule.REGION_TWICE, table.name, problem, file_offset=file_offset
-            )
-            continue
-        seen.add(entry.guid)
-        if entry.guid in KNOWN_REGIONS:
-            known[entry.guid] = _check_known(entry, file_offset, findings)
-        else:
-            optional += _check_unknown(entry, file_offset, findings)
+    try:
+        table = _choose_table(source, findings)
+    except CorruptImageError as error:
+        if search is None or not search.has_metadata():
+            raise
+        findings.forgive(error, error.finding)
+        table = NO_TABLE
+    _read_entries(table, known, optional, findings)
+    if search is not None:
+        search.fill(known, source)
+        if assumed := search.finding():
+            findings.refuse(assumed, CorruptImageError)
     for guid, region_name in KNOWN_REGIONS.items():
         if guid not in known:
             finding = Finding(Rule.NO_REGION, table.name, f"no {region_name} is listed")
@@ -99,6 +111,25 @@ def read_region_table(source: Source, section: HeaderSection, findings: Findings
     reserved.sort(key=lambda region: region.file_offset)
     _check_disjoint(reserved, findings)
     return RegionTable(bat, known[layout.METADATA_REGION], tuple(reserved))
+
+
+def _read_entries(
+    table: Copy, known: dict[UUID, Region], optional: list[Region], findings: Findings
+) -> None:
+    """Sort the regions of a table into the known and the optional ones."""
+    seen: set[UUID] = set()
+    for entry, file_offset in _iter_entries(table):
+        if entry.guid in seen:
+            problem = f"region {entry.guid} is listed twice"
+            findings.error(
+                CorruptImageError, Rule.REGION_TWICE, table.name, problem, file_offset=file_offset
+            )
+            continue
+        seen.add(entry.guid)
+        if entry.guid in KNOWN_REGIONS:
+            known[entry.guid] = _check_known(entry, file_offset, findings)
+        else:
+            optional += _check_unknown(entry, file_offset, findings)
 
 
 def _choose_table(source: Source, findings: Findings) -> Copy:

@@ -43,8 +43,10 @@ def check_unclaimed(
         findings: Where the warning goes.
     """
     unit_count = min(stored_size, source.size) // MIB
+    if findings.first_error is not None:
+        return  # what lies there may belong to what is broken
     # What most files have none of, or have as holes, is looked for first: the rest takes time.
-    if bat.lacks_entries or not _stored(source, space.iter_free(unit_count)):
+    if not _stored(source, space.iter_free(unit_count)):
         return
     _claim_kept(bat, space, unit_count)
     stored = _stored(source, space.iter_free(unit_count))

@@ -66,5 +66,6 @@ NOT_CHECKABLE = {
     "R118": "the holes of the output",
     "R119": "a reader looks twice; a check looks once",
     "R121": "about the disk and not the file",
+    "R123": "about other files in the folder",
 }
 """Why a rule has no fault: it binds the reader and not the file, or it allows something."""

@@ -195,4 +195,10 @@ BAT_FAULTS = (
         family(child(bitmaps={0: BitmapSpec(file_offset=64 * MIB)}, file_size=8 * MIB)),
         error("R114", "of chunk 0 .* beyond the end of the file, at 0x4000000", BITMAP_ENTRY),
     ),
+    fault(
+        "R122",
+        "the table was wiped",
+        disk(bat_overrides={0: 0, 2: 0}),
+        warning("R122", "belongs to no block and no structure.*: found 2 MiB", 4 * MIB),
+    ),
 )

@@ -108,7 +108,7 @@ LOCATOR_FAULTS = (
             "the locator names no path",
             family(child(locator=parent_locator({"parent_linkage": LINKAGE}))),
             warning("R98", "names no path, so that the parent has to be named by the user"),
-            note("R110", "was not found, .* tried nothing"),
+            error("R110", "was not found, .* tried nothing"),
         ),
         refused=True,
     ),

@@ -9,7 +9,7 @@ from tests.support.chains import BASE_NAME, OTHER_GUID
 from tests.support.seeded_faults.disks import child, disk, family, locator, without
 from tests.support.seeded_faults.fault import error, fault, note, warning
 
-NO_PARENT = note("R110", r"was not found.* tried .*base\.vhdx: does not exist")
+NO_PARENT = error("R110", r"was not found.* tried .*base\.vhdx: does not exist")
 
 PARENT_FAULTS = (
     fault(
@@ -70,7 +70,7 @@ PARENT_FAULTS = (
             "R109",
             "the parent is no VHDX",
             family(child(), b"conectix" + bytes(504)),
-            note("R110", r"base\.vhdx: file: is a legacy VHD image, not a VHDX"),
+            error("R110", r"base\.vhdx: file: is a legacy VHD image, not a VHDX"),
         ),
         refused=True,
     ),

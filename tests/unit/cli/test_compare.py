@@ -177,6 +177,7 @@ def test_json_holds_the_facts(folder: Path, capfd: Capture, option: str) -> None
             {"filename": "bad.img", "format": "raw", "virtual-size": SIZE},
         ],
         "warnings": [],
+        "damage": [],
     }
 
 

@@ -148,7 +148,8 @@ def test_verbose_prints_warnings_and_a_summary(folder: Path, capfd: Capture) -> 
     assert header.startswith("vhdx2raw: unusual.vhdx: warning: header 1 at file offset 0x10000: ")
     assert state.startswith("vhdx2raw: unusual.vhdx: warning: BAT: blocks in state 5")
     assert re.fullmatch(r"vhdx2raw: unusual\.vhdx: 4 MiB dynamic disk hashed in \d+\.\d s", summary)
-    assert run(capfd, "hash", "unusual.vhdx").err == ""
+    assert run(capfd, "hash", "unusual.vhdx").err_lines == [header, state]
+    assert run(capfd, "hash", "-q", "unusual.vhdx").err == ""
 
 
 def test_progress_option_shows_a_bar(folder: Path, capfd: Capture) -> None:
@@ -203,7 +204,13 @@ def test_json_holds_the_facts(folder: Path, capfd: Capture, option: str) -> None
     assert facts_of(capfd, option, "-a", "sha256", "disk.vhdx") == {
         "algorithm": "sha256",
         "images": [
-            {"filename": "disk.vhdx", "virtual-size": SIZE, "digest": SHA256, "warnings": []}
+            {
+                "filename": "disk.vhdx",
+                "virtual-size": SIZE,
+                "digest": SHA256,
+                "warnings": [],
+                "damage": [],
+            }
         ],
     }
 

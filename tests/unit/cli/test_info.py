@@ -414,7 +414,8 @@ def test_child_without_its_parent_is_described(capfd: Capture) -> None:
 @pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["words", "json"])
 def test_missing_grandparent_with_chain_is_refused(as_json: list[str], capfd: Capture) -> None:
     outcome = run(capfd, "info", "--chain", *as_json, write("grandparent missing"))
-    assert (outcome.exit_code, outcome.out) == (6, "")
+    assert outcome.exit_code == 6
+    assert bool(outcome.out) == bool(as_json)
     assert "middle.vhdx: its parent cannot be used: expected .\\base.vhdx" in outcome.err
 
 
@@ -457,10 +458,10 @@ def test_broken_locator_or_parent_is_listed(capfd: Capture) -> None:
     assert named_lines(capfd, "child.vhdx")["notes"][0].startswith("base.vhdx: headers: none is")
 
 
-def test_locator_warnings_need_no_parent(capfd: Capture) -> None:
+def test_an_odd_locator_needs_no_parent(capfd: Capture) -> None:
     child_with({"relative_path": ".\\gone.vhdx\0"}).write("child.vhdx")
     facts = facts_of(capfd, "child.vhdx")
-    assert [warning["rule"] for warning in facts["warnings"]] == ["R97"]
+    assert facts["warnings"] == []
     assert facts["backing-filename"] == ".\\gone.vhdx"
 
 

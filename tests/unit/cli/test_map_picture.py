@@ -267,7 +267,7 @@ def test_svg_that_cannot_be_written_leaves_nothing(
     before = names_in(disks)
     monkeypatch.setattr(os, "fsync", fail)
     outcome = run(capfd, "map", "--svg", "map.svg", "disk.vhdx")
-    assert outcome.exit_code == 7
+    assert outcome.exit_code == 8
     assert outcome.err_lines[0] == ("vhdx2raw: map.svg: cannot be written: No space left on device")
     assert names_in(disks) == before
 

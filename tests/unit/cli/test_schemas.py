@@ -23,7 +23,7 @@ def objects_in(schema: object) -> Iterator[dict[str, Any]]:
 
 
 def test_every_command_has_a_schema() -> None:
-    assert SCHEMAS.keys() == {*COMMANDS, "batch"}
+    assert SCHEMAS.keys() == {*COMMANDS, "batch", "error"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -213,7 +213,7 @@ def test_loop_is_refused(names: list[str], tmp_path: Path) -> None:
     ):
         pass
     assert caught.value.path == str(last)
-    assert caught.value.hint == "name the right parent with parents= FILE"
+    assert caught.value.hint == "name the right parent with parents=[...]"
     assert open_files() == before
 
 

@@ -40,7 +40,7 @@ from vhdx2raw.errors import (
 GUID = small_disk().data_write_guid
 MISMATCH_HINT = (
     "the parent was changed after the child was made, or is another disk, so the result would be"
-    " wrong; name the right one with parents= FILE or, if you know that only its identity was"
+    " wrong; name the right one with parents=[...] or, if you know that only its identity was"
     " changed, use allow_parent_mismatch="
 )
 BROKEN_HINT = "if you know its parent, use parents= with allow_parent_mismatch="

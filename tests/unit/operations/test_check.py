@@ -129,12 +129,13 @@ def test_strict_reader_refuses_what_check_calls_an_error(tmp_path: Path, fault: 
     if not errors and not fault.refused:
         spec = fault.files[path.name]
         assert isinstance(spec, ImageSpec)
-        assert_right_bytes(path, spec)
+        if fault.rule != "R122":  # whose bytes are lost
+            assert_right_bytes(path, spec)
         return
     with pytest.raises(Vhdx2rawError) as caught:
         open_chain(path).close()
     if isinstance(caught.value, ParentError):
-        assert errors in ([], ["R100"], ["R105"], ["R108"])
+        assert errors in (["R100"], ["R105"], ["R108"], ["R110"])
     elif errors != ["R104"]:
         assert isinstance(caught.value, ImageError)
         assert caught.value.finding.rule == errors[0]
@@ -172,7 +173,7 @@ def test_several_faults_in_one_file_are_all_found(tmp_path: Path) -> None:
         (Severity.WARNING, "R7", HEADER_2),
         (Severity.WARNING, "R42", 256 * 1024),
         (Severity.WARNING, "R65", METADATA + 64 * 1024),
-        (Severity.WARNING, "R68", METADATA + 64 * 1024 + 36),
+        (Severity.NOTE, "R68", METADATA + 64 * 1024 + 36),
         (Severity.ERROR, "R84", entry_of(1)),
         (Severity.ERROR, "R77", entry_of(2)),
         (Severity.ERROR, "R80", entry_of(3)),
@@ -349,7 +350,8 @@ ALLOWED_CHILDREN: Mapping[str, Mapping[str, ImageSpec]] = {
 def test_allowed_child_has_no_findings(tmp_path: Path, what: str) -> None:
     report = assert_healthy(write_files(tmp_path, ALLOWED_CHILDREN[what]))
     merges = [finding.rule for _, finding in report.results]
-    assert merges == (["R101"] if "parent_linkage2" in what else [])
+    odd = ["R99"] if what == "GUID without braces" else []
+    assert merges == (["R101"] if "parent_linkage2" in what else odd)
 
 
 REPLAYABLE = {row.case: row.spec for row in table_7_3() if isinstance(row.outcome, dict)}
@@ -426,11 +428,11 @@ def test_child_without_a_locator_matches_no_parent(
 @pytest.mark.parametrize(
     ("grandparent", "severity", "rule"),
     [
-        (None, Severity.NOTE, "R110"),
+        (None, Severity.ERROR, "R110"),
         (disk(data_write_guid=OTHER_GUID), Severity.ERROR, "R100"),
         (disk(logical_sector_size=4096), Severity.ERROR, "R105"),
         (disk(file_size=5 * MIB), Severity.ERROR, "R104"),
-        (b"no VHDX", Severity.NOTE, "R110"),
+        (b"no VHDX", Severity.ERROR, "R110"),
     ],
     ids=["missing", "another version", "other sectors", "cut off", "no VHDX"],
 )

@@ -12,17 +12,19 @@ import typer
 
 from vhdx2raw.cli.console import (
     format_size,
+    print_damage,
     print_message,
     print_result,
     warning_facts,
 )
-from vhdx2raw.cli.exit_codes import DIFFERENT
+from vhdx2raw.cli.exit_codes import DIFFERENT, SALVAGED
 from vhdx2raw.cli.options import (
     STANDARD_STREAM,
     Image,
     JsonFlags,
     OpeningFlags,
     ProgressFlags,
+    SalvageFlags,
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import show_progress
@@ -61,6 +63,7 @@ def run(
         bool, typer.Option("--first", help="Stop at the first difference, do not count them.")
     ] = False,
     opening: OpeningFlags,
+    salvage: SalvageFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
@@ -72,7 +75,7 @@ def run(
     """
     if STANDARD_STREAM in (image, other):
         raise typer.BadParameter("disks cannot be read from standard input; name a file")
-    opened = opening.options()
+    opened = opening.options(salvage)
     others = replace(opened, parents=(), allow_parent_mismatch=False)
     started = time.monotonic()
     with (
@@ -84,6 +87,7 @@ def run(
     seconds = time.monotonic() - started
     report = _Report(image, disk, other, other_disk, result, strict)
     verbosity.print_warnings(report.warnings)
+    print_damage(report.damage)
     if verbosity.verbose:
         print_message(f"vhdx2raw: {format_size(result.compared_bytes)} compared in {seconds:.1f} s")
     if as_json:
@@ -93,6 +97,8 @@ def run(
         print_result(printable(report.sentence()))
     if not report.same:
         raise typer.Exit(DIFFERENT)
+    if not report.is_certain:
+        raise typer.Exit(SALVAGED)
 
 
 def _open_as_it_begins(path: str, options: OpenOptions) -> VirtualDisk | RawFile:
@@ -122,6 +128,17 @@ class _Report(NamedTuple):
         others = self.other.warnings if isinstance(self.other, VirtualDisk) else ()
         return self.disk.warnings + others
 
+    @property
+    def damage(self) -> tuple[NamedFinding, ...]:
+        """What is wrong with any file; only with --salvage."""
+        others = self.other.damage if isinstance(self.other, VirtualDisk) else ()
+        return self.disk.damage + others
+
+    @property
+    def is_certain(self) -> bool:
+        others = self.other.is_certain if isinstance(self.other, VirtualDisk) else True
+        return self.disk.is_certain and others
+
     def facts(self) -> dict[str, object]:
         """Return the answer as JSON, with the keys of qemu-img where they mean the same."""
         size, other_size = self.result.sizes
@@ -138,6 +155,7 @@ class _Report(NamedTuple):
                 {"filename": self.other_name, "format": other_format, "virtual-size": other_size},
             ],
             "warnings": warning_facts(self.warnings),
+            "damage": warning_facts(self.damage),
         }
 
     def sentence(self) -> str:

@@ -11,20 +11,21 @@ import typer
 from vhdx2raw.cli.console import (
     error_facts,
     format_size,
+    print_damage,
     print_digest,
     print_failure,
     print_message,
     print_result,
     warning_facts,
 )
+from vhdx2raw.cli.exit_codes import SALVAGED, first_failure
 from vhdx2raw.cli.options import (
     ALGORITHM_NAMES,
-    STANDARD_INPUT,
-    STANDARD_STREAM,
     Images,
     JsonFlags,
     OpeningFlags,
     ProgressFlags,
+    SalvageFlags,
     VerbosityFlags,
     parsed,
 )
@@ -58,6 +59,7 @@ def run(
         ),
     ] = DEFAULT_ALGORITHM,
     opening: OpeningFlags,
+    salvage: SalvageFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
@@ -67,43 +69,45 @@ def run(
     It is the digest of the raw image that `convert` makes; holes count as zeros. After a failure
     the other images are hashed nevertheless; the exit code is that of the first failure.
     """
-    if STANDARD_STREAM in images:
-        raise typer.BadParameter(STANDARD_INPUT)
-    if opening.parents and len(images) > 1:
-        raise typer.BadParameter("--parent fits one IMAGE; for several use --parent-dir")
-    options, mode = opening.options(), progress.mode(quiet=verbosity.quiet)
+    options = opening.options_for(images, salvage)
+    mode = progress.mode(quiet=verbosity.quiet)
     results: list[dict[str, object]] = []
-    first_failure = 0
+    codes: list[int] = []
     for name in images:
         try:
-            results.append(_hash(name, algorithm, options, mode, verbosity))
+            facts, exit_code = _hash(name, algorithm, options, mode, verbosity)
         except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
             results.append({"filename": name, "error": error_facts(error)})
-            exit_code = print_failure(error)
-            first_failure = first_failure or exit_code
+            codes.append(print_failure(error))
         else:
+            results.append(facts)
+            codes.append(exit_code)
             if not as_json:
-                print_digest(str(results[-1]["digest"]), name)
+                print_digest(str(facts["digest"]), name)
     if as_json:
         print_result(json.dumps({"algorithm": algorithm, "images": results}, indent=2))
-    if first_failure:
-        raise typer.Exit(first_failure)
+    if exit_code := first_failure(codes):
+        raise typer.Exit(exit_code)
 
 
 def _hash(
     path: str, algorithm: str, options: OpenOptions, mode: ProgressMode, verbosity: VerbosityFlags
-) -> dict[str, object]:
+) -> tuple[dict[str, object], int]:
+    """Hash one disk; return what is known then, and the exit code."""
     started = time.monotonic()
     with open_disk(path, options) as disk, show_progress(mode) as show:
         found = digest(disk, algorithm, progress=show)
     verbosity.print_warnings(disk.warnings)
+    print_damage(disk.damage)
     if verbosity.verbose:
         size, kind = format_size(disk.size), disk.metadata.disk_type
         seconds = time.monotonic() - started
         print_message(f"vhdx2raw: {path}: {size} {kind} disk hashed in {seconds:.1f} s")
-    return {
+    facts: dict[str, object] = {
         "filename": path,
         "virtual-size": disk.size,
         "digest": found,
         "warnings": warning_facts(disk.warnings),
+        "damage": warning_facts(disk.damage),
     }
+    return facts, 0 if disk.is_certain else SALVAGED

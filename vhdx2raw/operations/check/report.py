@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vhdx2raw.disk.chain import DEFAULTS, Chain, OpenOptions, open_parents
-from vhdx2raw.errors import ImageError, ParentError, ParentNotFoundError
+from vhdx2raw.errors import CorruptImageError, ImageError, ParentError, ParentNotFoundError
 from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.operations.check.notes import add_notes
 from vhdx2raw.rules import Rule
@@ -38,11 +38,14 @@ class CheckReport:
         results: Every finding with its severity, in the order of the structures.
         suppressed: How many findings of a severity and rule are not in `results`, because there
             are many of them.
+        error: What a conversion of the file would fail with; None if the contents are certain. It
+            is about the parent only if nothing is wrong with the file itself.
     """
 
     filename: str
     results: tuple[tuple[Severity, Finding], ...]
     suppressed: dict[tuple[Severity, Rule], int]
+    error: ImageError | ParentError | None = None
 
     def count(self, severity: Severity) -> int:
         """Return how many findings of one severity there are, suppressed ones included."""
@@ -50,11 +53,6 @@ class CheckReport:
         return listed + sum(
             count for (kind, _), count in self.suppressed.items() if kind is severity
         )
-
-    @property
-    def lacks_parent(self) -> bool:
-        """Whether a parent was not found, so that only a part of the disk was looked at."""
-        return any(finding.rule is Rule.PARENT_MISSING for _, finding in self.results)
 
     @property
     def is_sound(self) -> bool:
@@ -87,7 +85,11 @@ def check_file(file: AnyFile, options: OpenOptions = DEFAULTS) -> CheckReport:
     finally:
         source.close()
     results = tuple((_severity(kind, finding), finding) for kind, finding in findings.reported)
-    return CheckReport(source.name, results, dict(findings.suppressed))
+    error = findings.first_error
+    assert error is None or isinstance(error, ImageError | ParentError)
+    if error is not None and error.path is None:
+        error.path = source.name
+    return CheckReport(source.name, results, dict(findings.suppressed), error)
 
 
 def _severity(severity: Severity, finding: Finding) -> Severity:
@@ -103,7 +105,7 @@ def _read(source: Source, log_policy: LogPolicy, findings: Findings) -> VhdxImag
         if error.finding.rule is Rule.SIGNATURE:
             error.path = source.name
             raise
-        findings.keep(Severity.ERROR, error.finding)
+        findings.forgive(error, error.finding)
         return None
 
 
@@ -135,7 +137,7 @@ def _judge_parent(parent: VhdxImage, findings: Findings) -> None:
         finding = Finding(
             Rule.PARENT_IMAGE, "parent", problem, found=f"errors: {len(parent.damage)}"
         )
-        findings.keep(Severity.ERROR, finding)
+        findings.forgive(CorruptImageError(parent.damage[0], path=parent.source.name), finding)
     if parent.header_section.is_dirty:
         problem = "holds updates in its log, though a parent should not change"
         findings.note(Rule.PARENT_IMAGE, "parent", problem)
@@ -146,9 +148,9 @@ def _judge_failure(chain: Chain, error: ImageError | ParentError, findings: Find
     name = "parent" if len(chain.images) == 1 else f"parent of {chain.images[-1].source.name}"
     if isinstance(error, ParentNotFoundError):
         problem = f"was not found, so that its version could not be checked; {error.message}"
-        findings.note(error.rule, name, problem)
+        findings.forgive(error, Finding(error.rule, name, problem))
     elif isinstance(error, ParentError):
-        findings.keep(Severity.ERROR, Finding(error.rule, name, error.message))
+        findings.forgive(error, Finding(error.rule, name, error.message))
     else:
         problem = f"cannot be read: {error}"
-        findings.keep(Severity.ERROR, Finding(Rule.PARENT_IMAGE, name, problem))
+        findings.forgive(error, Finding(Rule.PARENT_IMAGE, name, problem))

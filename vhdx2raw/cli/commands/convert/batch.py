@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
 from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
-from vhdx2raw.cli.exit_codes import SALVAGED
+from vhdx2raw.cli.exit_codes import first_failure
 from vhdx2raw.cli.options import VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.results import telling
@@ -111,8 +111,7 @@ class Batch:
         if self.verbosity.reports or counts["failed"]:
             words = (f"{counts[status]} {status}" for status in STATUSES if counts[status])
             print_message(f"vhdx2raw: {', '.join(words)}")
-        codes = [results[index].exit_code for index in sorted(results) if results[index].exit_code]
-        return next((code for code in codes if code != SALVAGED), max(codes, default=0))
+        return first_failure(results[index].exit_code for index in sorted(results))
 
     def _check_parents(self, tasks: list[Task]) -> None:
         """Refuse to replace a file that another one of the batch needs as a parent.

@@ -20,6 +20,7 @@ from vhdx2raw.cli.options import (
     JsonFlags,
     OpeningFlags,
     ProgressFlags,
+    SalvageFlags,
     VerbosityFlags,
 )
 from vhdx2raw.cli.progress import ProgressMode, show_progress
@@ -95,14 +96,7 @@ def run(
     *,
     many: BatchFlags,
     opening: OpeningFlags,
-    salvage: Annotated[
-        bool,
-        typer.Option(
-            "--salvage",
-            rich_help_panel=TRUST,
-            help="Take what a damaged disk still holds; what is lost becomes zeros.",
-        ),
-    ] = False,
+    salvage: SalvageFlags,
     mapfile: Annotated[
         str | None,
         typer.Option(
@@ -119,8 +113,8 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    options = converting.options(salvage=salvage or opening.ignore_log)
-    opened, mode = opening.options(salvage=salvage), progress.mode(quiet=verbosity.quiet)
+    options = converting.options(salvage=salvage.salvage or opening.ignore_log)
+    opened, mode = opening.options(salvage), progress.mode(quiet=verbosity.quiet)
     converter = Converter(opened, options, mapfile, save_state=converting.save_state)
     _check_options(converter)
     if many.output_dir is not None:
@@ -177,8 +171,6 @@ def _check_batch(sources: list[str], converter: Converter) -> None:
 def _check_options(converter: Converter) -> None:
     """Refuse what contradicts itself, before anything is opened."""
     salvage, mapfile = converter.opening.salvage, converter.mapfile
-    if salvage and converter.options.verify:
-        raise typer.BadParameter("--verify cannot tell the losses of --salvage from failures")
     if salvage and converter.options.resume:
         raise typer.BadParameter("--resume would forget what --salvage has lost")
     if mapfile is not None and not salvage:

@@ -11,6 +11,7 @@ from vhdx2raw import host
 from vhdx2raw.cli.console import (
     format_size,
     log_facts,
+    print_damage,
     print_digest,
     print_error,
     print_message,
@@ -129,8 +130,7 @@ class Outcome(NamedTuple):
 
     def print_losses(self) -> None:
         """Report on stderr what is damaged, and how much is lost."""
-        for name, finding in self.chain.damage:
-            print_error(f"{name}: damaged: {finding}")
+        print_damage(self.chain.damage)
         result, name = self.result, self.chain.child.source.name
         if not result.lost_ranges:
             print_error(f"{name}: salvaged; no range of the disk was lost")

@@ -105,6 +105,7 @@ def facts_of(subject: Subject, *, with_chain: bool) -> dict[str, object]:
     data = {
         **_image_facts(child),
         "warnings": warning_facts(subject.chain.warnings),
+        "damage": warning_facts(subject.chain.damage),
         "parent-error": str(error) if error else None,
         "contents": _contents_facts(subject.contents, child.metadata.logical_sector_size),
     }

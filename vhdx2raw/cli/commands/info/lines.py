@@ -34,6 +34,7 @@ def iter_lines(subject: Subject, *, with_chain: bool) -> Iterator[str]:
     else:
         yield from _iter_contents_lines(subject.contents)
         yield from _iter_mount_lines(subject.contents, sector_size)
+    yield from _iter_listed("damage", _iter_damage(subject.chain))
     yield from _iter_listed("notes", _iter_remarks(subject))
     if with_chain:
         for parent in subject.chain.images[1:]:
@@ -144,6 +145,12 @@ def _iter_mount_lines(contents: Contents, sector_size: int) -> Iterator[str]:
     table = contents.table
     if table is not None and table.partitions and table.sector_size != DEFAULT_SECTOR_SIZE:
         yield _line("", LARGE_SECTORS_NOTE)
+
+
+def _iter_damage(chain: Chain) -> Iterator[str]:
+    several = len(chain.images) > 1
+    for name, finding in chain.damage:
+        yield f"{name}: {finding}" if several else str(finding)
 
 
 def _iter_remarks(subject: Subject) -> Iterator[str]:

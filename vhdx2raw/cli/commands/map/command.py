@@ -12,14 +12,15 @@ import typer
 from vhdx2raw.cli.commands.map.grid import make_grid
 from vhdx2raw.cli.commands.map.picture import Layout, draw
 from vhdx2raw.cli.commands.map.svg import MAX_CELLS, draw_svg
-from vhdx2raw.cli.console import format_size, parse_size, print_result
-from vhdx2raw.cli.exit_codes import OUTPUT
+from vhdx2raw.cli.console import format_size, parse_size, print_damage, print_result
+from vhdx2raw.cli.exit_codes import OUTPUT, SALVAGED
 from vhdx2raw.cli.files import write_file
 from vhdx2raw.cli.options import (
     STANDARD_STREAM,
     Image,
     JsonFlags,
     OpeningFlags,
+    SalvageFlags,
     VerbosityFlags,
     parsed,
 )
@@ -79,6 +80,7 @@ def run(
         bool, typer.Option("--force", help="Replace the SVG file if it exists.")
     ] = False,
     opening: OpeningFlags,
+    salvage: SalvageFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
@@ -89,18 +91,28 @@ def run(
     """
     if bool(as_json) + picture + (svg is not None) > 1:
         raise typer.BadParameter("give only one of --json, --picture and --svg")
-    with open_chain(image, opening.options()) as chain:
+    with open_chain(image, opening.options(salvage)) as chain:
         verbosity.print_warnings(chain.warnings)
+        print_damage(chain.damage)
         size = chain.virtual_disk_size
         start = min(start_offset, size)
         length = size - start if max_length is None else min(max_length, size - start)
         if svg is not None:
             _write_svg(chain, start, length, svg, force=force)
-        elif picture:
-            _print_lines(_iter_picture(chain, start, length))
         else:
-            entries = iter_map(chain, start, length)
-            _print_lines(_iter_json(entries) if as_json else _iter_table(chain, entries))
+            _print_lines(_iter_lines(chain, start, length, as_json=bool(as_json), picture=picture))
+        if chain.damage:
+            raise typer.Exit(SALVAGED)
+
+
+def _iter_lines(
+    chain: Chain, start: int, length: int, *, as_json: bool, picture: bool
+) -> Iterator[str]:
+    """Return the lines of the form that was asked for."""
+    if picture:
+        return _iter_picture(chain, start, length)
+    entries = iter_map(chain, start, length)
+    return _iter_json(entries) if as_json else _iter_table(chain, entries)
 
 
 def _print_lines(lines: Iterator[str]) -> None:
