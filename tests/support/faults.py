@@ -264,6 +264,7 @@ ERRNOS: dict[str, list[int]] = {
 }
 ERRNOS["listdir"] = ERRNOS["iterdir"]
 ERRNOS["replace"] = ERRNOS["rename"]
+ERRNOS["scandir"] = ERRNOS["iterdir"]
 NOT_ON = {"open source": (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 
 
