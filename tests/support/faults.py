@@ -243,6 +243,7 @@ ERRNOS: dict[str, list[int]] = {
         *(errno.EMFILE, errno.EIO, errno.EACCES, errno.ENFILE, errno.ENOMEM, errno.ESTALE),
         *(errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.ENXIO),
     ],
+    "posix_fadvise": [errno.EINVAL, errno.ESPIPE],
     "pread": [errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EACCES],
     "preadv": [errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EACCES],
     "pwrite": [
@@ -263,6 +264,7 @@ ERRNOS: dict[str, list[int]] = {
 }
 ERRNOS["listdir"] = ERRNOS["iterdir"]
 ERRNOS["replace"] = ERRNOS["rename"]
+ERRNOS["scandir"] = ERRNOS["iterdir"]
 NOT_ON = {"open source": (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 
 

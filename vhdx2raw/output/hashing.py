@@ -51,6 +51,13 @@ class HashingSink(Sink):
             sinks.insert(0, cls(sinks[0] if sinks else inner, algorithm))
         return sinks
 
+    def take(self, data: bytes) -> None:
+        """Hash what the inner sink holds already; it must be all that comes before the rest."""
+        self._advance(self._position, len(data))
+        self._hash.update(data)
+        if isinstance(self._inner, HashingSink):
+            self._inner.take(data)
+
     def write(self, virtual_offset: int, data: memoryview) -> None:
         self._advance(virtual_offset, len(data))
         self._hash.update(data)
