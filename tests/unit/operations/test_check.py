@@ -35,7 +35,7 @@ from tests.support.files import open_files, write_files
 from tests.support.logs import disk_with, entry, mark, table_7_3
 from tests.support.memory import peak_memory
 from tests.support.peers import needs_program
-from tests.support.real_images import REAL_IMAGES, unpack_real_image
+from tests.support.real_images import CLEAN, DIRTY, needs_real_images, unpack_real_image
 from tests.support.seeded_faults import FAULTS, NOT_CHECKABLE
 from tests.support.seeded_faults.disks import (
     HEADER_2,
@@ -378,9 +378,20 @@ def test_what_the_log_repairs_is_no_fault(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", REAL_IMAGES)
+@pytest.mark.parametrize("name", CLEAN)
 def test_real_images_have_no_warnings(tmp_path: Path, name: str) -> None:
     assert_healthy(unpack_real_image(name, tmp_path))
+
+
+@needs_real_images
+def test_real_image_of_a_crashed_writer_has_two_blocks_that_belong_to_nothing(
+    tmp_path: Path,
+) -> None:
+    report = check(unpack_real_image(DIRTY, tmp_path))
+    [(severity, unclaimed)] = [row for row in report.results if row[0] is not Severity.NOTE]
+    assert (severity, unclaimed.rule) == (Severity.WARNING, "R122")
+    assert (unclaimed.file_offset, unclaimed.found) == (10 * MIB, "8 MiB")
+    assert report.is_sound
 
 
 @pytest.mark.parametrize("subformat", ["dynamic", "fixed", "fixed,block_state_zero=off"])
