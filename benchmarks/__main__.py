@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.measure import Command, Result, measure
-from benchmarks.workloads import MEMORY_FIGURE, WALL_FIGURE, WORKLOADS, Target, Workload, mounted
+from benchmarks.workloads import (
+    MEMORY_FIGURE,
+    WALL_FIGURE,
+    WORKLOADS,
+    Target,
+    Workload,
+    make_checkpoint,
+    mounted,
+)
 from tests.support.builder import GIB, MIB
 
 PROGRAM = [str(Path(sys.executable).parent / "vhdx2raw")]
@@ -24,12 +33,17 @@ SAMPLE = Path(__file__).parents[1] / "testdata" / "sample.vhdx"
 UNSYNCED = "vhdx2raw --no-sync"
 SYNCED = "vhdx2raw"
 START_UP = "start-up"
+APPLY = "apply"
+FULL = "full conversion"
 SHORT_ROUNDS = 4
 """How many times as often to measure what takes a tenth of a second."""
 PLAIN = "result.img"
 """The result, for `cp` to make once more, its holes included."""
 SYNC_SUFFIX = " + sync"
 """Ends the name of a command that waits for the disk; such are compared with such."""
+
+
+OWN_TARGETS = {START_UP: [Target(WALL_FIGURE, 0.08)], APPLY: [Target(FULL, 0.05)]}
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,7 @@ class Judgement:
 
 def main() -> None:
     """Parse the options and run."""
-    names = [*WORKLOADS, START_UP]
+    names = [*WORKLOADS, APPLY, START_UP]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", type=int, default=2048, help="MiB of the full disks (2048)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
@@ -64,7 +78,7 @@ def main() -> None:
     for name in options.only or names:
         results = run(name, options.size * MIB, options.rounds, options.folder)
         figures += report(name, results)
-        targets = [Target(WALL_FIGURE, 0.08)] if name == START_UP else WORKLOADS[name].targets
+        targets = OWN_TARGETS[name] if name in OWN_TARGETS else WORKLOADS[name].targets
         judgements += judge(name, targets, results)
     print("\n| target | measured | at most | |\n|---|---|---|---|")
     print("\n".join(map(str, judgements)))
@@ -89,6 +103,8 @@ def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
             for statement in ("import typer", "pass")
         ]
         return measure(commands, SHORT_ROUNDS * rounds)
+    if name == APPLY:
+        return run_apply(size, rounds, folder)
     workload = WORKLOADS[name]
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder)
@@ -112,6 +128,28 @@ def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
         if workload.cold:
             cold = tuple(work.iterdir())
             commands = [replace(command, cold=cold) for command in commands]
+        return measure(commands, rounds)
+
+
+def run_apply(size: int, rounds: int, folder: Path | None) -> list[Result]:
+    """Measure a checkpoint that is put onto an image again and again, and its full conversion."""
+    with tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder) as name:
+        work = Path(name)
+        maker = multiprocessing.Process(target=make_checkpoint, args=(work, size))
+        maker.start()
+        maker.join()
+        image, state = work / "disk.img", work / "base.json"
+        convert = [*PROGRAM, "--state", str(state), str(work / "base.vhdx"), str(image)]
+        subprocess.run(convert, check=True)
+        child, saved = str(work / "child.avhdx"), f"{image}.state.json"
+        # The image has the changes after the first run; what is written stays the same.
+        again = f"cp {shlex.quote(str(state))} {shlex.quote(saved)}"
+        apply = shlex.join([*PROGRAM, "apply", "--force", child, str(image)])
+        output = work / "output.img"
+        commands = [
+            Command("vhdx2raw apply", ["sh", "-c", f"{again} && exec {apply}"]),
+            Command(FULL, [*PROGRAM, child, str(output)], output),
+        ]
         return measure(commands, rounds)
 
 

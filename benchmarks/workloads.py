@@ -74,6 +74,23 @@ def make_dense(folder: Path, size: int) -> None:
     ImageSpec(size, MIB, dict.fromkeys(range(size // MIB), block)).write(folder / "dense.vhdx")
 
 
+def make_checkpoint(folder: Path, size: int) -> None:
+    """Write a full disk, and a checkpoint of it that changes one hundredth of its blocks."""
+    content = random_piece(1)
+    blocks = {index: Block(content=content) for index in range(size // MIB)}
+    base = ImageSpec(size, MIB, blocks)
+    base.write(folder / "base.vhdx")
+    block = Block(BlockState.FULLY_PRESENT, content=random_piece(4))
+    child_of(
+        base,
+        ".\\base.vhdx",
+        block_size=MIB,
+        blocks=dict.fromkeys(range(50, size // MIB, 100), block),
+        file_write_guid=UUID(int=1),
+        data_write_guid=UUID(int=1),
+    ).write(folder / "child.avhdx")
+
+
 def make_shuffled(folder: Path, size: int) -> None:
     """Write a full dynamic disk whose blocks lie in random order."""
     content = random_piece(1)

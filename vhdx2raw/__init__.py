@@ -2,6 +2,7 @@
 
     open(path, ...)          the virtual disk as a read-only, seekable file: a `VirtualDisk`
     convert(path, image)     make a raw image of it: a `ConversionResult`
+    apply(path, image)       put a checkpoint's changes onto a raw image: an `ApplyResult`
     check(path, ...)         everything that is wrong with a file: a `CheckReport`
     compare(disk, other)     whether two disks hold the same bytes: a `Comparison`
     digest(disk, "sha256")   the digest that its raw image has
@@ -15,7 +16,7 @@ way only.
     vhdx      the format: header, log, regions, metadata, BAT; one file becomes a `VhdxImage`
     disk      a chain of images, and what every range of the virtual disk is
     output    how raw output is made
-    operations  convert, compare, digest, check
+    operations  convert, apply, compare, digest, check
     cli       words, options, progress, exit codes
 
 The format is described in Microsoft's open specification MS-VHDX; section numbers in this
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     )
     from vhdx2raw.findings import Finding, Severity
     from vhdx2raw.keywords import with_keywords
+    from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
     from vhdx2raw.operations.check import CheckReport, check_file
     from vhdx2raw.operations.compare import Comparison, compare
     from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
@@ -61,10 +63,12 @@ if TYPE_CHECKING:
 
     open = with_keywords("open", open_disk, OpenOptions)  # noqa: A001 - like gzip.open
     convert = with_keywords("convert", convert_disk, ConvertOptions)
+    apply = with_keywords("apply", apply_checkpoint, ApplyOptions)
     check = with_keywords("check", check_file, OpenOptions)
     __version__: str
 
 __all__ = [
+    "ApplyResult",
     "BlockDeviceSink",
     "CheckReport",
     "Comparison",
@@ -94,6 +98,7 @@ __all__ = [
     "Vhdx2rawError",
     "VirtualDisk",
     "__version__",
+    "apply",
     "check",
     "compare",
     "convert",
@@ -108,6 +113,7 @@ _ERRORS = (
     *("UnsupportedImageError", "Vhdx2rawError"),
 )
 _MODULES = {
+    "ApplyResult": "operations.apply",
     "BlockDeviceSink": "output.block_device",
     "CheckReport": "operations.check",
     "Comparison": "operations.compare",
@@ -132,6 +138,7 @@ _MODULES = {
 _FUNCTIONS = {
     "open": ("disk.virtual_disk", "open_disk", "disk.chain", "OpenOptions"),
     "convert": ("operations.convert", "convert_disk", "operations.convert", "ConvertOptions"),
+    "apply": ("operations.apply", "apply_checkpoint", "operations.apply", "ApplyOptions"),
     "check": ("operations.check", "check_file", "disk.chain", "OpenOptions"),
 }
 """By name, what does the work, and the options that become its keyword arguments."""

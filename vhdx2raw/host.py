@@ -235,6 +235,24 @@ def link(path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None
     os.link(path, new_path, follow_symlinks=os.link not in os.supports_follow_symlinks)
 
 
+def lock(descriptor: int) -> bool:
+    """Claim a file until it is closed; False if another program of this kind has claimed it.
+
+    Where the host or the file system has no such locks, nobody is kept out.
+    """
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def ioctl(descriptor: int, request: int, argument: bytes | array[int]) -> None:
     """Make a request of Linux; an array takes the result.
 

@@ -18,9 +18,12 @@ import vhdx2raw.cli
 from tests.support.cli import small_disk
 from tests.support.files import has_expected_bytes
 
-FUNCTIONS = ["open", "convert", "check", "compare", "digest"]
+FUNCTIONS = ["open", "convert", "apply", "check", "compare", "digest"]
 """What most programs call, in the order of the help."""
-BUILDING_BLOCKS = {"ConvertOptions", "OpenOptions", "check_file", "convert_disk", "open_disk"}
+BUILDING_BLOCKS = {
+    *("ApplyOptions", "ConvertOptions", "OpenOptions"),
+    *("apply_checkpoint", "check_file", "convert_disk", "open_disk"),
+}
 """What public functions are made of by `with_keywords`."""
 DEPRECATED = {
     "Chain": "disk.chain",
@@ -57,7 +60,7 @@ def test_every_imported_name_is_public() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vhdx2raw.")
         for alias in node.names
     }
-    own = {"__version__", "check", "convert", "open"}
+    own = {"__version__", "apply", "check", "convert", "open"}
     assert imported - BUILDING_BLOCKS - {"with_keywords"} | own == set(vhdx2raw.__all__)
 
 
@@ -159,7 +162,7 @@ def test_help_begins_with_what_users_call() -> None:
     assert [line.partition("(")[0] for line in lines] == FUNCTIONS
 
 
-@pytest.mark.parametrize("name", ["open", "convert", "check"])
+@pytest.mark.parametrize("name", ["open", "convert", "apply", "check"])
 def test_help_lists_every_option_of_a_function(name: str) -> None:
     function = getattr(vhdx2raw, name)
     parameters = inspect.signature(function).parameters.values()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STANDARD_STREAM = "-"
 NULL_OUTPUT = "null:"
 STANDARD_INPUT = "a VHDX cannot be read from standard input; name a file"
+NO_VERSION = "--save-state, --state and --update need one version of a disk as a whole"
 
 Value = TypeVar("Value")
 
@@ -272,17 +273,17 @@ class ConvertFlags:
             help="Accept that SRC changes while it is read.",
         ),
     ] = False
-    hash_algorithm: Annotated[
-        str | None,
+    hash_algorithms: Annotated[
+        list[str],
         typer.Option(
             "--hash",
             metavar="ALG",
             parser=parsed(require_algorithm),
             rich_help_panel=TRUST,
-            help="Print the digest of the disk as well, as sha256sum does, taken on the way.",
+            help="Print the digest of the disk as well, as sha256sum does; repeat it for several.",
             show_default=False,
         ),
-    ] = None
+    ] = field(default_factory=list)
     verify: Annotated[
         bool,
         typer.Option(
@@ -309,6 +310,22 @@ class ConvertFlags:
             show_default=False,
         ),
     ] = None
+    update: Annotated[
+        bool,
+        typer.Option(
+            "--update",
+            rich_help_panel=OUTPUT,
+            help="Read DST, and write to it only what differs, in place.",
+        ),
+    ] = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            rich_help_panel=OUTPUT,
+            help="Keep what was written if this fails; go on with what was kept.",
+        ),
+    ] = False
     workers: Annotated[
         int | None,
         typer.Option(
@@ -336,23 +353,41 @@ class ConvertFlags:
         ),
     ] = False
 
-    def options(self, destination: str | None = None) -> ConvertOptions:
-        """Return what the library takes, for one output if its state is to be saved."""
-        from vhdx2raw.operations.convert import ConvertOptions  # noqa: PLC0415 - one command's
-        from vhdx2raw.operations.state import default_state_path  # noqa: PLC0415
+    @property
+    def needs_version(self) -> bool:
+        """Whether it is recorded, or has to be certain, which version of a disk DST holds."""
+        return self.save_state or self.state is not None or self.update
 
-        state = self.state
-        if self.save_state and state is None and destination is not None:
-            state = default_state_path(destination)
+    def options(self, *, salvage: bool) -> ConvertOptions:
+        """Return what the library takes.
+
+        Args:
+            salvage: Whether the disk is read with losses, or without its log.
+
+        Raises:
+            typer.BadParameter: Two options contradict each other.
+        """
+        from vhdx2raw.operations.convert import ConvertOptions  # noqa: PLC0415 - one command's
+
+        if self.needs_version and salvage:
+            raise typer.BadParameter(f"--salvage and --ignore-log take what there is; {NO_VERSION}")
+        if self.needs_version and self.allow_changed:
+            raise typer.BadParameter(f"--allow-changed may mix two disks; {NO_VERSION}")
+        if self.resume and (self.update or self.allow_changed):
+            raise typer.BadParameter("--resume fits neither --update nor --allow-changed")
+        if self.update and self.target_is_zero:
+            raise typer.BadParameter("--target-is-zero and --update contradict each other")
         return ConvertOptions(
-            state=state,
+            state=self.state,
+            update=self.update,
+            resume=self.resume,
             force=self.force,
             target_is_zero=self.target_is_zero,
             sparse_size=self.sparse_size,
             workers=self.workers,
             clone=not self.no_clone,
             sync=not self.no_sync,
-            hash_algorithm=self.hash_algorithm,
+            hash_algorithm=self.hash_algorithms,
             verify=self.verify,
             strict=self.strict,
             max_virtual_disk_size=self.max_virtual_size,

@@ -186,7 +186,7 @@ def open_parents(
             images.append(parent.image)
             warnings += _named(parent.image, parent.image.warnings)
             damage += _named(parent.image, parent.image.damage)
-        if parent_error is None:
+        if parent_error is None and not _rests_on(images[-1], stop_at):
             _require_no_more(given, images)
     except BaseException:
         for image in images:

@@ -3,35 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from uuid import UUID
 
-from vhdx2raw.disk.chain import AnyPath, NamedFinding, OpenOptions, open_chain
+from vhdx2raw.disk.chain import AnyPath, NamedFinding, OpenOptions, open_parents
 from vhdx2raw.disk.extents import Extent, ExtentKind
-from vhdx2raw.disk.virtual_disk import VirtualDisk
-from vhdx2raw.errors import OutputError, ParentMismatchError, ParentNotFoundError
-from vhdx2raw.operations.compare import VERIFY_REMEDY
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.errors import (
+    ImageError,
+    OutputError,
+    ParentError,
+    ParentMismatchError,
+    ParentNotFoundError,
+)
+from vhdx2raw.operations.compare import VERIFY_REMEDY, verify
 from vhdx2raw.operations.convert import default_workers
 from vhdx2raw.operations.copying import Copy
-from vhdx2raw.operations.progress import ProgressCallback, no_progress
+from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
 from vhdx2raw.operations.state import (
+    ANEW_REMEDY,
     ImageState,
-    check_unchanged,
+    begin,
     default_state_path,
     observe,
     read_state,
+    require_same_work,
+    require_size,
+    require_unchanged,
+    require_version,
     version_of,
     write_state,
 )
 from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.in_place import InPlaceSink
-from vhdx2raw.output.opening import is_block_device
+from vhdx2raw.output.opening import open_in_place
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.raw_file import RawFile
 from vhdx2raw.units import KIB, MIB
+from vhdx2raw.vhdx.image import VhdxImage, open_image
 
 SPARSE_SIZE = 4 * KIB
+CHANGED_REMEDY = "convert it anew, or with {update} to write only what differs"
 AGAIN_REMEDY = "run the same command once more when the file is at rest"
 
 
@@ -43,14 +56,17 @@ class ApplyOptions(OpenOptions):
         parents: Images between the checkpoint and the version that the image holds, newest first.
         parent_dirs: Folders in which they may lie, besides that of the checkpoint.
         allow_parent_mismatch: Whether one of them may have another identity than its child records.
-        log_policy: What to do with a log that holds updates, in every file.
+        log_policy: What to do with a log that holds updates, in every file; none can be ignored.
+        salvage: Must not be set: what is lost is no version of a disk.
+        regions: Of no use without `salvage`.
         state: The state file; by default the one beside the image.
         force: Whether the image may have been changed since its state was written.
         dry_run: Whether to write nothing, and only say what would be written.
-        verify: Whether to read back what was written, and compare.
+        verify: Whether to read back what was written, and compare; all of the disk if every parent
+            is at hand.
         workers: Threads that write; by default as many as there are processors, up to four.
-        progress: Called from this thread about ten times a second with the bytes written so far
-            and the bytes to be written. What it raises ends the work.
+        progress: Called from this thread about ten times a second with the bytes done so far and
+            the bytes to be done. What it raises ends the work.
     """
 
     state: AnyPath | None = None
@@ -70,10 +86,11 @@ class ApplyResult:
 
     Attributes:
         virtual_disk_size: All of it.
-        changed_bytes: Data and zeros that the checkpoint has and the version before has not.
+        changed_bytes: Data and zeros that the checkpoint has, and the version before may not have.
         changed_ranges: In how many ranges they lie.
         written_bytes: Of these, written; the rest was made zero.
         files: The files that were applied, the newest first; none if the image had it already.
+        verified_bytes: Read back and compared.
         state: What the image holds now.
         warnings: What is unusual about a file, though its bytes are right.
     """
@@ -84,6 +101,7 @@ class ApplyResult:
     written_bytes: int
     files: tuple[str, ...]
     state: ImageState
+    verified_bytes: int = 0
     warnings: tuple[NamedFinding, ...] = ()
 
 
@@ -107,121 +125,191 @@ def apply_checkpoint(
             is missing.
         OutputError: The image is not what its state file says, or cannot be written.
         OSError: The host could not read or write.
+        ValueError: The checkpoint is opened in part only.
     """
-    name, path = os.fspath(destination), _state_path(destination, options)
+    name = os.fspath(destination)
+    path = default_state_path(name) if options.state is None else os.fspath(options.state)
     state = read_state(path)
     with _open(child, name, state, options) as disk:
-        target = version_of(disk)
-        _check_state(disk, name, path, state, options)
-        if disk.chain.base is None:  # the image holds this version already
-            return ApplyResult(disk.size, 0, 0, 0, (), state, disk.warnings)
-        extents = _changed_extents(disk, state.virtual_disk_size)
-        changed = sum(extent.length for extent in extents())
-        ranges = sum(1 for _ in _joined(extents()))
-        if options.dry_run:
-            return ApplyResult(disk.size, changed, ranges, 0, disk.files, state, disk.warnings)
-        sink = _open_sink(name, disk)
-        try:
-            write_state(path, replace(state, applying=target))
-            written = _write(disk, sink, extents, options)
-        except BaseException:
-            sink.abort()
-            raise
-        if options.verify:
-            _verify(disk, name, extents())
-        state = observe(name, disk)
-        write_state(path, state)
-        return ApplyResult(disk.size, changed, ranges, written, disk.files, state, disk.warnings)
-
-
-def _state_path(destination: AnyPath, options: ApplyOptions) -> str:
-    if options.state is not None:
-        return os.fspath(options.state)
-    if is_block_device(destination):
-        problem, remedy = "is a block device, beside which no state is kept", "name it with {state}"
-        raise OutputError(problem, path=os.fspath(destination), remedy=remedy)
-    return default_state_path(destination)
+        require_version(disk)
+        _check_image(disk, name, path, state, options)
+        if not state.applying and version_of(disk).is_same_file_state(state.holds):
+            return ApplyResult(disk.size, 0, 0, 0, (), state, warnings=disk.warnings)
+        work = _Work(disk, name, path, state, options)
+        return work.planned() if options.dry_run else work.run()
 
 
 def _open(child: AnyPath, name: str, state: ImageState, options: ApplyOptions) -> VirtualDisk:
     """Open the checkpoint and its parents, down to the version that the image holds."""
-    base = UUID(state.holds.data_write_guid)
+    image = open_image(child, options.log_policy, salvage=options.salvage)
     try:
-        disk = VirtualDisk(open_chain(child, options, stop_at=base))
+        base = _base_of(image, state)
+    except BaseException:
+        image.close()
+        raise
+    try:
+        disk = VirtualDisk(open_parents(image, options, stop_at=base))
     except ParentNotFoundError as error:
         error.message += f"; {name} holds {state.holds}"
         raise
-    if disk.chain.base is None and version_of(disk).data_write_guid != str(base):
+    version = version_of(disk)
+    if disk.chain.base is None and not version.is_same_file_state(state.holds):
         disk.close()
+        if version.data_write_guid == state.holds.data_write_guid:
+            problem = f"was written to after {name} was made of it"
+            raise OutputError(problem, path=os.fspath(child), remedy=CHANGED_REMEDY)
         problem = f"does not descend from what {name} holds, {state.holds}"
-        problem += f"; it is {version_of(disk)}"
-        remedy = "apply the checkpoint that was made of that version first, or convert anew"
+        problem += f"; it is {version}"
+        remedy = f"apply the checkpoint that was made of that version first, or {ANEW_REMEDY}"
         raise ParentMismatchError(
             problem, rule=Rule.PARENT_VERSION, path=os.fspath(child), remedy=remedy
         )
     return disk
 
 
-def _check_state(
+def _base_of(image: VhdxImage, state: ImageState) -> UUID:
+    """Return the version onto which the checkpoint is to be put.
+
+    If the image holds that checkpoint already, this is its parent: a VM that ran on may have
+    written more under the same GUID, and all that it changed is in the last layer.
+    """
+    held = UUID(state.holds.data_write_guid)
+    if image.header_section.header.data_write_guid != held:
+        return held
+    locator = image.metadata.parent_locator
+    if locator is None:
+        return held
+    return locator.linkages[0]
+
+
+def _check_image(
     disk: VirtualDisk, name: str, path: str, state: ImageState, options: ApplyOptions
 ) -> None:
-    """Make sure that `disk` can be applied to what the image holds."""
-    if state.applying:
-        if state.applying.data_write_guid != version_of(disk).data_write_guid:
-            problem = f"is being brought from {state.holds} to {state.applying}"
-            remedy = f"apply {state.applying.filename} once more, to its end"
-            raise OutputError(problem, path=name, remedy=remedy)
-    elif not options.force:
-        check_unchanged(name, path, state)
+    """Make sure that `disk` can be put onto what the image holds."""
+    require_same_work(name, state, version_of(disk), "apply")
     if disk.size < state.virtual_disk_size:
         problem = f"holds a disk of {state.virtual_disk_size} bytes, the checkpoint has {disk.size}"
-        raise OutputError(problem, path=name, remedy="convert the disk anew")
+        raise OutputError(problem, path=name, remedy=ANEW_REMEDY)
     if disk.metadata.logical_sector_size != state.logical_sector_size:
         problem = f"holds a disk with sectors of {state.logical_sector_size} bytes"
-        raise OutputError(problem, path=name, remedy="convert the disk anew")
+        raise OutputError(problem, path=name, remedy=ANEW_REMEDY)
+    require_size(name, path, state, disk.size)
+    if not options.force:
+        require_unchanged(name, path, state, lambda *place: not _is_inherited(disk, *place))
 
 
-def _changed_extents(disk: VirtualDisk, old_size: int) -> Callable[[], Iterator[Extent]]:
-    """Return what yields the extents that the checkpoint has, without what it leaves to its base.
+def _is_inherited(disk: VirtualDisk, virtual_offset: int, length: int) -> bool:
+    extents = disk.extents(virtual_offset, length)
+    return all(extent.kind is ExtentKind.INHERITED for extent in extents)
 
-    Past the end of the base lie zeros.
-    """
 
-    def extents() -> Iterator[Extent]:
-        for extent in disk.extents():
+class _Work:
+    """What is to be done to an image, and how it is done."""
+
+    def __init__(
+        self, disk: VirtualDisk, name: str, path: str, state: ImageState, options: ApplyOptions
+    ) -> None:
+        self._disk, self._name, self._options = disk, name, options
+        self._path, self._state = path, state
+        self._changed_bytes = sum(extent.length for extent in self._extents())
+        self._changed_ranges = sum(1 for _ in _joined(self._extents()))
+
+    def planned(self) -> ApplyResult:
+        """Return what would be done."""
+        return self._result(0, 0, self._state)
+
+    def _result(self, written: int, verified: int, state: ImageState) -> ApplyResult:
+        disk = self._disk
+        return ApplyResult(
+            disk.size,
+            self._changed_bytes,
+            self._changed_ranges,
+            written,
+            disk.files,
+            state,
+            verified,
+            disk.warnings,
+        )
+
+    def _extents(self) -> Iterator[Extent]:
+        """Yield what the checkpoint has, without what it leaves to its base.
+
+        Past the end of the base lie zeros.
+        """
+        old_size = self._state.virtual_disk_size
+        for extent in self._disk.extents():
             if extent.kind is not ExtentKind.INHERITED:
                 yield extent
             elif extent.virtual_end > old_size:
                 start = max(extent.virtual_offset, old_size)
                 yield Extent(ExtentKind.ZERO, start, extent.virtual_end - start)
 
-    return extents
+    def run(self) -> ApplyResult:
+        """Change the image, and record before and after what it holds."""
+        disk = self._disk
+        disk.chain.watch()
+        sink = open_in_place(self._name, disk.size, inputs=disk.chain.identities)
+        try:
+            begin(self._name, self._path, self._state, version_of(disk), "apply")
+            written = self._write(sink)
+            verified = self._verify() if self._options.verify else 0
+            sink.commit()
+        except BaseException:
+            sink.abort()
+            raise
+        state = observe(self._name, disk)
+        write_state(self._path, state)
+        return self._result(written, verified, state)
 
+    def _write(self, sink: InPlaceSink | BlockDeviceSink) -> int:
+        """Write; return how many bytes. All of it is on stable storage then."""
+        if isinstance(sink, InPlaceSink):
+            sink.lengthen()
+        progress, passes = self._options.progress, 2 if self._options.verify else 1
+        copy = Copy(self._disk, sink, sparse_size=SPARSE_SIZE, clone=False, extents=self._extents)
+        workers = self._options.workers or default_workers()
+        copy.run(workers, lambda done, all_: progress(done, all_ * passes))
+        sink.flush()
+        self._disk.chain.require_unchanged(remedy=AGAIN_REMEDY)
+        progress(copy.done_bytes, copy.total_bytes * passes)
+        return copy.written_bytes
 
-def _write(
-    disk: VirtualDisk,
-    sink: InPlaceSink | BlockDeviceSink,
-    extents: Callable[[], Iterator[Extent]],
-    options: ApplyOptions,
-) -> int:
-    """Change the image; return how many bytes were written. All of it is on stable storage."""
-    if isinstance(sink, InPlaceSink):
-        sink.lengthen()
-    disk.chain.watch()
-    copy = Copy(disk, sink, sparse_size=SPARSE_SIZE, clone=False, extents=extents)
-    copy.run(options.workers or default_workers(), options.progress)
-    sink.flush()
-    disk.chain.require_unchanged(remedy=AGAIN_REMEDY)
-    options.progress(copy.done_bytes, copy.total_bytes)
-    sink.commit()
-    return copy.written_bytes
+    def _verify(self) -> int:
+        """Read back from the storage what was written, or all of the disk; return how much.
 
+        Raises:
+            OutputError: It holds something else.
+        """
+        total, progress = self._changed_bytes, self._options.progress
 
-def _open_sink(name: str, disk: VirtualDisk) -> InPlaceSink | BlockDeviceSink:
-    inputs = disk.chain.identities
-    if is_block_device(name):
-        return BlockDeviceSink(name, disk.size, replace=True, inputs=inputs)
-    return InPlaceSink(name, disk.size, inputs=inputs)
+        def report(done: int, all_: int) -> None:
+            progress(total + total * done // max(1, all_), 2 * total)
+
+        try:
+            whole = open_disk(self._disk.name, self._options)
+        except (ParentError, ImageError):  # the base need not be here, nor be sound
+            self._verify_changes(throttled(report))
+            return total
+        with whole:
+            verify(whole, self._name, progress=report)
+            return whole.size
+
+    def _verify_changes(self, report: ProgressCallback) -> None:
+        done = 0
+        with RawFile(self._name, max_device_size=self._disk.size) as raw:
+            raw.forget_cached()
+            for extent in self._extents():
+                for start in range(extent.virtual_offset, extent.virtual_end, MIB):
+                    size = min(MIB, extent.virtual_end - start)
+                    part = extent.cut(start, start + size)
+                    expected = bytearray(size)
+                    if part.kind is ExtentKind.DATA:
+                        part.read_into(memoryview(expected))
+                    if raw.pread(start, size) != expected:
+                        problem = f"is not what was written, in the MiB from {start:#x} on"
+                        raise OutputError(problem, path=self._name, remedy=VERIFY_REMEDY)
+                    done += size
+                    report(done, self._changed_bytes)
 
 
 def _joined(extents: Iterator[Extent]) -> Iterator[tuple[int, int]]:
@@ -235,22 +323,3 @@ def _joined(extents: Iterator[Extent]) -> Iterator[tuple[int, int]]:
         end = extent.virtual_end
     if start < end:
         yield start, end
-
-
-def _verify(disk: VirtualDisk, name: str, extents: Iterator[Extent]) -> None:
-    """Read back from the storage what was written, and compare.
-
-    Raises:
-        OutputError: It holds something else.
-    """
-    with RawFile(name, max_device_size=disk.size) as raw:
-        raw.forget_cached()
-        for extent in extents:
-            for start in range(extent.virtual_offset, extent.virtual_end, MIB):
-                size = min(MIB, extent.virtual_end - start)
-                expected = bytes(size)
-                if extent.kind is ExtentKind.DATA:
-                    expected = disk.pread(size, start)
-                if raw.pread(start, size) != expected:
-                    problem = f"is not what was written, in the MiB from {start:#x} on"
-                    raise OutputError(problem, path=name, remedy=VERIFY_REMEDY)

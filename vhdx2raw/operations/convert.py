@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vhdx2raw import host
 from vhdx2raw.disk.chain import AnyPath, NamedFinding
 from vhdx2raw.disk.salvage import Range
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.errors import ImageError, OutputError
 from vhdx2raw.operations.acceptance import check_acceptable
 from vhdx2raw.operations.compare import verify
 from vhdx2raw.operations.copying import Copy
-from vhdx2raw.operations.progress import ProgressCallback, no_progress
-from vhdx2raw.operations.state import observe, write_state
+from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
+from vhdx2raw.operations.resume import Resumption
+from vhdx2raw.operations.state import observe, require_version, require_writable, write_state
+from vhdx2raw.operations.update import find_state, open_update
 from vhdx2raw.output.base import Sink
 from vhdx2raw.output.block_device import BlockDeviceSink
+from vhdx2raw.output.difference import DifferenceSink
 from vhdx2raw.output.hashes import require_algorithm
 from vhdx2raw.output.hashing import HashingSink
 from vhdx2raw.output.opening import open_sink
 from vhdx2raw.source.file_object import AnyFile
-from vhdx2raw.units import KIB
+from vhdx2raw.source.raw_file import RawFile
+from vhdx2raw.units import KIB, MIB
 from vhdx2raw.zeros import MAX_BUFFER_SIZE
 
 DEFAULT_SPARSE_SIZE = 4 * KIB
 MIN_SPARSE_SIZE = 512
 MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
 LEFT_INCOMPLETE = "was overwritten in part, and holds no usable disk now"
+LEFT_MIXED = "was changed in part, and is a mixture of two disks until this is run once more"
+STATE_MISSING = "is complete, but there is no state file that says so"
 MAX_WORKERS = 4
 """More threads than this wait for each other instead of for the disks."""
 CHANGED_REMEDY = (
@@ -49,7 +57,7 @@ class ConvertOptions:
         clone: Whether the output may share storage with the source, where the host can do that.
             Then zeros that are stored in the source stay stored.
         sync: Whether to wait until the output is on stable storage before it appears.
-        hash_algorithm: What digest to take on the way, such as ``sha256``. Then one thread
+        hash_algorithm: What digest to take on the way, such as ``sha256``, or several. One thread
             writes, in order, and nothing is cloned.
         verify: Whether to read the output back from storage before it appears, and compare all of
             it that is not lost.
@@ -58,6 +66,10 @@ class ConvertOptions:
         allow_changed: Whether the source may change while it is read; then the result may be a
             mixture of two states.
         state: Where to record which version of the disk the output holds, for `apply`.
+        update: Whether to change an output that is there, in place, where it differs; it is read
+            for that. Without a state file that says what it holds, this takes `force`.
+        resume: Whether to keep what was written if this fails, beside the output, and to go on with
+            what an earlier run has kept. With `hash_algorithm` that is read once more.
         progress: Called from this thread about ten times a second with the bytes moved so far and
             the bytes to be moved, once more when all are moved, and never after the output has
             appeared. What it raises ends the conversion.
@@ -69,19 +81,22 @@ class ConvertOptions:
     workers: int | None = None
     clone: bool = True
     sync: bool = True
-    hash_algorithm: str | None = None
+    hash_algorithm: str | Sequence[str] | None = None
     verify: bool = False
     strict: bool = False
     max_virtual_disk_size: int | None = None
     allow_changed: bool = False
     state: AnyPath | None = None
+    update: bool = False
+    resume: bool = False
     progress: ProgressCallback = no_progress
 
     def __post_init__(self) -> None:
         """Check the numbers and the name.
 
         Raises:
-            ValueError: One is out of its range, or there is no such algorithm.
+            ValueError: One is out of its range, there is no such algorithm, or two contradict
+                each other.
         """
         size = self.sparse_size
         in_range = MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1
@@ -89,8 +104,20 @@ class ConvertOptions:
             raise ValueError(f"sparse_size {size} is neither 0 nor a power of two in its range")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be at least 1, not {self.workers}")
-        if self.hash_algorithm is not None:
-            require_algorithm(self.hash_algorithm)
+        for name in self.hash_algorithms:
+            require_algorithm(name)
+        if (self.state is not None or self.update) and self.allow_changed:
+            raise ValueError("state and update need one version of a disk, allow_changed mixes two")
+        if self.resume and (self.update or self.allow_changed):
+            raise ValueError("resume goes on with one source, and makes a new file of it")
+        if self.update and self.target_is_zero:
+            raise ValueError("update expects that the target holds something")
+
+    @property
+    def hash_algorithms(self) -> tuple[str, ...]:
+        """The digests to take, in the order in which they were asked for."""
+        names = self.hash_algorithm or ()
+        return (names,) if isinstance(names, str) else tuple(names)
 
 
 DEFAULTS = ConvertOptions()
@@ -104,15 +131,19 @@ class ConversionResult:
         virtual_disk_size: All of it.
         data_bytes: Stored in the images; the rest is stored nowhere and reads as zeros.
         cloned_bytes: Of these, not copied, but shared between the images and the output.
-        written_bytes: Handed to the sink; what is neither cloned nor written are holes.
+        written_bytes: Handed to the sink; what is neither cloned nor written are holes. Of an
+            update, what differed, zeros included.
         lost_ranges: (offset, length) of what could not be read and became zeros, in order; only
             if the disk was opened to be salvaged. At most 10,000: of more, those with the least
             between them are given as one.
         warnings: What is unusual about any file of the disk, or about the disk, though its bytes
             are right; also how files have changed meanwhile, if that was allowed.
-        digest: Of the whole disk, in hexadecimal, if one was asked for.
+        digests: Of the whole disk, in hexadecimal, by their algorithms, as they were asked for.
         lost_bytes: How much became zeros in all.
         unlisted_ranges: How many of the lost ranges are not in `lost_ranges` by themselves.
+        resumed_bytes: The first bytes of the disk, which an earlier run has written; the other
+            numbers do not count them.
+        begun_anew: Why nothing was taken from an earlier run that has left something; or empty.
     """
 
     virtual_disk_size: int
@@ -121,9 +152,16 @@ class ConversionResult:
     written_bytes: int
     lost_ranges: tuple[Range, ...] = ()
     warnings: tuple[NamedFinding, ...] = ()
-    digest: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
     lost_bytes: int = 0
     unlisted_ranges: int = 0
+    resumed_bytes: int = 0
+    begun_anew: str = ""
+
+    @property
+    def digest(self) -> str | None:
+        """The first of `digests`, or None if none was asked for."""
+        return next(iter(self.digests.values()), None)
 
 
 def convert_disk(
@@ -149,24 +187,75 @@ def convert_disk(
     _require_path_or_sink(destination)
     with ExitStack() as opened:
         sink = destination if isinstance(destination, Sink) else None
+        resumption = None
         try:
             disk = source
             if not isinstance(disk, VirtualDisk):
                 disk = opened.enter_context(open_disk(source))
             warnings = check_acceptable(disk, options.max_virtual_disk_size, strict=options.strict)
-            if not isinstance(destination, Sink):
-                sink = _open_sink(destination, disk, options)
+            state = _state_path(disk, destination, options)
+            if options.resume:
+                resumption = _open_resumption(destination, disk, options)
+                sink = resumption.sink
+            elif not isinstance(destination, Sink):
+                sink = _open_sink(destination, disk, options, state)
             assert sink is not None, "given or opened"
-            result = _write(disk, sink, options, warnings)
-            if options.state is not None:
-                write_state(os.fspath(options.state), observe(sink.name, disk))
-            return result  # noqa: TRY300 - the state belongs to the attempt
+            result = _write(disk, sink, options, warnings, resumption)
         except BaseException as error:
+            if resumption is not None:
+                # What was read of a source that is not sound, or changes, is not worth keeping.
+                resumption.discard() if isinstance(error, ImageError) else resumption.keep()
             if sink is not None:
                 sink.abort()
-                if isinstance(sink, BlockDeviceSink) and sink.left_incomplete:
-                    _add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
+                _note_incomplete(error, sink)
             raise
+        if resumption is not None:
+            resumption.end()
+        if state is not None:
+            _save_state(state, sink, disk)
+        return result
+
+
+def _open_resumption(
+    destination: AnyPath | Sink, disk: VirtualDisk, options: ConvertOptions
+) -> Resumption:
+    if isinstance(destination, Sink) or disk.chain.salvaging:
+        raise ValueError("to be resumed, a sound disk has to go to the path of a file")
+    return Resumption(disk, os.fspath(destination), options)
+
+
+def _state_path(
+    disk: VirtualDisk, destination: AnyPath | Sink, options: ConvertOptions
+) -> str | None:
+    """Return where the state is to be kept, if it is, and make sure that this will be possible."""
+    path = None if options.state is None else os.fspath(options.state)
+    if isinstance(destination, Sink):
+        if options.update:
+            raise ValueError("an update needs the path of what is updated")
+        if path is not None and destination.readable_path is None:
+            raise ValueError("what goes to this sink has no state that could be kept")
+    elif options.update:
+        path = find_state(destination, path)
+    if path is not None:
+        require_version(disk)
+        name = destination.name if isinstance(destination, Sink) else os.fspath(destination)
+        require_writable(path, name, disk)
+    return path
+
+
+def _save_state(path: str, sink: Sink, disk: VirtualDisk) -> None:
+    try:
+        write_state(path, observe(sink.name, disk))
+    except BaseException as error:
+        _add_note(error, f"{sink.name}: {STATE_MISSING}")
+        raise
+
+
+def _note_incomplete(error: BaseException, sink: Sink) -> None:
+    if isinstance(sink, BlockDeviceSink) and sink.left_incomplete:
+        _add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
+    if isinstance(sink, DifferenceSink) and sink.left_incomplete:
+        _add_note(error, f"{sink.name}: {LEFT_MIXED}")
 
 
 def _require_path_or_sink(destination: object) -> None:
@@ -183,7 +272,11 @@ def _add_note(error: BaseException, note: str) -> None:
     error.__notes__ = [*notes, note]  # type: ignore[attr-defined, unused-ignore]
 
 
-def _open_sink(destination: AnyPath, disk: VirtualDisk, options: ConvertOptions) -> Sink:
+def _open_sink(
+    destination: AnyPath, disk: VirtualDisk, options: ConvertOptions, state: str | None
+) -> Sink:
+    if options.update:
+        return open_update(disk, destination, state, force=options.force)
     return open_sink(
         destination,
         disk.size,
@@ -195,37 +288,74 @@ def _open_sink(destination: AnyPath, disk: VirtualDisk, options: ConvertOptions)
 
 
 def _write(
-    disk: VirtualDisk, sink: Sink, options: ConvertOptions, warnings: tuple[NamedFinding, ...]
+    disk: VirtualDisk,
+    sink: Sink,
+    options: ConvertOptions,
+    warnings: tuple[NamedFinding, ...],
+    resumption: Resumption | None,
 ) -> ConversionResult:
     _check_sink(sink, options)
     disk.chain.watch()
-    hashing: HashingSink | None = None
-    if options.hash_algorithm:
-        sink = hashing = HashingSink(sink, options.hash_algorithm)
+    start = resumption.start if resumption else 0
+    target, hashing = sink, HashingSink.stack(sink, options.hash_algorithms)
+    if hashing:
+        sink = hashing[0]
+        _hash_again(hashing[0], start, options.progress)
     progress, passes = options.progress, 2 if options.verify else 1
-    copy = Copy(disk, sink, sparse_size=options.sparse_size, clone=options.clone)
+    clone = options.clone and not options.update
+    copy = Copy(
+        disk,
+        sink,
+        sparse_size=options.sparse_size,
+        clone=clone,
+        extents=(lambda: disk.extents(start)) if start else None,
+    )
+    if resumption:
+        progress = resumption.watched(copy, progress)
     copy.run(options.workers or default_workers(), lambda done, all_: progress(done, all_ * passes))
-    if options.sync or options.verify:
+    if options.sync or options.verify or options.state is not None or options.update:
         sink.flush()
     if options.verify:
-        _verify(disk, sink, copy, progress)
+        try:
+            _verify(disk, sink, copy, progress)
+        except OutputError:
+            if resumption:
+                resumption.discard()
+            raise
     if options.allow_changed:
         warnings += disk.chain.find_changes()
     else:
         disk.chain.require_unchanged(remedy=CHANGED_REMEDY)
     progress(copy.done_bytes * passes, copy.total_bytes * passes)
     sink.commit()
+    written = copy.written_bytes
+    if isinstance(target, DifferenceSink):
+        written = target.written_bytes + target.zeroed_bytes
     return ConversionResult(
         disk.size,
         copy.data_bytes,
         copy.cloned_bytes,
-        copy.written_bytes,
+        written,
         copy.lost.merged(),
         warnings,
-        hashing.hexdigest if hashing else None,
+        {each.algorithm: each.hexdigest for each in reversed(hashing)},
         copy.lost.total_bytes,
         copy.lost.unlisted,
+        start,
+        resumption.begun_anew if resumption else "",
     )
+
+
+def _hash_again(hashing: HashingSink, size: int, progress: ProgressCallback) -> None:
+    """Hash what an earlier run has written."""
+    if not size:
+        return
+    assert hashing.readable_path is not None, "it is a file"
+    report = throttled(progress)
+    with RawFile(hashing.readable_path) as raw:
+        for start in range(0, size, MIB):
+            hashing.take(raw.pread(start, min(MIB, size - start)))
+            report(0, size)
 
 
 def _check_sink(sink: Sink, options: ConvertOptions) -> None:

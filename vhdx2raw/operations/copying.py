@@ -75,13 +75,29 @@ class Copy:
         self._plan = iter_prefetched(self._plan)
         if sink.zeroing_is_work:
             self._plan = cut_zeros(self._plan, ZERO_SIZE)
+        self._plan = self._noted(self._plan)
         self._counts_zeros = self._writes_zeros or sink.zeroing_is_work
         self._counting = Lock()
+        self._under_way: set[int] = set()
+        self._planned = 0
         self.total_bytes = disk.size
         self.done_bytes = 0
         self.data_bytes = 0
         self.cloned_bytes = 0
         self.written_bytes = 0
+
+    def low_water(self) -> int:
+        """Return an offset in the disk up to which everything was handed to the sink."""
+        with self._counting:
+            return min(self._under_way, default=self._planned)
+
+    def _noted(self, plan: Iterator[Piece]) -> Iterator[Piece]:
+        """Note what is taken from the plan, until it is handed over."""
+        for piece in plan:
+            with self._counting:
+                self._under_way.add(piece.virtual_offset)
+                self._planned = piece.virtual_offset + piece.length
+            yield piece
 
     def run(self, workers: int, progress: ProgressCallback) -> None:
         """Copy everything with some threads; in order in this thread if the sink needs that."""
@@ -197,6 +213,7 @@ class Copy:
                     self._sink.write(start + begin, data[begin:end])
                     written += end - begin
         with self._counting:
+            self._under_way.discard(start)
             self.done_bytes += piece.length if self._counts_zeros else piece.data_length
             self.data_bytes += piece.data_length
             self.written_bytes += written

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.operations.copying import Copy
 from vhdx2raw.operations.progress import ProgressCallback, no_progress
@@ -29,12 +31,23 @@ def digest(
         OSError: The host could not read.
         ValueError: There is no such algorithm.
     """
+    return digests(disk, [algorithm], progress=progress)[algorithm]
+
+
+def digests(
+    disk: VirtualDisk, algorithms: Sequence[str], *, progress: ProgressCallback = no_progress
+) -> dict[str, str]:
+    """Return several digests, by their algorithms, of a disk that is read once.
+
+    Arguments and errors are those of `digest`.
+    """
     disk.chain.watch()
-    sink = HashingSink(NullSink(), algorithm)
-    copy = Copy(disk, sink, sparse_size=0, clone=False)
+    sinks = HashingSink.stack(NullSink(), algorithms)
+    copy = Copy(disk, sinks[0], sparse_size=0, clone=False)
     copy.run(1, progress)
     for start, length in copy.lost.merged():
         disk.lost.add(start, length)
     disk.chain.require_unchanged()
     progress(disk.size, disk.size)
-    return sink.hexdigest
+    found = {sink.algorithm: sink.hexdigest for sink in sinks}
+    return {algorithm: found[algorithm] for algorithm in algorithms}

@@ -10,9 +10,13 @@ from contextlib import suppress
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
+from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, DirectWriter
 from vhdx2raw.output.inputs import is_input
 from vhdx2raw.source.base import Identity
 from vhdx2raw.zeros import ZEROS
+
+IN_USE = "is being changed by another run of this program"
+IN_USE_REMEDY = "wait for its end"
 
 
 class InPlaceSink(Sink):
@@ -31,7 +35,8 @@ class InPlaceSink(Sink):
             inputs: The files that are read, none of which may be changed.
 
         Raises:
-            OutputError: It is no regular file, is an input, or is longer.
+            OutputError: It does not exist, is no regular file, is an input, is longer, or another
+                run of this program is changing it.
             OSError: The host cannot write to it.
         """
         self.name = os.fspath(path)
@@ -39,12 +44,23 @@ class InPlaceSink(Sink):
         self._size = size
         self._can_punch = True
         self._descriptor = -1
+        self._direct: DirectWriter | None = None
         try:
-            self._descriptor = os.open(path, host.flags("O_RDWR", "O_CLOEXEC", "O_NONBLOCK"))
+            self._descriptor = self._open(path)
             self._check_target(os.fstat(self._descriptor), inputs)
+            self._direct = DirectWriter(self._descriptor)
+            if not self._direct.refused:
+                self.piece_size = DIRECT_PIECE_SIZE
         except BaseException as error:
             self.abort()
             raise output_error(error, self.name) from error
+
+    def _open(self, path: str | os.PathLike[str]) -> int:
+        try:
+            return os.open(path, host.flags("O_RDWR", "O_CLOEXEC", "O_NONBLOCK"))
+        except FileNotFoundError:
+            remedy = "make it first, by a conversion"
+            raise OutputError("does not exist", path=self.name, remedy=remedy) from None
 
     def _check_target(self, status: os.stat_result, inputs: Collection[Identity]) -> None:
         if is_input(status, inputs, self.name):
@@ -56,6 +72,8 @@ class InPlaceSink(Sink):
                 f"is longer than the disk: it has {status.st_size} bytes, the disk {self._size}"
             )
             raise OutputError(problem, path=self.name)
+        if not host.lock(self._descriptor):
+            raise OutputError(IN_USE, path=self.name, remedy=IN_USE_REMEDY)
 
     def lengthen(self) -> None:
         """Give the file its full length; what is new reads as zeros."""
@@ -66,6 +84,11 @@ class InPlaceSink(Sink):
             raise output_error(error, self.name) from error
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
+        try:
+            if self._direct and self._direct.write(virtual_offset, data):
+                return
+        except OSError as error:
+            raise output_error(error, self.name) from error
         write_fully(self._descriptor, virtual_offset, data, self.name)
 
     def zero(self, virtual_offset: int, length: int) -> None:
@@ -99,5 +122,9 @@ class InPlaceSink(Sink):
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        try:
+            if self._direct:
+                self._direct.close()
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)

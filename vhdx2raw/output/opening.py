@@ -7,6 +7,7 @@ import stat
 from collections.abc import Collection
 
 from vhdx2raw.output.block_device import BlockDeviceSink
+from vhdx2raw.output.in_place import InPlaceSink
 from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.source.base import Identity
 
@@ -39,6 +40,25 @@ def open_sink(
             path, size, replace=replace, inputs=inputs, target_is_zero=target_is_zero
         )
     return SparseFileSink(path, size, replace=replace, inputs=inputs, direct=direct)
+
+
+def open_in_place(
+    path: str | os.PathLike[str], size: int, *, inputs: Collection[Identity] = ()
+) -> InPlaceSink | BlockDeviceSink:
+    """Open a block device or a regular file that is there, to change parts of it.
+
+    Args:
+        path: The device or file.
+        size: Bytes of the virtual disk.
+        inputs: The files that are read, none of which may be overwritten.
+
+    Raises:
+        OutputError: It does not exist, is an input, is in use, or has a size that does not fit.
+        OSError: The host cannot write to it.
+    """
+    if is_block_device(path):
+        return BlockDeviceSink(path, size, replace=True, inputs=inputs)
+    return InPlaceSink(path, size, inputs=inputs)
 
 
 def is_block_device(path: str | os.PathLike[str]) -> bool:

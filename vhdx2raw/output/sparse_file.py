@@ -66,20 +66,18 @@ class SparseFileSink(Sink):
         # A link is followed, so that the file it names is replaced and not the link itself.
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
         replaced = self._check_target(inputs)
-        token = os.urandom(8).hex()
         stem = self._path.name
         while len(os.fsencode(stem)) > MAX_STEM_SIZE:
             stem = stem[:-1]  # not by bytes: some hosts want names of whole characters
-        self._temporary = self._path.with_name(f".{stem}.{token}.part")
+        self._temporary = self._path.with_name(f".{stem}.{self._token()}.part")
         self.readable_path = str(self._temporary)
         self._exists = False
         self._descriptor = -1
         self._direct: DirectWriter | None = None
         try:
-            flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
             # What replaces a file is never open to more people than that is, not for a moment.
             mode = PRIVATE_MODE if replaced else 0o666
-            self._descriptor = os.open(self._temporary, flags, mode)
+            self._descriptor = self._open_temporary(mode)
             self._exists = True
             if replaced:
                 take_over(self._descriptor, replaced, self._path)
@@ -91,6 +89,14 @@ class SparseFileSink(Sink):
         except BaseException as error:
             self.abort()
             raise output_error(error, self.name) from error
+
+    def _token(self) -> str:
+        """Return what distinguishes the temporary name from every other."""
+        return os.urandom(8).hex()
+
+    def _open_temporary(self, mode: int) -> int:
+        flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
+        return os.open(self._temporary, flags, mode)
 
     def _check_target(self, inputs: Collection[Identity]) -> os.stat_result | None:
         """Refuse early what `commit` would refuse; return what will be replaced, if anything."""

@@ -36,15 +36,15 @@ class RawFile(FileSource):
     def __repr__(self) -> str:
         return f"<RawFile {self.name!r}, {self.size} bytes>"
 
-    def iter_data(self) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of all that is stored, in order; what lies between is zeros."""
-        end = 0
-        while end < self.size:
+    def iter_data(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of what is stored in a range, in order; what lies between is zeros."""
+        end, limit = start, self.size if stop is None else min(stop, self.size)
+        while end < limit:
             try:
-                data = host.find_data(self.descriptor, end, self.size)
+                data = host.find_data(self.descriptor, end, limit)
             except OSError:
                 # A device, or a file system that does not know its holes: all of it may be data.
-                data = end, self.size
+                data = end, limit
             if data is None:
                 return
             start, stop = data

@@ -9,6 +9,7 @@ from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, s
 from tests.support.cli import run
 from tests.support.files import names_in
 from tests.support.schemas import validator_of
+from vhdx2raw.output.resumable_file import ResumableFileSink
 
 VALIDATOR = validator_of("apply")
 BASE = ImageSpec(
@@ -99,3 +100,77 @@ def test_refusals_by_exit_code(place: Path, capfd: Capture) -> None:
     assert changed.exit_code == 7
     assert "disk.img: was changed after disk.img.state.json was written" in changed.err
     assert "--force" in changed.err
+
+
+def test_ignored_log_is_no_version(place: Path, capfd: Capture) -> None:
+    done = run(capfd, "apply", "--ignore-log", "snap.avhdx", "disk.img")
+    assert done.exit_code == 2
+    assert "is no version of a disk" in done.err
+
+
+# -- what convert takes ---------------------------------------------------------------------------
+
+
+def test_each_output_of_a_batch_has_its_state(place: Path, capfd: Capture) -> None:
+    done = run(capfd, "--save-state", "--output-dir", "raw", "base.vhdx", "snap.avhdx")
+    assert done.exit_code == 0
+    names = ["base.img", "base.img.state.json", "snap.img", "snap.img.state.json"]
+    assert sorted(names_in(place / "raw")) == names
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--save-state", "--salvage"], "need one version of a disk"),
+        (["--update", "--ignore-log"], "need one version of a disk"),
+        (["--state", "s.json", "--allow-changed"], "need one version of a disk"),
+        (["--update", "--target-is-zero"], "contradict each other"),
+        (["--update", "--resume"], "--resume fits neither"),
+        (["--resume", "--salvage"], "--resume would forget"),
+        (["--state", "s.json", "--output-dir", "raw"], "--state fits one SRC"),
+    ],
+    ids=str,
+)
+def test_contradictions(place: Path, capfd: Capture, words: list[str], problem: str) -> None:
+    done = run(capfd, *words, "base.vhdx", "other.img")
+    assert done.exit_code == 2
+    assert problem in " ".join(done.err.split())
+    assert "other.img" not in names_in(place)
+
+
+@pytest.mark.parametrize("target", ["-", "null:"])
+@pytest.mark.parametrize("option", ["--update", "--resume"])
+def test_what_does_not_stay(place: Path, capfd: Capture, option: str, target: str) -> None:
+    done = run(capfd, option, "base.vhdx", target)
+    assert done.exit_code == 2
+    assert "need" in done.err
+
+
+def test_update_says_how_much_was_written(place: Path, capfd: Capture) -> None:
+    done = run(capfd, "--update", "-v", "snap.avhdx", "disk.img")
+    assert (done.exit_code, done.out) == (0, "")
+    assert "2 MiB written to disk.img" in done.err
+
+
+def test_update_without_state_takes_force(place: Path, capfd: Capture) -> None:
+    Path("disk.img.state.json").unlink()
+    done = run(capfd, "--update", "snap.avhdx", "disk.img")
+    assert done.exit_code == 7
+    assert "disk.img: has no state file, so what it holds is unknown" in done.err
+    assert "--force" in done.err
+
+
+def test_resumed_conversion_fits_the_schema(
+    place: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_sink: object, _offset: int, _data: memoryview) -> None:
+        raise OSError(5, "the share is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResumableFileSink, "write", fail)
+        assert run(capfd, "--resume", "base.vhdx", "new.img").exit_code == 8
+    Path("base.vhdx").touch()
+    done = run(capfd, "--resume", "--json", "-v", "base.vhdx", "new.img")
+    validator_of("convert").validate(json.loads(done.out))
+    assert json.loads(done.out)["resumed-size"] == 0
+    assert "new.img: begun anew: the source, or a parent of it, is not as it was" in done.err

@@ -208,6 +208,7 @@ def test_json_holds_the_facts(folder: Path, capfd: Capture, option: str) -> None
                 "filename": "disk.vhdx",
                 "virtual-size": SIZE,
                 "digest": SHA256,
+                "digests": {"sha256": SHA256},
                 "warnings": [],
                 "damage": [],
             }

@@ -66,14 +66,17 @@ def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> 
 
 
 def prepare_outputs(folder: Path, words: str) -> None:
-    """Make the raw images that a command compares with, changes or replaces."""
+    """Make the raw images that a command compares with, replaces or changes."""
     if words.startswith("vhdx2raw apply"):
-        done = run_shell(folder, ["vhdx2raw --save-state base.vhdx disk.img"])
-        assert done[0].exit_code == 0
+        state = re.search(r"--state \S+", words)
+        how = state[0] if state else "--save-state"
+        image = "./sdx.img" if "sdx.img" in words else "disk.img"
+        (done,) = run_shell(folder, [f"vhdx2raw {how} base.vhdx {image}"])
+        assert done.exit_code == 0
     if words.startswith("vhdx2raw compare") or "--force" in words:
         for name in re.findall(r"\S+\.img\b", words):
-            done = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
-            assert done[0].exit_code == 0
+            (done,) = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
+            assert done.exit_code == 0
 
 
 # -- colours ------------------------------------------------------------------------------------

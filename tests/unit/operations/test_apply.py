@@ -1,16 +1,34 @@
 """What `apply` does to an image, and what it refuses without having written anything."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, same_bytes_guid
-from vhdx2raw import OutputError, ParentMismatchError, ParentNotFoundError, Vhdx2rawError, convert
+from tests.support.builder import (
+    MIB,
+    Block,
+    BlockState,
+    ImageSpec,
+    child_of,
+    make_dirty,
+    same_bytes_guid,
+)
+from vhdx2raw import (
+    LogPolicy,
+    OutputError,
+    ParentMismatchError,
+    ParentNotFoundError,
+    Vhdx2rawError,
+    convert,
+)
 from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
 from vhdx2raw.operations.state import default_state_path, read_state
+from vhdx2raw.output.in_place import InPlaceSink
+from vhdx2raw.source.base import Identity
 
 PARTIAL = BlockState.PARTIALLY_PRESENT
 
@@ -128,12 +146,14 @@ def _make_longer(place: Place) -> None:
         file.write(b"more")
 
 
-def _begin_another(place: Place) -> None:
-    version = {"data-write-guid": str(SNAP1.data_write_guid), "filename": "snap1.vhdx"}
-    _edit_state(place, applying=version)
+def _begin(place: Place, spec: ImageSpec) -> None:
+    """Leave the state as an apply does that was killed."""
+    facts = json.loads(place.state.read_text())
+    version = {"data-write-guid": str(spec.data_write_guid), "filename": f"{spec.tag}.vhdx"}
+    _edit_state(place, applying=facts["holds"] | version, work="apply")
 
 
-REFUSALS: dict[str, tuple[Callable[[Place], object], str, type[Exception], str]] = {
+REFUSALS: dict[str, tuple[Callable[[Place], object], str, type[Vhdx2rawError], str]] = {
     "no state": (lambda place: place.state.unlink(), "snap1", OutputError, "no state file"),
     "cut off": (
         lambda place: place.state.write_text(place.state.read_text()[:50]),
@@ -153,10 +173,16 @@ REFUSALS: dict[str, tuple[Callable[[Place], object], str, type[Exception], str]]
         OutputError,
         "no state file, or was cut off",
     ),
+    "no samples": (
+        lambda place: _edit_state(place, sample=[]),
+        "snap1",
+        OutputError,
+        "no state file, or was cut off",
+    ),
     "touched": (lambda place: place.image.touch(), "snap1", OutputError, "was changed after"),
     "longer": (_make_longer, "snap1", OutputError, "has 4194308 bytes, and not 4194304"),
     "another is under way": (
-        _begin_another,
+        lambda place: _begin(place, SNAP1),
         "snap2",
         OutputError,
         "is being brought from .*base.vhdx .* to snap1.vhdx",
@@ -188,9 +214,8 @@ def test_refusal_writes_nothing(place: Place, what: str) -> None:
     prepare, name, error, pattern = REFUSALS[what]
     prepare(place)
     before = place.image.read_bytes()
-    with pytest.raises(error, match=pattern) as caught:
+    with pytest.raises(error, match=pattern):
         place.apply(name)
-    assert isinstance(caught.value, Vhdx2rawError)
     assert place.image.read_bytes() == before
 
 
@@ -200,14 +225,150 @@ def test_older_version_of_the_image_is_no_checkpoint_of_it(place: Place) -> None
         place.apply("snap1")
 
 
-def test_image_that_is_the_checkpoint_itself(place: Place) -> None:
-    options = ApplyOptions(state=str(place.state), force=True)
-    with pytest.raises(OutputError, match="is the input itself"):
-        apply_checkpoint(place.path("snap1"), place.path("snap1"), options)
+def _write_on(place: Place, name: str, spec: ImageSpec) -> None:
+    """Write to a file what a VM that ran on adds under the same GUIDs."""
+    spec.write(place.path(name))
+
+
+def test_checkpoint_that_was_written_on_is_put_on_once_more(place: Place) -> None:
+    place.apply("snap1")
+    later = checkpoint(BASE, 1, {**SNAP1.blocks, 2: Block(BlockState.FULLY_PRESENT)})
+    _write_on(place, "snap1", later)
+    place.path("base").unlink()
+    assert place.apply("snap1").changed_ranges == 2
+    place.assert_holds(later)
+    assert place.apply("snap1").files == ()
+
+
+def test_converted_base_that_was_written_on_is_refused(place: Place) -> None:
+    _write_on(place, "base", replace(BASE, blocks={**BASE.blocks, 3: Block()}))
+    with pytest.raises(OutputError, match=r"base\.vhdx: was written to after .*disk\.img was made"):
+        place.apply("base")
+
+
+def test_applied_checkpoint_without_its_base_changes_nothing(place: Place) -> None:
+    place.apply("snap2")
+    for name in ("base", "snap1"):
+        place.path(name).unlink()
+    assert place.apply("snap2").files == ()
+
+
+def test_parent_that_is_not_needed_is_accepted(place: Place) -> None:
+    place.apply("snap1", parents=[place.path("base")])
+    place.assert_holds(SNAP1)
+
+
+def test_whole_disk_is_verified_if_the_base_is_at_hand(place: Place) -> None:
+    assert place.apply("snap1", verify=True).verified_bytes == 4 * MIB
+
+
+def test_changes_are_verified_without_the_base(place: Place) -> None:
+    place.path("base").unlink()
+    result = place.apply("snap1", verify=True)
+    assert result.verified_bytes == result.changed_bytes
+
+
+def _forget(_sink: object, _offset: int, _data: memoryview) -> None:
+    """Lose what is written, as failing storage does."""
+
+
+@pytest.mark.parametrize("has_base", [True, False])
+def test_lost_write_is_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, has_base: bool
+) -> None:
+    if not has_base:
+        place.path("base").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(InPlaceSink, "write", _forget)
+        with pytest.raises(OutputError, match="is not what was written"):
+            place.apply("snap2", verify=True)
+    place.apply("snap2", verify=True)
+    place.assert_holds(SNAP2)
+
+
+def test_checkpoint_that_changes_meanwhile_leaves_applying(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touch(sink: InPlaceSink) -> None:
+        flush(sink)
+        with place.path("snap1").open("ab") as file:
+            file.write(b"more")
+
+    flush = InPlaceSink.flush
+    with monkeypatch.context() as patch:
+        patch.setattr(InPlaceSink, "flush", touch)
+        with pytest.raises(Vhdx2rawError, match="was changed while it was read"):
+            place.apply("snap1")
+    state = read_state(str(place.state))
+    assert state.applying is not None
+    assert state.applying.data_write_guid == str(SNAP1.data_write_guid)
+    place.apply("snap1")
+    place.assert_holds(SNAP1)
+
+
+def test_image_of_another_disk_is_noticed_also_after_an_interruption(place: Place) -> None:
+    _begin(place, SNAP1)
+    convert(place.path("stranger"), place.image, force=True)
+    with pytest.raises(OutputError, match="was changed after"):
+        place.apply("snap1")
+
+
+def test_length_is_not_taken_on_trust(place: Place) -> None:
+    with place.image.open("r+b") as file:
+        file.truncate(3 * MIB)
+    with pytest.raises(OutputError, match="has 3145728 bytes, and not 4194304"):
+        place.apply("snap1", force=True)
+
+
+def test_two_runs_at_once(place: Place) -> None:
+    sink = InPlaceSink(place.image, 4 * MIB)
+    with pytest.raises(OutputError, match="is being changed by another run of this program"):
+        place.apply("snap1")
+    sink.commit()
+    place.apply("snap1")
+    place.assert_holds(SNAP1)
+
+
+def test_state_that_another_run_wrote_meanwhile(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = place.image.read_bytes()
+
+    def claim(path: str, size: int, *, inputs: Collection[Identity] = ()) -> InPlaceSink:
+        _edit_state(place, written="just now")
+        return InPlaceSink(path, size, inputs=inputs)
+
+    monkeypatch.setattr("vhdx2raw.operations.apply.open_in_place", claim)
+    with pytest.raises(OutputError, match="was changed by another run of this program just now"):
+        place.apply("snap1")
+    assert place.image.read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [{"salvage": True}, {"log_policy": LogPolicy.IGNORE}], ids=str)
+def test_what_is_no_version_cannot_be_applied(place: Place, options: dict[str, Any]) -> None:
+    make_dirty(replace(SNAP1, blocks={}), SNAP1).write(place.path("snap1"))
+    with pytest.raises(ValueError, match="is no version of a disk"):
+        place.apply("snap1", **options)
+
+
+def test_name_with_braces_is_no_argument(place: Place) -> None:
+    _begin(place, SNAP1)
+    facts = json.loads(place.state.read_text())
+    _edit_state(place, applying=facts["applying"] | {"filename": "a{b}.vhdx"})
+    with pytest.raises(OutputError) as caught:
+        place.apply("snap2")
+    assert caught.value.hint.startswith("apply a{b}.vhdx once more, to the end")
+
+
+def test_image_that_is_missing(place: Place) -> None:
+    place.image.unlink()
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        place.apply("snap1")
+    assert not place.image.exists()
 
 
 def test_directory_instead_of_an_image(place: Place) -> None:
-    with pytest.raises((OutputError, Vhdx2rawError), match="directory"):
+    with pytest.raises(Vhdx2rawError, match="directory"):
         apply_checkpoint(
             place.path("snap1"), place.folder, ApplyOptions(state=str(place.state), force=True)
         )

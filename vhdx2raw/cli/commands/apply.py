@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
 import typer
@@ -24,11 +24,35 @@ from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoin
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw --save-state base.vhdx disk.img  while the VM runs on snap1.avhdx
-  vhdx2raw apply snap1.avhdx disk.img       while it runs on snap2.avhdx
-  vhdx2raw apply snap2.avhdx disk.img       after it was shut down
-  vhdx2raw apply --dry-run snap2.avhdx disk.img
+  vhdx2raw apply snap1.avhdx disk.img           what has changed since disk.img was made
+  vhdx2raw apply --dry-run -v snap2.avhdx disk.img
+  vhdx2raw apply --verify snap2.avhdx disk.img  read it back from storage
+  vhdx2raw apply --state sdx.json snap1.avhdx /dev/sdx
 """
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyFlags:
+    """How a checkpoint is applied."""
+
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            help="The state file of DST; by default DST.state.json.",
+            show_default=False,
+        ),
+    ] = None
+    force: Annotated[
+        bool, typer.Option("--force", help="Take a DST that was changed since it was made.")
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, show what would be written.")
+    ] = False
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read back from storage what was written, and compare.")
+    ] = False
 
 
 def run(
@@ -42,24 +66,7 @@ def run(
         ),
     ],
     *,
-    state: Annotated[
-        str | None,
-        typer.Option(
-            "--state",
-            metavar="FILE",
-            help="The state file of DST; by default DST.state.json.",
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take a DST that was changed since it was made.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write nothing, show what would be written.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Read back from storage what was written, and compare.")
-    ] = False,
+    applying: ApplyFlags,
     opening: OpeningFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
@@ -70,27 +77,26 @@ def run(
     DST holds the base, or an earlier checkpoint, by its state file, which `convert --save-state`
     made. After a failure run the same command again.
     """
+    if opening.ignore_log:
+        raise typer.BadParameter("without its log, a checkpoint is no version of a disk")
     opened, started = opening.options(), time.monotonic()
     defer()
     with show_progress(progress.mode(quiet=verbosity.quiet)) as show:
         options = ApplyOptions(
             **{field.name: getattr(opened, field.name) for field in fields(opened)},
-            state=state,
-            force=force,
-            dry_run=dry_run,
-            verify=verify,
+            **asdict(applying),
             progress=interruptible(show),
         )
         result = apply_checkpoint(child, destination, options)
     seconds = time.monotonic() - started
     verbosity.print_warnings(result.warnings)
     if verbosity.reports:
-        sentence = _sentence(result, destination, dry_run=dry_run)
+        sentence = _sentence(result, destination, dry_run=applying.dry_run)
         print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
     if as_json:
-        facts = _facts(result, child, destination, seconds) | {"dry-run": dry_run}
-        with nullcontext() if dry_run else telling(destination):
-            print_result(json.dumps(facts | {"verified": verify}, indent=2))
+        facts = _facts(result, child, destination, seconds) | {"dry-run": applying.dry_run}
+        with nullcontext() if applying.dry_run else telling(destination):
+            print_result(json.dumps(facts, indent=2))
 
 
 def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:
@@ -110,6 +116,7 @@ def _facts(result: ApplyResult, child: str, destination: str, seconds: float) ->
         "changed-size": result.changed_bytes,
         "changed-ranges": result.changed_ranges,
         "written-size": result.written_bytes,
+        "verified-size": result.verified_bytes,
         "applied": list(result.files),
         "holds": {
             "data-write-guid": result.state.holds.data_write_guid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,7 +33,7 @@ from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import Vhdx2rawError
-from vhdx2raw.operations.digest import digest
+from vhdx2raw.operations.digest import digests
 from vhdx2raw.output.hashes import DEFAULT_ALGORITHM, require_algorithm
 
 EXAMPLES = """\b
@@ -48,16 +48,16 @@ Examples:
 def run(
     images: Images,
     *,
-    algorithm: Annotated[
-        str,
+    algorithms: Annotated[
+        list[str],
         typer.Option(
             "-a",
             "--algorithm",
             metavar="NAME",
             parser=parsed(require_algorithm),
-            help=f"The kind of digest: {ALGORITHM_NAMES}.",
+            help=f"The kind of digest: {ALGORITHM_NAMES}; repeat it for several.",
         ),
-    ] = DEFAULT_ALGORITHM,
+    ] = [DEFAULT_ALGORITHM],  # noqa: B006 - Typer makes a new list
     opening: OpeningFlags,
     salvage: SalvageFlags,
     progress: ProgressFlags,
@@ -75,7 +75,7 @@ def run(
     codes: list[int] = []
     for name in images:
         try:
-            facts, exit_code = _hash(name, algorithm, options, mode, verbosity)
+            facts, exit_code = _hash(name, algorithms, options, mode, verbosity)
         except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
             results.append({"filename": name, "error": error_facts(error)})
             codes.append(print_failure(error))
@@ -83,30 +83,36 @@ def run(
             results.append(facts)
             codes.append(exit_code)
             if not as_json:
-                print_digest(str(facts["digest"]), name)
+                for found in facts["digests"].values():
+                    print_digest(found, name)
     if as_json:
-        print_result(json.dumps({"algorithm": algorithm, "images": results}, indent=2))
+        print_result(json.dumps({"algorithm": algorithms[0], "images": results}, indent=2))
     if exit_code := first_failure(codes):
         raise typer.Exit(exit_code)
 
 
 def _hash(
-    path: str, algorithm: str, options: OpenOptions, mode: ProgressMode, verbosity: VerbosityFlags
-) -> tuple[dict[str, object], int]:
+    path: str,
+    algorithms: list[str],
+    options: OpenOptions,
+    mode: ProgressMode,
+    verbosity: VerbosityFlags,
+) -> tuple[dict[str, Any], int]:
     """Hash one disk; return what is known then, and the exit code."""
     started = time.monotonic()
     with open_disk(path, options) as disk, show_progress(mode) as show:
-        found = digest(disk, algorithm, progress=show)
+        found = digests(disk, algorithms, progress=show)
     verbosity.print_warnings(disk.warnings)
     print_damage(disk.damage)
     if verbosity.verbose:
         size, kind = format_size(disk.size), disk.metadata.disk_type
         seconds = time.monotonic() - started
         print_message(f"vhdx2raw: {path}: {size} {kind} disk hashed in {seconds:.1f} s")
-    facts: dict[str, object] = {
+    facts = {
         "filename": path,
         "virtual-size": disk.size,
-        "digest": found,
+        "digest": found[algorithms[0]],
+        "digests": found,
         "warnings": warning_facts(disk.warnings),
         "damage": warning_facts(disk.damage),
     }

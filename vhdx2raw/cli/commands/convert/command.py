@@ -39,6 +39,9 @@ Examples:
   vhdx2raw --json disk.vhdx disk.img      a summary for a script
   vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
+  vhdx2raw --save-state base.vhdx disk.img  record what disk.img holds, for `apply`
+  vhdx2raw --update --force disk.vhdx disk.img
+  vhdx2raw --resume disk.vhdx disk.img      after a failure, run the same once more
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
 """
@@ -110,9 +113,10 @@ def run(
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
-    converter = Converter(opening.options(salvage), converting.options(paths[-1]), mapfile)
+    options = converting.options(salvage=salvage.salvage or opening.ignore_log)
+    opened, mode = opening.options(salvage), progress.mode(quiet=verbosity.quiet)
+    converter = Converter(opened, options, mapfile, save_state=converting.save_state)
     _check_options(converter)
-    mode = progress.mode(quiet=verbosity.quiet)
     if many.output_dir is not None:
         exit_code = _convert_many(
             paths, converter, many, mode, as_json=bool(as_json), verbosity=verbosity
@@ -120,11 +124,11 @@ def run(
     else:
         if many.jobs > 1 or many.skip_existing:
             raise typer.BadParameter("--jobs and --skip-existing need --output-dir")
-        source, destination = _check_pair(paths, converter, as_json=bool(as_json))
+        pair = _check_pair(paths, converter, as_json=bool(as_json))
         with show_progress(mode) as show:
-            outcome = converter.convert(source, destination, show)
+            outcome = converter.convert(*pair, show)
         outcome.print(verbosity)
-        with telling(destination):
+        with telling(pair[1]):
             if as_json:
                 print_result(json.dumps(outcome.facts(), indent=2))
             else:
@@ -160,11 +164,15 @@ def _check_batch(sources: list[str], converter: Converter) -> None:
         raise typer.BadParameter(STANDARD_INPUT)
     if converter.mapfile is not None or (converter.opening.parents and len(sources) > 1):
         raise typer.BadParameter("--mapfile and --parent fit one SRC; see --parent-dir")
+    if converter.options.state is not None:
+        raise typer.BadParameter("--state fits one SRC; see --save-state")
 
 
 def _check_options(converter: Converter) -> None:
     """Refuse what contradicts itself, before anything is opened."""
     salvage, mapfile = converter.opening.salvage, converter.mapfile
+    if salvage and converter.options.resume:
+        raise typer.BadParameter("--resume would forget what --salvage has lost")
     if mapfile is not None and not salvage:
         raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
     if mapfile == STANDARD_STREAM:
@@ -184,8 +192,7 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
         raise typer.BadParameter("--verify needs a DST that can be read back")
     if converter.mapfile is not None and _is_same_name(converter.mapfile, destination):
         raise typer.BadParameter("--mapfile and DST are the same file")
-    if converter.options.state and destination in (STANDARD_STREAM, NULL_OUTPUT):
-        raise typer.BadParameter("--save-state and --state need a DST that stays")
+    _check_kept(converter, destination)
     if destination == STANDARD_STREAM:
         if as_json:
             raise typer.BadParameter("standard output cannot take both the disk and --json")
@@ -193,6 +200,16 @@ def _check_pair(paths: list[str], converter: Converter, *, as_json: bool) -> tup
             words = "standard output is a terminal; redirect it to a file or a pipe"
             raise typer.BadParameter(words)
     return source, destination
+
+
+def _check_kept(converter: Converter, destination: str) -> None:
+    """Refuse to keep anything of what does not stay."""
+    options = converter.options
+    if options.resume and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--resume needs a DST that is a file")
+    is_kept = converter.save_state or options.state is not None or options.update
+    if is_kept and destination in (STANDARD_STREAM, NULL_OUTPUT):
+        raise typer.BadParameter("--save-state, --state and --update need a DST that stays")
 
 
 def _is_same_name(path: str, other: str) -> bool:

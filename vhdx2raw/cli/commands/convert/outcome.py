@@ -29,6 +29,7 @@ from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.operations.state import default_state_path
 from vhdx2raw.output.null import NullSink
 from vhdx2raw.output.stream import StreamSink
 
@@ -43,11 +44,13 @@ class Converter:
         opening: How it is opened.
         options: How it is converted.
         mapfile: Where a salvaged disk gets its map file.
+        save_state: Whether a state file is kept beside each output.
     """
 
     opening: OpenOptions
     options: ConvertOptions
     mapfile: str | None = None
+    save_state: bool = False
 
     def convert(self, source: str, destination: str, show: ProgressCallback) -> Outcome:
         """Convert one file, such that a signal leaves nothing behind."""
@@ -79,6 +82,8 @@ class Converter:
             return convert_disk(disk, stream, replace(self.options, progress=show))
         defer()
         options = replace(self.options, progress=interruptible(show))
+        if self.save_state and options.state is None:
+            options = replace(options, state=default_state_path(destination))
         sink = NullSink() if destination == NULL_OUTPUT else destination
         return convert_disk(disk, sink, options)
 
@@ -107,6 +112,14 @@ class Outcome(NamedTuple):
 
     def _print_work(self) -> None:
         result, metadata = self.result, self.chain.child.metadata
+        if result.begun_anew:
+            print_message(f"vhdx2raw: {self.destination}: begun anew: {result.begun_anew}")
+        if result.resumed_bytes:
+            again = ", which were read once more for the digest" if result.digest else ""
+            print_message(
+                f"vhdx2raw: {self.destination}: resumed after"
+                f" {format_size(result.resumed_bytes)}{again}"
+            )
         cloned = f", {format_size(result.cloned_bytes)} shared" if result.cloned_bytes else ""
         print_message(
             f"vhdx2raw: {self.chain.child.source.name}: {format_size(result.virtual_disk_size)}"
@@ -135,10 +148,11 @@ class Outcome(NamedTuple):
 
     def print_digest(self) -> None:
         """Write the digest, if there is one; stdout may be taken by the disk itself."""
-        if self.result.digest and self.destination == STANDARD_STREAM:
-            print_message(f"{self.result.digest}  {self.destination}")
-        elif self.result.digest:
-            print_digest(self.result.digest, self.destination)
+        for digest in self.result.digests.values():
+            if self.destination == STANDARD_STREAM:
+                print_message(f"{digest}  {self.destination}")
+            else:
+                print_digest(digest, self.destination)
 
     def facts(self) -> dict[str, object]:
         """Return the summary as JSON, with the keys of qemu-img where they mean the same."""
@@ -160,8 +174,12 @@ class Outcome(NamedTuple):
             "verified": self.options.verify,
             "duration-seconds": round(self.seconds, 3),
         }
-        if result.digest:
-            facts["hash"] = {"algorithm": self.options.hash_algorithm, "digest": result.digest}
+        hashes = [{"algorithm": name, "digest": found} for name, found in result.digests.items()]
+        if hashes:
+            facts |= {"hash": hashes[0], "hashes": hashes}
+        if self.options.resume:
+            facts["resumed-size"] = result.resumed_bytes
+            facts["begun-anew"] = result.begun_anew or None
         if chain.salvaging:
             facts["damage"] = warning_facts(chain.damage)
             facts["lost-size"] = result.lost_bytes
