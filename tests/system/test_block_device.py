@@ -282,7 +282,7 @@ def test_claimed_device_is_refused_until_released(device: Path) -> None:
 def test_a_read_only_device_is_refused(devices: Devices) -> None:
     error = refusal(devices.make(DEVICE_SIZE, "--read-only"))
     assert error.message == "is read-only"
-    assert error.hint == "if that is not a switch of the device itself, see blockdev --setrw"
+    assert error.hint == "if that is not a switch of the device itself, see blockdev(8)"
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EIO])

@@ -138,5 +138,9 @@ def test_the_file_behind_a_device_that_is_read_is_not_changed_in_place(
 def test_another_device_is_no_input(tmp_path: Path, devices: Devices) -> None:
     path = write_files(tmp_path, {"disk.vhdx": disk()})
     plain(devices, path)
+    target = devices.make()
     with open_disk(path) as opened:
-        convert(opened, devices.make(), force=True)
+        convert(opened, target, force=True)
+    expected = disk().expected_disk(0, disk().virtual_disk_size)
+    is_right = Path(target).read_bytes()[: len(expected)] == expected
+    assert is_right

@@ -38,7 +38,7 @@ NOT_HERE_REMEDY = "write to a file or to standard output"
 IN_USE = "is in use: mounted, or held by another program"
 IN_USE_REMEDY = "unmount it and every partition of it, or end what uses it; see lsblk"
 READ_ONLY = "is read-only"
-READ_ONLY_REMEDY = "if that is not a switch of the device itself, see blockdev --setrw"
+READ_ONLY_REMEDY = "if that is not a switch of the device itself, see blockdev(8)"
 TOO_SMALL_REMEDY = "choose a device that is at least as long as the disk"
 
 
