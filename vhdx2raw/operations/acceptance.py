@@ -17,7 +17,11 @@ STRICT_REMEDY = "without {strict} this is a warning"
 
 
 def check_acceptable(
-    disk: VirtualDisk, max_virtual_disk_size: int | None = None, *, strict: bool = False
+    disk: VirtualDisk,
+    max_virtual_disk_size: int | None = None,
+    *,
+    strict: bool = False,
+    may_be_older: bool = False,
 ) -> tuple[NamedFinding, ...]:
     """Refuse a disk that the caller does not accept; return the warnings about it.
 
@@ -25,6 +29,7 @@ def check_acceptable(
         disk: The disk.
         max_virtual_disk_size: Most bytes that the disk may have.
         strict: Whether to refuse what is only worth a warning, except that a log was replayed.
+        may_be_older: Whether it is meant that checkpoints were made from the disk.
 
     Raises:
         UnsupportedImageError: It is longer than that, or would be taken for another format.
@@ -40,7 +45,7 @@ def check_acceptable(
             expected=f"at most {max_virtual_disk_size}",
         )
         raise UnsupportedImageError(finding, path=disk.name)
-    warnings = (*disk.warnings, *_newer_state(disk))
+    warnings = disk.warnings if may_be_older else (*disk.warnings, *_newer_state(disk))
     for file, warning in warnings:
         if strict and warning.rule is not Rule.LOG_REPLAYED:
             raise CorruptImageError(warning, path=file, remedy=STRICT_REMEDY)

@@ -192,7 +192,13 @@ def convert_disk(
             disk = source
             if not isinstance(disk, VirtualDisk):
                 disk = opened.enter_context(open_disk(source))
-            warnings = check_acceptable(disk, options.max_virtual_disk_size, strict=options.strict)
+            warnings = check_acceptable(
+                disk,
+                options.max_virtual_disk_size,
+                strict=options.strict,
+                # What is converted to apply its checkpoints later is not the newest state.
+                may_be_older=options.state is not None,
+            )
             state = _state_path(disk, destination, options)
             if options.resume:
                 resumption = _open_resumption(destination, disk, options)
