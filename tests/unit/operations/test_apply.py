@@ -1,6 +1,7 @@
 """What `apply` does to an image, and what it refuses without having written anything."""
 
 import json
+import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,11 @@ from tests.support.builder import (
     make_dirty,
     same_bytes_guid,
 )
+from tests.support.cli import run
 from vhdx2raw import (
     LogPolicy,
     OutputError,
+    ParentError,
     ParentMismatchError,
     ParentNotFoundError,
     Vhdx2rawError,
@@ -210,12 +213,16 @@ REFUSALS: dict[str, tuple[Callable[[Place], object], str, type[Vhdx2rawError], s
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-def test_refusal_writes_nothing(place: Place, what: str) -> None:
+def test_refusal_writes_nothing(place: Place, what: str, capfd: pytest.CaptureFixture[str]) -> None:
     prepare, name, error, pattern = REFUSALS[what]
     prepare(place)
     before = place.image.read_bytes()
     with pytest.raises(error, match=pattern):
         place.apply(name)
+    assert place.image.read_bytes() == before
+    done = run(capfd, "apply", str(place.path(name)), str(place.image))
+    assert done.exit_code == (6 if issubclass(error, ParentError) else 7)
+    assert re.search(pattern, done.err_lines[0])
     assert place.image.read_bytes() == before
 
 
