@@ -15,6 +15,7 @@ from vhdx2raw.cli.console import (
     print_internal_fault,
     print_interruption,
     print_last_failure,
+    print_result,
     warn_of_slow_checksums,
 )
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
@@ -56,7 +57,24 @@ def _shorten(items: list[Any]) -> list[Any]:
     return items
 
 
-class _Command(TyperCommand):
+def _print_help(ctx: Any, _option: object, wanted: bool) -> None:  # noqa: ANN401, FBT001
+    """Print the help, as every result is printed: also to a stream that does not block."""
+    if wanted and not ctx.resilient_parsing:
+        print_result(ctx.get_help())
+        ctx.exit()
+
+
+class _Help:
+    """How a command prints its help."""
+
+    def get_help_option(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer's own
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.callback = _print_help
+        return option
+
+
+class _Command(_Help, TyperCommand):
     """A command whose help has sections, and whose options are completed on one line each."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - Typer's own
@@ -70,7 +88,7 @@ class _Command(TyperCommand):
         return _shorten(super().shell_complete(ctx, incomplete))
 
 
-class _Commands(TyperGroup):
+class _Commands(_Help, TyperGroup):
     """The commands, each loaded when it is needed; the first word may be left out.
 
     `SRC DST` means `convert SRC DST`.

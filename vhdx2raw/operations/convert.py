@@ -152,7 +152,7 @@ class ConversionResult:
     written_bytes: int
     lost_ranges: tuple[Range, ...] = ()
     warnings: tuple[NamedFinding, ...] = ()
-    digests: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict, hash=False)
     lost_bytes: int = 0
     unlisted_ranges: int = 0
     resumed_bytes: int = 0

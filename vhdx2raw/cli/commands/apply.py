@@ -24,7 +24,7 @@ from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoin
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw apply snap1.avhdx disk.img           what has changed since disk.img was made
+  vhdx2raw apply snap1.avhdx disk.img           what has changed since then
   vhdx2raw apply --dry-run -v snap2.avhdx disk.img
   vhdx2raw apply --verify snap2.avhdx disk.img  read it back from storage
   vhdx2raw apply --state sdx.json snap1.avhdx /dev/sdx

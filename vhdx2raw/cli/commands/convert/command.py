@@ -39,9 +39,9 @@ Examples:
   vhdx2raw --json disk.vhdx disk.img      a summary for a script
   vhdx2raw --parent base.vhdx snapshot.avhdx disk.img
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
-  vhdx2raw --save-state base.vhdx disk.img  record what disk.img holds, for `apply`
+  vhdx2raw --save-state base.vhdx disk.img  for `apply` later
   vhdx2raw --update --force disk.vhdx disk.img
-  vhdx2raw --resume disk.vhdx disk.img      after a failure, run the same once more
+  vhdx2raw --resume disk.vhdx disk.img      after a failure, run it once more
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
 """
