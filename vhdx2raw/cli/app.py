@@ -19,7 +19,7 @@ from vhdx2raw.cli.console import (
     warn_of_slow_checksums,
 )
 from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
-from vhdx2raw.cli.options import expand_groups
+from vhdx2raw.cli.options.groups import expand_groups
 from vhdx2raw.cli.signals import Interrupted, defer, deferring, end_deferring
 from vhdx2raw.cli.usage import (
     UsageError,

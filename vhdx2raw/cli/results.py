@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vhdx2raw.cli.console import format_error
-from vhdx2raw.cli.options import NULL_OUTPUT
+from vhdx2raw.cli.options.converting import NULL_OUTPUT
 from vhdx2raw.errors import OutputError, Vhdx2rawError
 
 

@@ -16,7 +16,8 @@ from vhdx2raw.cli.console import (
     print_result,
     warning_facts,
 )
-from vhdx2raw.cli.options import JsonFlags, OpeningFlags, ProgressFlags, VerbosityFlags
+from vhdx2raw.cli.options.opening import OpeningFlags
+from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import interruptible, show_progress
 from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer

@@ -10,7 +10,8 @@ import typer
 from vhdx2raw.cli.console import OPTION_NAMES, error_facts
 from vhdx2raw.cli.exit_codes import exit_code_of
 from vhdx2raw.cli.many import Answer, answer_each
-from vhdx2raw.cli.options import Images, JsonFlags, OpeningFlags
+from vhdx2raw.cli.options.opening import Images, OpeningFlags
+from vhdx2raw.cli.options.reporting import JsonFlags
 from vhdx2raw.cli.usage import REPORTING
 from vhdx2raw.errors import ParentError, ParentNotFoundError
 from vhdx2raw.findings import Finding, Severity

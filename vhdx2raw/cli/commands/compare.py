@@ -18,15 +18,8 @@ from vhdx2raw.cli.console import (
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import DIFFERENT, SALVAGED
-from vhdx2raw.cli.options import (
-    STANDARD_STREAM,
-    Image,
-    JsonFlags,
-    OpeningFlags,
-    ProgressFlags,
-    SalvageFlags,
-    VerbosityFlags,
-)
+from vhdx2raw.cli.options.opening import STANDARD_STREAM, Image, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import show_progress
 from vhdx2raw.disk.chain import NamedFinding, OpenOptions
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk

@@ -19,22 +19,15 @@ from vhdx2raw.cli.console import (
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import SALVAGED, first_failure
-from vhdx2raw.cli.options import (
-    ALGORITHM_NAMES,
-    Images,
-    JsonFlags,
-    OpeningFlags,
-    ProgressFlags,
-    SalvageFlags,
-    VerbosityFlags,
-    parsed,
-)
+from vhdx2raw.cli.options.groups import parsed
+from vhdx2raw.cli.options.opening import Images, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.operations.digest import digests
-from vhdx2raw.output.hashes import DEFAULT_ALGORITHM, require_algorithm
+from vhdx2raw.output.hashes import ALGORITHMS, DEFAULT_ALGORITHM, require_algorithm
 
 EXAMPLES = """\b
 Examples:
@@ -55,7 +48,7 @@ def run(
             "--algorithm",
             metavar="NAME",
             parser=parsed(require_algorithm),
-            help=f"The kind of digest: {ALGORITHM_NAMES}; repeat it for several.",
+            help=f"The kind of digest: {', '.join(ALGORITHMS)}; repeat it for several.",
         ),
     ] = [DEFAULT_ALGORITHM],  # noqa: B006 - Typer makes a new list
     opening: OpeningFlags,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
 from vhdx2raw.cli.console import error_facts, print_failure, print_message, print_result
 from vhdx2raw.cli.exit_codes import first_failure
-from vhdx2raw.cli.options import VerbosityFlags
+from vhdx2raw.cli.options.reporting import VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer, raise_if_interrupted

@@ -12,17 +12,9 @@ import typer
 
 from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.console import is_terminal, print_result
-from vhdx2raw.cli.options import (
-    NULL_OUTPUT,
-    STANDARD_INPUT,
-    STANDARD_STREAM,
-    ConvertFlags,
-    JsonFlags,
-    OpeningFlags,
-    ProgressFlags,
-    SalvageFlags,
-    VerbosityFlags,
-)
+from vhdx2raw.cli.options.converting import NULL_OUTPUT, ConvertFlags
+from vhdx2raw.cli.options.opening import STANDARD_INPUT, STANDARD_STREAM, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.usage import OUTPUT, SPEED, TRUST

@@ -20,7 +20,9 @@ from vhdx2raw.cli.console import (
 )
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
-from vhdx2raw.cli.options import NULL_OUTPUT, STANDARD_STREAM, VerbosityFlags
+from vhdx2raw.cli.options.converting import NULL_OUTPUT
+from vhdx2raw.cli.options.opening import STANDARD_STREAM
+from vhdx2raw.cli.options.reporting import VerbosityFlags
 from vhdx2raw.cli.progress import interruptible
 from vhdx2raw.cli.results import UntoldResultError, telling
 from vhdx2raw.cli.signals import defer

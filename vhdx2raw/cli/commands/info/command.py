@@ -10,7 +10,8 @@ from vhdx2raw.cli.commands.info.facts import Subject, facts_of
 from vhdx2raw.cli.commands.info.lines import iter_lines
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.many import Answer, answer_each
-from vhdx2raw.cli.options import Images, JsonFlags, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.opening import Images, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.reporting import JsonFlags
 from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.operations.contents import read_contents

@@ -15,15 +15,9 @@ from vhdx2raw.cli.commands.map.svg import MAX_CELLS, draw_svg
 from vhdx2raw.cli.console import format_size, parse_size, print_damage, print_result
 from vhdx2raw.cli.exit_codes import OUTPUT, SALVAGED
 from vhdx2raw.cli.files import write_file
-from vhdx2raw.cli.options import (
-    STANDARD_STREAM,
-    Image,
-    JsonFlags,
-    OpeningFlags,
-    SalvageFlags,
-    VerbosityFlags,
-    parsed,
-)
+from vhdx2raw.cli.options.groups import parsed
+from vhdx2raw.cli.options.opening import STANDARD_STREAM, Image, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.reporting import JsonFlags, VerbosityFlags
 from vhdx2raw.disk.chain import Chain, open_chain
 from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.map import MapEntry, iter_map
