@@ -127,7 +127,7 @@ def _choose_header(source: Source, findings: Findings) -> tuple[layout.Header, i
         problem = f"none is valid; {invalid[0]}; {invalid[1]}"
         findings.error(CorruptImageError, Rule.NO_HEADER, "headers", problem)
         return NO_HEADER, 1
-    headers = [layout.Header.unpack(copy.raw) for copy in valid]
+    headers = [layout.HEADER_LAYOUT.unpack(copy.raw) for copy in valid]
     if len({header.sequence_number for header in headers}) < len(headers):
         _check_identical(valid[0].raw, valid[1].raw, findings)
     # max() keeps the first of equals, and equal sequence numbers mean equal headers here.
@@ -137,7 +137,7 @@ def _choose_header(source: Source, findings: Findings) -> tuple[layout.Header, i
 
 def _check_identical(first: bytes, second: bytes, findings: Findings) -> None:
     if first != second:
-        number = layout.Header.unpack(first).sequence_number
+        number = layout.HEADER_LAYOUT.unpack(first).sequence_number
         findings.error(
             CorruptImageError,
             Rule.HEADERS_DIFFER,

@@ -8,16 +8,15 @@ needs at least the fixed size of its structure; those who read see to that.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import Final, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from vhdx2raw.units import KIB, MIB, TIB
 from vhdx2raw.vhdx.crc import crc32c
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+Fields = TypeVar("Fields")
 
 # --- The header section (2.2): everything with a fixed place ------------------------------------
 
@@ -111,24 +110,29 @@ def checksum(structure: bytes) -> int:
     return crc32c(structure[8:], crc32c(bytes(4), crc32c(structure[:4])))
 
 
-class Structure:
-    """Base of the layouts: unpacks the fields in their order, 16 bytes being a GUID."""
+class Layout(Generic[Fields]):
+    """Where the fields of a structure stand: in their order, 16 bytes being a GUID.
 
-    __slots__ = ()
-    LAYOUT: ClassVar[struct.Struct]
+    Attributes:
+        size: Its bytes.
+    """
 
-    @classmethod
-    def unpack(cls, data: bytes, offset: int = 0) -> Self:
-        fields = cls.LAYOUT.unpack_from(data, offset)
-        return cls(*(_guid_or_plain(field) for field in fields))
+    def __init__(self, structure: Callable[..., Fields], layout: str) -> None:
+        """Let `layout`, in the words of `struct`, give the fields of `structure`."""
+        self._structure = structure
+        self._layout = struct.Struct(layout)
+        self.size = self._layout.size
+
+    def unpack(self, data: bytes, offset: int = 0) -> Fields:
+        fields = self._layout.unpack_from(data, offset)
+        return self._structure(*map(_guid_or_plain, fields))
 
 
 def _guid_or_plain(field: object) -> object:
     return UUID(bytes_le=field) if isinstance(field, bytes) and len(field) == GUID_SIZE else field
 
 
-@dataclass(frozen=True, slots=True)
-class FileTypeIdentifier:
+class FileTypeIdentifier(NamedTuple):
     """The first structure of the file (2.2.1).
 
     Attributes:
@@ -136,23 +140,18 @@ class FileTypeIdentifier:
         creator: Name of the writing program; diagnostics only. Control characters are removed.
     """
 
-    LAYOUT: ClassVar = struct.Struct("<8s512s")
-
     signature: bytes
     creator: str
 
     @classmethod
     def unpack(cls, data: bytes) -> FileTypeIdentifier:
-        signature, creator = cls.LAYOUT.unpack_from(data)
+        signature, creator = struct.unpack_from("<8s512s", data)
         text = creator.decode("utf-16-le", errors="replace").partition("\0")[0]
         return cls(signature, "".join(filter(str.isprintable, text)))
 
 
-@dataclass(frozen=True, slots=True)
-class Header(Structure):
+class Header(NamedTuple):
     """One of the two headers (2.2.2)."""
-
-    LAYOUT: ClassVar = struct.Struct("<4sIQ16s16s16sHHIQ")
 
     signature: bytes
     checksum: int
@@ -166,11 +165,11 @@ class Header(Structure):
     log_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class RegionTableHeader(Structure):
-    """The head of a region table (2.2.3.1)."""
+HEADER_LAYOUT: Final = Layout(Header, "<4sIQ16s16s16sHHIQ")
 
-    LAYOUT: ClassVar = struct.Struct("<4sIII")
+
+class RegionTableHeader(NamedTuple):
+    """The head of a region table (2.2.3.1)."""
 
     signature: bytes
     checksum: int
@@ -178,11 +177,11 @@ class RegionTableHeader(Structure):
     reserved: int
 
 
-@dataclass(frozen=True, slots=True)
-class RegionTableEntry(Structure):
-    """One region (2.2.3.2). Bit 0 of `required` is the flag, its other bits are reserved."""
+REGION_TABLE_HEADER_LAYOUT: Final = Layout(RegionTableHeader, "<4sIII")
 
-    LAYOUT: ClassVar = struct.Struct("<16sQII")
+
+class RegionTableEntry(NamedTuple):
+    """One region (2.2.3.2). Bit 0 of `required` is the flag, its other bits are reserved."""
 
     guid: UUID
     file_offset: int
@@ -190,11 +189,11 @@ class RegionTableEntry(Structure):
     required: int
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataTableHeader(Structure):
-    """The head of the metadata table (2.6.1.1)."""
+REGION_TABLE_ENTRY_LAYOUT: Final = Layout(RegionTableEntry, "<16sQII")
 
-    LAYOUT: ClassVar = struct.Struct("<8sHH20s")
+
+class MetadataTableHeader(NamedTuple):
+    """The head of the metadata table (2.6.1.1)."""
 
     signature: bytes
     reserved: int
@@ -202,15 +201,11 @@ class MetadataTableHeader(Structure):
     reserved2: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MetadataTableEntry(Structure):
-    """One metadata item: what it is and where in the metadata region it lies (2.6.1.2)."""
+METADATA_TABLE_HEADER_LAYOUT: Final = Layout(MetadataTableHeader, "<8sHH20s")
 
-    LAYOUT: ClassVar = struct.Struct("<16sIIII")
-    IS_USER: ClassVar = 1
-    IS_VIRTUAL_DISK: ClassVar = 2
-    IS_REQUIRED: ClassVar = 4
-    RESERVED_FLAGS: ClassVar = 0xFFFF_FFF8
+
+class MetadataTableEntry(NamedTuple):
+    """One metadata item: what it is and where in the metadata region it lies (2.6.1.2)."""
 
     item_id: UUID
     offset: int
@@ -221,32 +216,36 @@ class MetadataTableEntry(Structure):
     @property
     def is_user(self) -> bool:
         """Whether the item belongs to the name space of users."""
-        return bool(self.flags & self.IS_USER)
+        return bool(self.flags & ITEM_IS_USER)
 
     @property
     def is_required(self) -> bool:
         """Whether a reader that does not know the item must refuse the file."""
-        return bool(self.flags & self.IS_REQUIRED)
+        return bool(self.flags & ITEM_IS_REQUIRED)
 
 
-@dataclass(frozen=True, slots=True)
-class FileParameters(Structure):
+METADATA_TABLE_ENTRY_LAYOUT: Final = Layout(MetadataTableEntry, "<16sIIII")
+ITEM_IS_USER: Final = 1
+ITEM_IS_VIRTUAL_DISK: Final = 2
+ITEM_IS_REQUIRED: Final = 4
+ITEM_RESERVED_FLAGS: Final = 0xFFFF_FFF8
+
+
+class FileParameters(NamedTuple):
     """The File Parameters item (2.6.2.1)."""
-
-    LAYOUT: ClassVar = struct.Struct("<II")
-    LEAVE_BLOCK_ALLOCATED: ClassVar = 1
-    HAS_PARENT: ClassVar = 2
-    RESERVED_FLAGS: ClassVar = 0xFFFF_FFFC
 
     block_size: int
     flags: int
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntryHeader(Structure):
-    """The head of a log entry (2.3.1.1)."""
+FILE_PARAMETERS_LAYOUT: Final = Layout(FileParameters, "<II")
+DISK_LEAVE_BLOCK_ALLOCATED: Final = 1
+DISK_HAS_PARENT: Final = 2
+DISK_RESERVED_FLAGS: Final = 0xFFFF_FFFC
 
-    LAYOUT: ClassVar = struct.Struct("<4sIIIQII16sQQ")
+
+class LogEntryHeader(NamedTuple):
+    """The head of a log entry (2.3.1.1)."""
 
     signature: bytes
     checksum: int
@@ -258,6 +257,9 @@ class LogEntryHeader(Structure):
     log_guid: UUID
     flushed_file_offset: int
     last_file_offset: int
+
+
+LOG_ENTRY_HEADER_LAYOUT: Final = Layout(LogEntryHeader, "<4sIIIQII16sQQ")
 
 
 LOG_DESCRIPTOR: Final = struct.Struct("<4s4s8sQQ")
@@ -273,24 +275,24 @@ TRAILING_SIZE: Final = 4
 """What of a data sector the log needs for itself (2.3.1.4), and keeps in the descriptor."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParentLocatorHeader(Structure):
+class ParentLocatorHeader(NamedTuple):
     """The head of the Parent Locator item (2.6.2.6.1)."""
-
-    LAYOUT: ClassVar = struct.Struct("<16sHH")
 
     locator_type: UUID
     reserved: int
     key_value_count: int
 
 
-@dataclass(frozen=True, slots=True)
-class ParentLocatorEntry(Structure):
-    """One key and its value (2.6.2.6.2): offsets in the item, lengths in bytes."""
+PARENT_LOCATOR_HEADER_LAYOUT: Final = Layout(ParentLocatorHeader, "<16sHH")
 
-    LAYOUT: ClassVar = struct.Struct("<IIHH")
+
+class ParentLocatorEntry(NamedTuple):
+    """One key and its value (2.6.2.6.2): offsets in the item, lengths in bytes."""
 
     key_offset: int
     value_offset: int
     key_length: int
     value_length: int
+
+
+PARENT_LOCATOR_ENTRY_LAYOUT: Final = Layout(ParentLocatorEntry, "<IIHH")

@@ -46,11 +46,11 @@ def parse_parent_locator(item: bytes, findings: Findings) -> ParentLocator:
         UnsupportedImageError: The locator is of another type than VHDX.
         CorruptImageError: It breaks its bounds, or does not say which parent it needs.
     """
-    size = layout.ParentLocatorHeader.LAYOUT.size
+    size = layout.PARENT_LOCATOR_HEADER_LAYOUT.size
     if len(item) < size:
         problem = f"is shorter than the {size} bytes of its head"
         raise _corrupt(Rule.LOCATOR_PLACE, problem, f"{len(item)} bytes")
-    header = layout.ParentLocatorHeader.unpack(item)
+    header = layout.PARENT_LOCATOR_HEADER_LAYOUT.unpack(item)
     entries = _parse_entries(item, header, findings)
     linkage = entries.get("parent_linkage")
     if linkage is None:
@@ -80,13 +80,13 @@ def _parse_entries(
     if not 1 <= count <= layout.MAX_LOCATOR_ENTRIES:
         problem = f"does not have 1 to {layout.MAX_LOCATOR_ENTRIES} entries"
         raise _corrupt(Rule.LOCATOR_PLACE, problem, str(count))
-    start = layout.ParentLocatorHeader.LAYOUT.size
-    end = start + count * layout.ParentLocatorEntry.LAYOUT.size
+    start = layout.PARENT_LOCATOR_HEADER_LAYOUT.size
+    end = start + count * layout.PARENT_LOCATOR_ENTRY_LAYOUT.size
     if end > len(item):
         raise _corrupt(Rule.LOCATOR_PLACE, "is too short for its entries", f"{count} entries")
     entries: dict[str, str] = {}
-    for place in range(start, end, layout.ParentLocatorEntry.LAYOUT.size):
-        entry = layout.ParentLocatorEntry.unpack(item, place)
+    for place in range(start, end, layout.PARENT_LOCATOR_ENTRY_LAYOUT.size):
+        entry = layout.PARENT_LOCATOR_ENTRY_LAYOUT.unpack(item, place)
         key = _parse_key(_slice(item, entry.key_offset, entry.key_length), findings)
         raw = _slice(item, entry.value_offset, entry.value_length)
         # Windows file names may hold unpaired surrogates.

@@ -69,7 +69,7 @@ class LogReader:
             for place in range(0, len(raw), layout.LOG_SECTOR_SIZE):
                 if not raw.startswith(layout.LOG_ENTRY_SIGNATURE, place):
                     continue
-                header = layout.LogEntryHeader.unpack(raw, place)
+                header = layout.LOG_ENTRY_HEADER_LAYOUT.unpack(raw, place)
                 if self._is_plausible(header) and self._is_sound(start + place, header):
                     yield LogEntry(
                         start + place,
@@ -92,7 +92,7 @@ class LogReader:
             else:
                 place = (
                     entry.position
-                    + layout.LogEntryHeader.LAYOUT.size
+                    + layout.LOG_ENTRY_HEADER_LAYOUT.size
                     + index * layout.LOG_DESCRIPTOR.size
                 )
                 updates.add_sector(file_offset, data_place, self._place(place))
@@ -185,9 +185,10 @@ class LogReader:
     ) -> Iterator[tuple[bytes, bytes, bytes, int, int]]:
         """Yield the descriptors of an entry, which follow its header without a gap (R26)."""
         size = (
-            layout.LogEntryHeader.LAYOUT.size + entry.descriptor_count * layout.LOG_DESCRIPTOR.size
+            layout.LOG_ENTRY_HEADER_LAYOUT.size
+            + entry.descriptor_count * layout.LOG_DESCRIPTOR.size
         )
-        skip = layout.LogEntryHeader.LAYOUT.size // layout.LOG_DESCRIPTOR.size
+        skip = layout.LOG_ENTRY_HEADER_LAYOUT.size // layout.LOG_DESCRIPTOR.size
         # A header is as long as two descriptors, so pieces of the ring hold whole ones.
         for raw in self._iter_ring(position, size):
             yield from islice(layout.LOG_DESCRIPTOR.iter_unpack(raw), skip, None)
@@ -209,7 +210,7 @@ class LogReader:
     @staticmethod
     def _descriptors_size(count: int) -> int:
         """Return the bytes of header and descriptors, padded to whole sectors (2.3.1)."""
-        size = layout.LogEntryHeader.LAYOUT.size + count * layout.LOG_DESCRIPTOR.size
+        size = layout.LOG_ENTRY_HEADER_LAYOUT.size + count * layout.LOG_DESCRIPTOR.size
         return ceil_div(size, layout.LOG_SECTOR_SIZE) * layout.LOG_SECTOR_SIZE
 
     def _too_much(self, found: str) -> CorruptImageError:

@@ -72,12 +72,12 @@ def read_metadata(source: Source, region: Region, findings: Findings) -> Metadat
         reasons = "; ".join(map(str, findings.of(Severity.ERROR)[-2:]))
         problem = f"nothing can stand in for the sizes of the disk and of its blocks: {reasons}"
         raise CorruptImageError(Finding(Rule.NEEDED_ITEM, "metadata", problem))
-    has_parent = bool(parameters.flags & layout.FileParameters.HAS_PARENT)
+    has_parent = bool(parameters.flags & layout.DISK_HAS_PARENT)
     virtual_disk_id = items.read_optional(layout.VIRTUAL_DISK_ID)
     locator, locator_error = _read_parent_locator(items, findings, has_parent=has_parent)
     return Metadata(
         block_size=parameters.block_size,
-        leave_block_allocated=bool(parameters.flags & layout.FileParameters.LEAVE_BLOCK_ALLOCATED),
+        leave_block_allocated=bool(parameters.flags & layout.DISK_LEAVE_BLOCK_ALLOCATED),
         has_parent=has_parent,
         virtual_disk_size=virtual_disk_size,
         virtual_disk_id=UUID(bytes_le=virtual_disk_id) if virtual_disk_id else None,
@@ -108,14 +108,14 @@ def _read_logical_sector_size(items: MetadataItems) -> int:
 
 
 def _read_file_parameters(items: MetadataItems, findings: Findings) -> layout.FileParameters:
-    parameters = layout.FileParameters.unpack(items.read(layout.FILE_PARAMETERS))
+    parameters = layout.FILE_PARAMETERS_LAYOUT.unpack(items.read(layout.FILE_PARAMETERS))
     size, flags = parameters.block_size, parameters.flags
     if not layout.MIN_BLOCK_SIZE <= size <= layout.MAX_BLOCK_SIZE or size.bit_count() != 1:
         problem = "the block size is not a power of two from 1 MiB to 256 MiB"
         raise CorruptImageError(
             items.finding(Rule.BLOCK_SIZE, layout.FILE_PARAMETERS, problem, f"{size} bytes")
         )
-    if flags & layout.FileParameters.RESERVED_FLAGS:
+    if flags & layout.DISK_RESERVED_FLAGS:
         rule, problem = Rule.FILE_PARAMETERS_RESERVED, "reserved flags are set"
         findings.keep(
             Severity.WARNING, items.finding(rule, layout.FILE_PARAMETERS, problem, f"{flags:#x}")

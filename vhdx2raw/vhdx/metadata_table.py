@@ -17,8 +17,8 @@ from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.region import Region
 
 IS_REQUIRED, IS_VIRTUAL_DISK = (
-    layout.MetadataTableEntry.IS_REQUIRED,
-    layout.MetadataTableEntry.IS_VIRTUAL_DISK,
+    layout.ITEM_IS_REQUIRED,
+    layout.ITEM_IS_VIRTUAL_DISK,
 )
 
 
@@ -51,7 +51,7 @@ HARMLESS_ITEMS = {
     layout.PMEM_LABEL_AREA: "PMEM Label Storage Area",
 }
 """Items that Microsoft's own reader knows, and that change no byte of the disk: never read."""
-NO_ENTRY = layout.MetadataTableEntry.unpack(bytes(layout.MetadataTableEntry.LAYOUT.size))
+NO_ENTRY = layout.METADATA_TABLE_ENTRY_LAYOUT.unpack(bytes(layout.METADATA_TABLE_ENTRY_LAYOUT.size))
 
 
 def item_name(item: UUID, *, is_user: bool = False) -> str:
@@ -82,15 +82,15 @@ class MetadataItems:
                 )
             )
         raw = self._source.pread(offset, layout.METADATA_TABLE_SIZE)
-        header = layout.MetadataTableHeader.unpack(raw)
+        header = layout.METADATA_TABLE_HEADER_LAYOUT.unpack(raw)
         self._check_header(header)
         entries: dict[tuple[UUID, bool], layout.MetadataTableEntry] = {}
         for index in range(min(header.entry_count, layout.MAX_TABLE_ENTRIES)):
             place = (
-                layout.MetadataTableHeader.LAYOUT.size
-                + index * layout.MetadataTableEntry.LAYOUT.size
+                layout.METADATA_TABLE_HEADER_LAYOUT.size
+                + index * layout.METADATA_TABLE_ENTRY_LAYOUT.size
             )
-            entry = layout.MetadataTableEntry.unpack(raw, place)
+            entry = layout.METADATA_TABLE_ENTRY_LAYOUT.unpack(raw, place)
             where = offset + place
             if header.entry_count > layout.MAX_TABLE_ENTRIES and entry == NO_ENTRY:
                 continue  # the count is wrong, and after the last entry there is nothing
@@ -136,7 +136,7 @@ class MetadataItems:
             self._findings.error(
                 UnsupportedImageError, Rule.REQUIRED_ITEM, name, problem, file_offset=where
             )
-        if entry.flags & layout.MetadataTableEntry.RESERVED_FLAGS or entry.reserved2:
+        if entry.flags & layout.ITEM_RESERVED_FLAGS or entry.reserved2:
             problem = "reserved bits or fields are not zero"
             self._findings.note(Rule.ITEM_FLAGS, name, problem, file_offset=where)
         problem = self._range_problem(entry)

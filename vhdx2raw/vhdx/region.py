@@ -160,7 +160,7 @@ def _read_table(source: Source, number: int, findings: Findings) -> Copy:
         signature=layout.REGION_TABLE_SIGNATURE,
     )
     if copy.is_valid:
-        count = layout.RegionTableHeader.unpack(copy.raw).entry_count
+        count = layout.REGION_TABLE_HEADER_LAYOUT.unpack(copy.raw).entry_count
         if count > layout.MAX_TABLE_ENTRIES:
             problem = f"it claims {count} entries, at most {layout.MAX_TABLE_ENTRIES} fit"
             return copy._replace(problem=problem)
@@ -169,10 +169,12 @@ def _read_table(source: Source, number: int, findings: Findings) -> Copy:
 
 def _iter_entries(table: Copy) -> Iterator[tuple[layout.RegionTableEntry, int]]:
     """Yield each entry of a table and where it lies in the file."""
-    count = layout.RegionTableHeader.unpack(table.raw).entry_count
+    count = layout.REGION_TABLE_HEADER_LAYOUT.unpack(table.raw).entry_count
     for index in range(min(count, layout.MAX_TABLE_ENTRIES)):
-        place = layout.RegionTableHeader.LAYOUT.size + index * layout.RegionTableEntry.LAYOUT.size
-        yield layout.RegionTableEntry.unpack(table.raw, place), table.file_offset + place
+        place = (
+            layout.REGION_TABLE_HEADER_LAYOUT.size + index * layout.REGION_TABLE_ENTRY_LAYOUT.size
+        )
+        yield layout.REGION_TABLE_ENTRY_LAYOUT.unpack(table.raw, place), table.file_offset + place
 
 
 def _placement_problem(entry: layout.RegionTableEntry) -> str:

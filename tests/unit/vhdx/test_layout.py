@@ -12,6 +12,16 @@ from hypothesis import strategies as st
 from vhdx2raw.source.formats import FILE_SIGNATURE
 from vhdx2raw.vhdx import layout
 from vhdx2raw.vhdx.layout import (
+    DISK_HAS_PARENT,
+    FILE_PARAMETERS_LAYOUT,
+    HEADER_LAYOUT,
+    LOG_ENTRY_HEADER_LAYOUT,
+    METADATA_TABLE_ENTRY_LAYOUT,
+    METADATA_TABLE_HEADER_LAYOUT,
+    PARENT_LOCATOR_ENTRY_LAYOUT,
+    PARENT_LOCATOR_HEADER_LAYOUT,
+    REGION_TABLE_ENTRY_LAYOUT,
+    REGION_TABLE_HEADER_LAYOUT,
     FileParameters,
     FileTypeIdentifier,
     Header,
@@ -190,21 +200,20 @@ def test_masks_cover_a_bat_entry_once() -> None:
 
 
 def test_layouts_have_the_sizes_of_the_format() -> None:
-    assert FileTypeIdentifier.LAYOUT.size == layout.FILE_IDENTIFIER_SIZE == 520
-    assert Header.LAYOUT.size == 80
-    assert RegionTableHeader.LAYOUT.size == 16
-    assert RegionTableEntry.LAYOUT.size == 32
-    assert MetadataTableHeader.LAYOUT.size == 32
-    assert MetadataTableEntry.LAYOUT.size == 32
-    assert FileParameters.LAYOUT.size == 8
-    assert LogEntryHeader.LAYOUT.size == 64
+    assert HEADER_LAYOUT.size == 80
+    assert REGION_TABLE_HEADER_LAYOUT.size == 16
+    assert REGION_TABLE_ENTRY_LAYOUT.size == 32
+    assert METADATA_TABLE_HEADER_LAYOUT.size == 32
+    assert METADATA_TABLE_ENTRY_LAYOUT.size == 32
+    assert FILE_PARAMETERS_LAYOUT.size == 8
+    assert LOG_ENTRY_HEADER_LAYOUT.size == 64
     assert layout.LOG_DESCRIPTOR.size == 32
-    assert ParentLocatorHeader.LAYOUT.size == 20
-    assert ParentLocatorEntry.LAYOUT.size == 12
+    assert PARENT_LOCATOR_HEADER_LAYOUT.size == 20
+    assert PARENT_LOCATOR_ENTRY_LAYOUT.size == 12
 
 
 def test_header_of_a_hyper_v_file() -> None:
-    assert Header.unpack(HYPER_V_HEADER) == Header(
+    assert HEADER_LAYOUT.unpack(HYPER_V_HEADER) == Header(
         signature=b"head",
         checksum=0xB8D68816,
         sequence_number=6,
@@ -221,7 +230,7 @@ def test_header_of_a_hyper_v_file() -> None:
 def test_header_fields_do_not_mix() -> None:
     """Every field has a value of its own, the version of the log comes before the version."""
     raw = bytes(range(80))
-    header = Header.unpack(raw)
+    header = HEADER_LAYOUT.unpack(raw)
     assert header.signature == raw[:4]
     assert header.checksum == int.from_bytes(raw[4:8], "little")
     assert header.sequence_number == int.from_bytes(raw[8:16], "little")
@@ -237,23 +246,25 @@ def test_header_fields_do_not_mix() -> None:
 def test_region_table_of_a_hyper_v_file() -> None:
     entries = region_table(REGION_ENTRY_BAT, REGION_ENTRY_METADATA)[16:]
     table = b"regi" + bytes.fromhex("AE8C6BC6 02000000 78563412") + entries
-    assert RegionTableHeader.unpack(table) == RegionTableHeader(b"regi", 0xC66B8CAE, 2, 0x12345678)
-    assert RegionTableEntry.unpack(table, 16) == RegionTableEntry(
+    assert REGION_TABLE_HEADER_LAYOUT.unpack(table) == RegionTableHeader(
+        b"regi", 0xC66B8CAE, 2, 0x12345678
+    )
+    assert REGION_TABLE_ENTRY_LAYOUT.unpack(table, 16) == RegionTableEntry(
         layout.BAT_REGION, 0x300000, 0x100000, 1
     )
-    assert RegionTableEntry.unpack(table, 48) == RegionTableEntry(
+    assert REGION_TABLE_ENTRY_LAYOUT.unpack(table, 48) == RegionTableEntry(
         layout.METADATA_REGION, 0x200000, 0x100000, 1
     )
 
 
 def test_last_region_entry_of_a_full_table() -> None:
     table = region_table(*[REGION_ENTRY_BAT] * 2046, REGION_ENTRY_METADATA)
-    assert RegionTableEntry.unpack(table, 16 + 32 * 2046).guid == layout.METADATA_REGION
+    assert REGION_TABLE_ENTRY_LAYOUT.unpack(table, 16 + 32 * 2046).guid == layout.METADATA_REGION
 
 
 def test_metadata_table_head() -> None:
     raw = b"metadata" + struct.pack("<HH", 0xABCD, 2047) + bytes(range(20))
-    header = MetadataTableHeader.unpack(raw)
+    header = METADATA_TABLE_HEADER_LAYOUT.unpack(raw)
     assert header == MetadataTableHeader(b"metadata", 0xABCD, 2047, bytes(range(20)))
 
 
@@ -263,7 +274,7 @@ def test_metadata_table_entry(index: int) -> None:
     offset = 32 + 32 * index
     packed = struct.pack("<IIII", 0x10028, 0x3F6, 4, 0x77)
     table[offset : offset + 32] = layout.PARENT_LOCATOR.bytes_le + packed
-    entry = MetadataTableEntry.unpack(bytes(table), offset)
+    entry = METADATA_TABLE_ENTRY_LAYOUT.unpack(bytes(table), offset)
     assert entry == MetadataTableEntry(layout.PARENT_LOCATOR, 0x10028, 0x3F6, 4, 0x77)
 
 
@@ -275,11 +286,11 @@ def test_metadata_flags(flags: int) -> None:
 
 def test_file_parameters() -> None:
     raw = bytes.fromhex("00002000 02000000")
-    assert FileParameters.unpack(raw) == FileParameters(2 << 20, FileParameters.HAS_PARENT)
+    assert FILE_PARAMETERS_LAYOUT.unpack(raw) == FileParameters(2 << 20, DISK_HAS_PARENT)
 
 
 def test_log_entry_of_a_hyper_v_file() -> None:
-    assert LogEntryHeader.unpack(EMPTY_LOG_ENTRY) == LogEntryHeader(
+    assert LOG_ENTRY_HEADER_LAYOUT.unpack(EMPTY_LOG_ENTRY) == LogEntryHeader(
         signature=b"loge",
         checksum=0xF08D8991,
         entry_length=4096,
@@ -305,9 +316,9 @@ def test_parent_locator() -> None:
         "2C000000 48000000 1C00 4C00 94000000 AE000000 1A00 1200"
     )
     vhdx = layout.VHDX_PARENT_LOCATOR
-    assert ParentLocatorHeader.unpack(raw) == ParentLocatorHeader(vhdx, 0, 2)
-    assert ParentLocatorEntry.unpack(raw, 20) == ParentLocatorEntry(44, 72, 28, 76)
-    assert ParentLocatorEntry.unpack(raw, 32) == ParentLocatorEntry(148, 174, 26, 18)
+    assert PARENT_LOCATOR_HEADER_LAYOUT.unpack(raw) == ParentLocatorHeader(vhdx, 0, 2)
+    assert PARENT_LOCATOR_ENTRY_LAYOUT.unpack(raw, 20) == ParentLocatorEntry(44, 72, 28, 76)
+    assert PARENT_LOCATOR_ENTRY_LAYOUT.unpack(raw, 32) == ParentLocatorEntry(148, 174, 26, 18)
 
 
 # -- the creator -----------------------------------------------------------------------------

@@ -20,10 +20,10 @@ from vhdx2raw.zeros import MAX_BUFFER_SIZE, is_zero
 
 RESERVED_RANGES = (
     ("file type identifier", layout.FILE_IDENTIFIER_SIZE, layout.HEADER_OFFSETS[0]),
-    ("header 1", layout.HEADER_OFFSETS[0] + layout.Header.LAYOUT.size, layout.HEADER_OFFSETS[1]),
+    ("header 1", layout.HEADER_OFFSETS[0] + layout.HEADER_LAYOUT.size, layout.HEADER_OFFSETS[1]),
     (
         "header 2",
-        layout.HEADER_OFFSETS[1] + layout.Header.LAYOUT.size,
+        layout.HEADER_OFFSETS[1] + layout.HEADER_LAYOUT.size,
         layout.REGION_TABLE_OFFSETS[0],
     ),
     (
@@ -87,7 +87,7 @@ def _reserved_ranges(source: Source) -> Iterator[Finding]:
 
 def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Finding]:
     raw = source.pread(file_offset, layout.REGION_TABLE_SIZE)
-    header = layout.RegionTableHeader.unpack(raw)
+    header = layout.REGION_TABLE_HEADER_LAYOUT.unpack(raw)
     if not _is_region_table(header):
         return
     if header.reserved:
@@ -97,8 +97,8 @@ def _region_table(source: Source, name: str, file_offset: int) -> Iterator[Findi
             "its reserved field is not zero",
             file_offset=file_offset,
         )
-    place = layout.RegionTableHeader.LAYOUT.size
-    place += header.entry_count * layout.RegionTableEntry.LAYOUT.size
+    place = layout.REGION_TABLE_HEADER_LAYOUT.size
+    place += header.entry_count * layout.REGION_TABLE_ENTRY_LAYOUT.size
     if any(raw[place:]):
         problem = "the reserved space after its entries is not zero"
         yield Finding(Rule.REGION_TABLE_RESERVED, name, problem, file_offset=file_offset + place)
@@ -132,12 +132,12 @@ def _iter_region_entries(
 ) -> Iterator[tuple[int, layout.RegionTableEntry]]:
     """Yield the offset of each entry of a region table, and the entry, if it is such a table."""
     raw = source.pread(file_offset, layout.REGION_TABLE_SIZE)
-    header = layout.RegionTableHeader.unpack(raw)
+    header = layout.REGION_TABLE_HEADER_LAYOUT.unpack(raw)
     if _is_region_table(header):
-        size = layout.RegionTableEntry.LAYOUT.size
+        size = layout.REGION_TABLE_ENTRY_LAYOUT.size
         for index in range(header.entry_count):
-            place = layout.RegionTableHeader.LAYOUT.size + index * size
-            yield file_offset + place, layout.RegionTableEntry.unpack(raw, place)
+            place = layout.REGION_TABLE_HEADER_LAYOUT.size + index * size
+            yield file_offset + place, layout.REGION_TABLE_ENTRY_LAYOUT.unpack(raw, place)
 
 
 def _is_region_table(header: layout.RegionTableHeader) -> bool:
@@ -172,11 +172,11 @@ def _header(image: VhdxImage) -> Iterator[Finding]:
 def _metadata_table(image: VhdxImage) -> Iterator[Finding]:
     start = image.regions.metadata.file_offset
     raw = image.source.pread(start, layout.METADATA_TABLE_SIZE)
-    place = layout.MetadataTableHeader.LAYOUT.size
+    place = layout.METADATA_TABLE_HEADER_LAYOUT.size
     for _ in range(
-        min(layout.MetadataTableHeader.unpack(raw).entry_count, layout.MAX_TABLE_ENTRIES)
+        min(layout.METADATA_TABLE_HEADER_LAYOUT.unpack(raw).entry_count, layout.MAX_TABLE_ENTRIES)
     ):
-        entry = layout.MetadataTableEntry.unpack(raw, place)
+        entry = layout.METADATA_TABLE_ENTRY_LAYOUT.unpack(raw, place)
         flags = entry.flags & (IS_REQUIRED | IS_VIRTUAL_DISK)
         known = KNOWN_ITEMS.get(entry.item_id)
         name = item_name(entry.item_id)
@@ -198,7 +198,7 @@ def _metadata_table(image: VhdxImage) -> Iterator[Finding]:
                 found=f"{entry.offset:#x}",
                 expected="0x0",
             )
-        place += layout.MetadataTableEntry.LAYOUT.size
+        place += layout.METADATA_TABLE_ENTRY_LAYOUT.size
 
 
 def _items(image: VhdxImage) -> Iterator[Finding]:
