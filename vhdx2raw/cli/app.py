@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 from textwrap import shorten
@@ -112,6 +113,7 @@ class _Commands(_Help, TyperGroup):
             return None
         with deferring():  # an exception within an import can be lost
             module = import_module(f"vhdx2raw.cli.commands.{cmd_name}")
+        gc.enable()
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name, cls=_Command, epilog=module.EXAMPLES, no_args_is_help=True)(
             expand_groups(module.run)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from vhdx2raw.disk.parent_search import Parent, find_parent
 from vhdx2raw.errors import (
     ImageError,
     ParentError,
@@ -22,6 +22,9 @@ from vhdx2raw.source.file_object import AnyFile, name_of
 from vhdx2raw.vhdx.image import VhdxImage, open_image
 from vhdx2raw.vhdx.log import LogPolicy
 from vhdx2raw.vhdx.region_search import REGION_NAMES
+
+if TYPE_CHECKING:
+    from vhdx2raw.disk.parent_search import Parent
 
 MAX_DEPTH = 256
 IN_USE_REMEDY = "a VM may be using it: shut that down, or take a checkpoint"
@@ -223,6 +226,8 @@ def _named(image: VhdxImage, findings: Sequence[Finding]) -> list[NamedFinding]:
 
 def _open_parent(images: list[VhdxImage], given: list[AnyFile], options: OpenOptions) -> Parent:
     """Open the parent of the last of `images`, the first of `given` if there are any."""
+    from vhdx2raw.disk import parent_search  # noqa: PLC0415 - most disks have none
+
     child = images[-1]
     if len(images) == MAX_DEPTH:
         problem = f"has more than {MAX_DEPTH - 1} parents"
@@ -232,7 +237,7 @@ def _open_parent(images: list[VhdxImage], given: list[AnyFile], options: OpenOpt
         broken.path = child.source.name
         broken.remedy = "if you know its parent, use {parents} with {allow_parent_mismatch}"
         raise broken
-    parent = find_parent(
+    parent = parent_search.find_parent(
         child,
         [image.source.identity for image in images],
         given=given.pop(0) if given else None,
@@ -242,5 +247,5 @@ def _open_parent(images: list[VhdxImage], given: list[AnyFile], options: OpenOpt
         salvage=options.salvage,
     )
     if broken and not options.salvage:
-        return Parent(parent.image, (broken.finding, *parent.warnings))
+        return parent_search.Parent(parent.image, (broken.finding, *parent.warnings))
     return parent

@@ -1,5 +1,6 @@
 """The command line: what it takes, and that it does what is asked for."""
 
+import gc
 import json
 import os
 import subprocess
@@ -326,3 +327,14 @@ def test_messages_never_begin_in_the_line_of_the_bar(capfd: Capture) -> None:
         assert capfd.readouterr().err.endswith("\rthese words\n")
     print_message("and these")
     assert capfd.readouterr().err.endswith("\nand these\n")
+
+
+def test_garbage_is_collected_while_a_command_runs(
+    folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the loading of modules goes without."""
+    seen = []
+    monkeypatch.setattr("vhdx2raw.cli.commands.hash.run", lambda _: seen.append(gc.isenabled()))
+    assert run(capfd, "hash", "disk.vhdx").exit_code == 0
+    run(capfd, "--version")
+    assert (seen, gc.isenabled()) == ([True], True)
