@@ -138,26 +138,33 @@ class Blend(NamedTuple):
         source = share.image.source
         return any(source.iter_without_holes(start, min(end, source.size) - start))
 
-    def iter_spans(self, sectors: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) in the disk of the runs of set bits, in order."""
-        first = self.virtual_offset // self.sector_size
-        for run in _RUN.finditer(f"{sectors:b}"[::-1]):
-            start, end = run.span()
-            yield (
-                max(self.virtual_offset, (first + start) * self.sector_size),
-                min(self.virtual_end, (first + end) * self.sector_size),
-            )
+    def spans(self, sectors: int) -> list[tuple[int, int]]:
+        """Return (start, end) of the runs of set bits, in order, in bytes from its beginning."""
+        size, skew = self.sector_size, self.virtual_offset % self.sector_size
+        runs = [run.span() for run in _RUN.finditer(f"{sectors:b}"[::-1])]
+        spans = [(start * size - skew, end * size - skew) for start, end in runs]
+        if spans:  # the first sector and the last one may belong to it in part
+            spans[0] = max(0, spans[0][0]), spans[0][1]
+            spans[-1] = spans[-1][0], min(self.length, spans[-1][1])
+        return spans
 
     def iter_extents(self) -> Iterator[Extent]:
         """Yield the extents that tile it, in order."""
-        data, lost, zero = ExtentKind.DATA, ExtentKind.LOST, ExtentKind.ZERO
+        base = self.virtual_offset
         found = [
-            Extent(data, start, end - start, share.image, start + share.distance)
+            Extent(
+                ExtentKind.DATA,
+                base + start,
+                end - start,
+                share.image,
+                base + start + share.distance,
+            )
             for share in self.shares
-            for start, end in self.iter_spans(share.sectors)
+            for start, end in self.spans(share.sectors)
         ]
-        found += (Extent(lost, start, end - start) for start, end in self.iter_spans(self.lost))
-        found += (Extent(zero, start, end - start) for start, end in self.iter_spans(self._zeros))
+        for kind, sectors in ((ExtentKind.LOST, self.lost), (ExtentKind.ZERO, self._zeros)):
+            spans = self.spans(sectors)
+            found += (Extent(kind, base + start, end - start) for start, end in spans)
         found.sort(key=lambda extent: extent.virtual_offset)
         yield from found
 
@@ -173,27 +180,28 @@ class Blend(NamedTuple):
             TruncatedImageError: A file has become shorter since it was opened.
             OSError: The host could not read.
         """
-        for start, end in self.iter_spans(self._zeros | self.lost):
-            fill_zeros(buffer[start - self.virtual_offset : end - self.virtual_offset])
+        for start, end in self.spans(self._zeros | self.lost):
+            fill_zeros(buffer[start:end])
         for share in self.shares:
             self._read_share(share, buffer)
 
     def _read_share(self, share: Share, buffer: memoryview) -> None:
         """Read the sectors of one image, those together between which little is unused."""
+        source, distance = share.image.source, self.virtual_offset + share.distance
         buffers: list[memoryview] = []
         first = done = 0
-        for start, end in self.iter_spans(share.sectors):
+        for start, end in self.spans(share.sectors):
             if buffers and (start - done > MAX_GAP or len(buffers) >= MAX_BUFFERS):
-                _read(share.image.source, first + share.distance, buffers)
+                _read(source, first + distance, buffers)
                 buffers = []
             if not buffers:
                 first = start
             elif done < start:
                 buffers.append(_UNUSED[: start - done])
-            buffers.append(buffer[start - self.virtual_offset : end - self.virtual_offset])
+            buffers.append(buffer[start:end])
             done = end
         if buffers:
-            _read(share.image.source, first + share.distance, buffers)
+            _read(source, first + distance, buffers)
 
 
 def _read(source: Source, file_offset: int, buffers: list[memoryview]) -> None:

@@ -74,8 +74,8 @@ class LostRanges:
         """Pass `stretches` on, and remember what no table covers."""
         for stretch in stretches:
             if isinstance(stretch, Blend):
-                for start, end in stretch.iter_spans(stretch.lost):
-                    self.add(start, end - start)
+                for start, end in stretch.spans(stretch.lost):
+                    self.add(stretch.virtual_offset + start, end - start)
             elif stretch.kind is ExtentKind.LOST:
                 self.add(stretch.virtual_offset, stretch.length)
             yield stretch
