@@ -27,8 +27,8 @@ from tests.support.builder import MIB
 from vhdx2raw import ExtentKind, Vhdx2rawError, check
 from vhdx2raw.cli import main
 from vhdx2raw.cli.commands.map.grid import make_grid
+from vhdx2raw.disk.contents import read_contents
 from vhdx2raw.disk.map import iter_map
-from vhdx2raw.operations.contents import read_contents
 from vhdx2raw.operations.digest import digest
 from vhdx2raw.vhdx.image import open_image
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.builder import KIB, MIB
 from tests.support.peers import needs_program
-from vhdx2raw.operations.contents import Contents, read_contents
+from vhdx2raw.disk.contents import Contents, read_contents
 
 UUID_TEXT = "11111111-2222-3333-4444-555555555555"
 UUID_BYTES = UUID(UUID_TEXT).bytes

@@ -13,8 +13,8 @@ from vhdx2raw.cli.many import Answer, answer_each
 from vhdx2raw.cli.options.opening import Images, OpeningFlags, SalvageFlags
 from vhdx2raw.cli.options.reporting import JsonFlags
 from vhdx2raw.disk.chain import open_chain
+from vhdx2raw.disk.contents import read_contents
 from vhdx2raw.disk.virtual_disk import VirtualDisk
-from vhdx2raw.operations.contents import read_contents
 
 EXAMPLES = """\b
 Examples:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from vhdx2raw import host
 from vhdx2raw.cli.console import log_facts, warning_facts
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.operations.contents import Contents, Partition, PartitionTable, Usage, Volume
+from vhdx2raw.disk.contents import Contents, Partition, PartitionTable, Usage, Volume
 from vhdx2raw.vhdx.bat import OCCUPYING_STATES
 from vhdx2raw.vhdx.image import VhdxImage
 from vhdx2raw.vhdx.locator import ParentLocator

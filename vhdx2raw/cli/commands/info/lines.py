@@ -14,8 +14,8 @@ from vhdx2raw.cli.commands.info.facts import (
 )
 from vhdx2raw.cli.console import OPTION_NAMES, format_size
 from vhdx2raw.disk.chain import Chain
+from vhdx2raw.disk.contents import Contents, Partition, Scheme, Volume
 from vhdx2raw.errors import ParentError, ParentNotFoundError
-from vhdx2raw.operations.contents import Contents, Partition, Scheme, Volume
 from vhdx2raw.vhdx.image import VhdxImage
 from vhdx2raw.vhdx.log import LogReport, LogState
 

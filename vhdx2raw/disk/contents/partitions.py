@@ -7,8 +7,8 @@ from enum import Enum
 from itertools import pairwise
 from typing import NamedTuple
 
-from vhdx2raw.operations.contents.partition_types import EXTENDED, MBR_TYPES, PROTECTIVE
-from vhdx2raw.operations.contents.volumes import Volume
+from vhdx2raw.disk.contents.partition_types import EXTENDED, MBR_TYPES, PROTECTIVE
+from vhdx2raw.disk.contents.volumes import Volume
 
 
 class Scheme(str, Enum):

@@ -6,9 +6,9 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from vhdx2raw.operations.contents.partition_types import EXTENDED
-from vhdx2raw.operations.contents.partitions import PartitionTable, Scheme, mbr_partition
-from vhdx2raw.operations.contents.volumes import Disk
+from vhdx2raw.disk.contents.partition_types import EXTENDED
+from vhdx2raw.disk.contents.partitions import PartitionTable, Scheme, mbr_partition
+from vhdx2raw.disk.contents.volumes import Disk
 from vhdx2raw.source.formats import BOOT_SIGNATURE
 
 MAX_LOGICAL_PARTITIONS: Final = 64

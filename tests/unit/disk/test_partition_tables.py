@@ -20,7 +20,7 @@ from tests.support.contents import (
     places,
     record,
 )
-from vhdx2raw.operations.contents import Contents, Partition, Scheme, read_contents
+from vhdx2raw.disk.contents import Contents, Partition, Scheme, read_contents
 
 # -- a master boot record made by hand -----------------------------------------------------------
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from vhdx2raw.operations.contents.gpt import has_gpt, read_gpt
-from vhdx2raw.operations.contents.mbr import read_mbr
-from vhdx2raw.operations.contents.partitions import PartitionTable, Scheme, find_place_problems
-from vhdx2raw.operations.contents.volumes import PAGE_SIZE, Disk, Volume, identify_volume
+from vhdx2raw.disk.contents.gpt import has_gpt, read_gpt
+from vhdx2raw.disk.contents.mbr import read_mbr
+from vhdx2raw.disk.contents.partitions import PartitionTable, Scheme, find_place_problems
+from vhdx2raw.disk.contents.volumes import PAGE_SIZE, Disk, Volume, identify_volume
 from vhdx2raw.source.formats import name_image_format
 from vhdx2raw.vhdx.layout import SECTOR_SIZES
 

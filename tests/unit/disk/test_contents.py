@@ -22,9 +22,9 @@ from tests.support.contents import (
     places,
     record,
 )
+from vhdx2raw.disk.contents import Contents, Scheme, Usage, Volume, read_contents
+from vhdx2raw.disk.contents.partition_types import GPT_TYPES, MBR_TYPES
 from vhdx2raw.errors import UnsupportedImageError
-from vhdx2raw.operations.contents import Contents, Scheme, Usage, Volume, read_contents
-from vhdx2raw.operations.contents.partition_types import GPT_TYPES, MBR_TYPES
 from vhdx2raw.source.formats import name_image_format
 from vhdx2raw.vhdx.image import open_image
 

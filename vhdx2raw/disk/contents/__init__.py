@@ -4,9 +4,9 @@ Every read is small and every count is bounded, since a guest can write anything
 broken is listed, not raised.
 """
 
-from vhdx2raw.operations.contents.partitions import Partition, PartitionTable, Scheme
-from vhdx2raw.operations.contents.volumes import Disk, Usage, Volume, identify_volume
-from vhdx2raw.operations.contents.whole import Contents, read_contents
+from vhdx2raw.disk.contents.partitions import Partition, PartitionTable, Scheme
+from vhdx2raw.disk.contents.volumes import Disk, Usage, Volume, identify_volume
+from vhdx2raw.disk.contents.whole import Contents, read_contents
 from vhdx2raw.source.formats import name_image_format
 
 __all__ = [

@@ -7,9 +7,9 @@ import zlib
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from vhdx2raw.operations.contents.partition_types import GPT_TYPES
-from vhdx2raw.operations.contents.partitions import Partition, PartitionTable, Scheme
-from vhdx2raw.operations.contents.volumes import Disk
+from vhdx2raw.disk.contents.partition_types import GPT_TYPES
+from vhdx2raw.disk.contents.partitions import Partition, PartitionTable, Scheme
+from vhdx2raw.disk.contents.volumes import Disk
 from vhdx2raw.units import KIB
 from vhdx2raw.vhdx.layout import ZERO_GUID
 
