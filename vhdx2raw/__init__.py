@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vhdx2raw.disk.chain import OpenOptions
     from vhdx2raw.disk.extents import Extent, ExtentKind
+    from vhdx2raw.disk.partition import PartitionFile
     from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
     from vhdx2raw.errors import (
         CorruptImageError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         ParentError,
         ParentMismatchError,
         ParentNotFoundError,
+        PartitionError,
         SourceChangedError,
         TruncatedImageError,
         UnsupportedImageError,
@@ -86,6 +88,8 @@ __all__ = [
     "ParentError",
     "ParentMismatchError",
     "ParentNotFoundError",
+    "PartitionError",
+    "PartitionFile",
     "ProgressCallback",
     "RawFile",
     "Severity",
@@ -108,7 +112,7 @@ __all__ = [
 
 _ERRORS = (
     *("CorruptImageError", "ImageError", "NoSpaceError", "OutputError", "ParentCycleError"),
-    *("ParentError", "ParentMismatchError", "ParentNotFoundError"),
+    *("ParentError", "ParentMismatchError", "ParentNotFoundError", "PartitionError"),
     *("SourceChangedError", "TruncatedImageError"),
     *("UnsupportedImageError", "Vhdx2rawError"),
 )
@@ -123,6 +127,7 @@ _MODULES = {
     "Finding": "findings",
     "LogPolicy": "vhdx.log",
     "NullSink": "output.null",
+    "PartitionFile": "disk.partition",
     "ProgressCallback": "operations.progress",
     "RawFile": "source.raw_file",
     "Severity": "findings",

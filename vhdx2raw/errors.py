@@ -10,6 +10,7 @@
         ParentNotFoundError         it is nowhere, or where it may not be
         ParentMismatchError         it is not the version that the child was made from
         ParentCycleError            it is a file of the chain already
+      PartitionError                a disk has no such partition, or it cannot be read as one
       OutputError                   the raw output cannot be made
         NoSpaceError                there is no room for it
 
@@ -132,6 +133,10 @@ class ParentMismatchError(ParentError):
 
 class ParentCycleError(ParentError):
     """The parent is the child itself, or another file of the chain."""
+
+
+class PartitionError(Vhdx2rawError):
+    """A disk has no partition of this number, or that one does not lie inside the disk."""
 
 
 class OutputError(Vhdx2rawError):

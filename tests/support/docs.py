@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.builder import MIB, Block, ImageSpec, child_of, make_dirty, same_bytes_guid
+from tests.support.contents import EFI, LINUX, gpt
+from tests.support.naive_reader import NaiveDisk
+from tests.support.partitions import disk_with
 from tests.support.paths import ROOT, SAMPLE
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -119,6 +122,13 @@ def _write_zip(path: Path) -> None:
     path.write_bytes(b"PK\x03\x04" + bytes(1020))
 
 
+def _write_server(path: Path) -> None:
+    """Put the disk in the sample into the second partition of another one."""
+    rows = [(EFI, 2048, 4095, "boot"), (LINUX, 4096, 36863, "root")]
+    root = {2 * MIB: NaiveDisk([SAMPLE]).read(0, 16 * MIB)}
+    disk_with(root | gpt(*rows, size=20 * MIB), 20 * MIB).write(path)
+
+
 def _write_raw(path: Path) -> None:
     path.write_bytes(DISK.expected_disk(0, DISK.virtual_disk_size))
 
@@ -140,6 +150,7 @@ MAKERS: dict[str, Callable[[Path], object]] = {
     "damaged.vhdx": _write_truncated,
     "broken.vhdx": _write_damaged_header,
     "archive.zip": _write_zip,
+    "server.vhdx": _write_server,
     "other.img": _write_raw,
 }
 """What each file is that documents name."""

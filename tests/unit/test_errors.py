@@ -28,6 +28,7 @@ from vhdx2raw.rules import Rule
 FAMILIES = {
     "UnsupportedImageError": 4,
     "CorruptImageError": 5,
+    "PartitionError": 4,
     "ParentError": 6,
     "OutputError": 7,
     "NoSpaceError": 8,

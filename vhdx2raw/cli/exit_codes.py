@@ -10,6 +10,7 @@ from vhdx2raw.errors import (
     NoSpaceError,
     OutputError,
     ParentError,
+    PartitionError,
     SourceChangedError,
     UnsupportedImageError,
     Vhdx2rawError,
@@ -26,6 +27,7 @@ INTERNAL_FAULT = 70
 
 _OF_ERRORS = {
     UnsupportedImageError: UNSUPPORTED,
+    PartitionError: UNSUPPORTED,
     SourceChangedError: SOURCE_CHANGED,
     CorruptImageError: CORRUPT,
     ParentError: PARENT,

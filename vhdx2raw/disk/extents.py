@@ -93,6 +93,10 @@ class Extent(NamedTuple):
         skipped = virtual_offset - self.virtual_offset if self.kind is ExtentKind.DATA else 0
         return Extent(self.kind, virtual_offset, length, self.image, self.file_offset + skipped)
 
+    def moved(self, distance: int) -> Extent:
+        """Return the same in a disk that begins `distance` bytes earlier."""
+        return self._replace(virtual_offset=self.virtual_offset + distance)
+
     def joined(self, following: Extent) -> Extent:
         length = self.length + following.length
         return Extent(self.kind, self.virtual_offset, length, self.image, self.file_offset)

@@ -36,6 +36,10 @@ class MapEntry(NamedTuple):
     def end(self) -> int:
         return self.start + self.length
 
+    def moved(self, distance: int) -> MapEntry:
+        """Return the same in a disk that begins `distance` bytes earlier."""
+        return self._replace(start=self.start + distance)
+
     def continues(self, before: MapEntry) -> bool:
         """Return whether this entry and the one before it could be one."""
         expected = None if before.file_offset is None else before.file_offset + before.length

@@ -126,6 +126,11 @@ class Blend(NamedTuple):
         )
         return cut._replace(shares=tuple(shares), lost=self.lost >> skipped & mask)
 
+    def moved(self, distance: int) -> Blend:
+        """Return the same in a disk that begins `distance` bytes earlier, a number of sectors."""
+        shares = (share._replace(distance=share.distance - distance) for share in self.shares)
+        return self._replace(virtual_offset=self.virtual_offset + distance, shares=tuple(shares))
+
     def iter_without_holes(self) -> Iterator[Blend]:
         """Yield the blend without those shares that are nothing but holes of their files."""
         shares = tuple(filter(self._may_be_data, self.shares))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from vhdx2raw.disk.chain import DEFAULTS, Chain, NamedFinding, OpenOptions, open_chain
 from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
-from vhdx2raw.disk.reading import iter_stretches
+from vhdx2raw.disk.map import MapEntry, iter_map
+from vhdx2raw.disk.reading import Stretch, iter_stretches
 from vhdx2raw.disk.salvage import LostRanges
 from vhdx2raw.source.file_object import AnyFile
 from vhdx2raw.vhdx.metadata import Metadata
@@ -17,6 +18,8 @@ from vhdx2raw.zeros import fill_zeros
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
+
+    from vhdx2raw.disk.partition import PartitionFile
 
 
 def open_disk(path: AnyFile, options: OpenOptions = DEFAULTS) -> VirtualDisk:
@@ -102,6 +105,43 @@ class VirtualDisk(io.RawIOBase):
         self._check_open()
         return iter_extents(self.chain, virtual_offset, length)
 
+    def stretches(self, virtual_offset: int = 0, length: int | None = None) -> Iterator[Stretch]:
+        """Yield what of a range is read in one go each; internal."""
+        self._check_open()
+        return iter_stretches(self.chain, virtual_offset, length)
+
+    def map_entries(self, virtual_offset: int = 0, length: int | None = None) -> Iterator[MapEntry]:
+        """Yield what a range of the disk is, and which file says so; internal."""
+        self._check_open()
+        return iter_map(self.chain, virtual_offset, length)
+
+    def partitions(self) -> tuple[PartitionFile, ...]:
+        """Return the partitions of the disk that hold something to read, in the order of the table.
+
+        Each is a read-only file, as the disk is. What reaches past the end of the disk is left out,
+        and so is what only holds other partitions. Partitions may overlap. The table is read anew
+        each time.
+
+        Raises:
+            ImageError: A file turned out to be truncated.
+            OSError: The host could not read.
+        """
+        from vhdx2raw.disk.partition import find_partitions  # noqa: PLC0415 - few need tables
+
+        return find_partitions(self)
+
+    def partition(self, number: int) -> PartitionFile:
+        """Return one partition, by its number as operating systems count.
+
+        Raises:
+            PartitionError: There is none of this number, or it does not lie inside the disk.
+            ImageError: A file turned out to be truncated.
+            OSError: The host could not read.
+        """
+        from vhdx2raw.disk.partition import find_partition  # noqa: PLC0415
+
+        return find_partition(self, number)
+
     def pread(self, size: int, offset: int) -> bytes:
         """Read `size` bytes at an offset, fewer only at the end of the disk, as `os.pread` does.
 
@@ -118,8 +158,7 @@ class VirtualDisk(io.RawIOBase):
 
     def pread_into(self, virtual_offset: int, buffer: memoryview) -> None:
         """Fill `buffer`, which must not reach beyond the end of the disk."""
-        self._check_open()
-        for stretch in iter_stretches(self.chain, virtual_offset, len(buffer)):
+        for stretch in self.stretches(virtual_offset, len(buffer)):
             start = stretch.virtual_offset - virtual_offset
             part = buffer[start : start + stretch.length]
             if stretch.kind is ExtentKind.DATA and self.chain.salvaging:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vhdx2raw.disk.extents import ExtentKind
-from vhdx2raw.disk.reading import iter_stretches
 from vhdx2raw.disk.salvage import Range
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
@@ -195,7 +194,7 @@ def _iter_data(disk: VirtualDisk | RawFile) -> Iterator[tuple[int, int]]:
         return disk.iter_data()
     return (
         (data.virtual_offset, data.virtual_end)
-        for stretch in iter_stretches(disk.chain)
+        for stretch in disk.stretches()
         if stretch.kind is ExtentKind.DATA
         for data in stretch.iter_without_holes()
     )

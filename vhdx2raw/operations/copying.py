@@ -13,7 +13,7 @@ from threading import Lock
 
 from vhdx2raw import host
 from vhdx2raw.disk.extents import Extent, ExtentKind
-from vhdx2raw.disk.reading import Stretch, iter_stretches
+from vhdx2raw.disk.reading import Stretch
 from vhdx2raw.disk.salvage import LostRanges
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces, iter_prefetched
@@ -65,7 +65,7 @@ class Copy:
         self._writes_zeros = sparse_size == 0 or not sink.makes_holes
         self._salvaging = disk.chain.salvaging
         self.lost = LostRanges()
-        self._iter_all = extents or (lambda: iter_stretches(disk.chain))
+        self._iter_all = extents or disk.stretches
         self._is_part = extents is not None
         stretches = self.lost.note_lost(self._iter_all())
         if clone and not self._writes_zeros:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vhdx2raw.disk.partition import PartitionFile
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.copying import Copy
@@ -143,5 +144,6 @@ def _facts_of(disk: VirtualDisk, options: ConvertOptions) -> dict[str, Any]:
         }
         for image in disk.chain.images
     ]
-    chosen = {"sparse-size": options.sparse_size, "clone": options.clone}
+    part = disk.start if isinstance(disk, PartitionFile) else None
+    chosen = {"sparse-size": options.sparse_size, "clone": options.clone, "partition-start": part}
     return {"format": FORMAT, "size": disk.size, "files": files, "options": chosen}

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+from vhdx2raw.disk.partition import PartitionFile
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.output.base import EXISTS
@@ -113,8 +114,10 @@ def require_version(disk: VirtualDisk) -> None:
     """Make sure that a disk is what its DataWriteGuid says, and not a part of that.
 
     Raises:
-        ValueError: It was salvaged, or opened without the updates in a log.
+        ValueError: It was salvaged, or opened without the updates in a log, or is a partition.
     """
+    if isinstance(disk, PartitionFile):
+        raise ValueError("a partition is no version of a disk")  # noqa: TRY004 - of a right type
     ignored = any(image.log.state is LogState.IGNORED for image in disk.chain.images)
     if disk.chain.salvaging or ignored:
         raise ValueError("what is salvaged, or read without its log, is no version of a disk")
