@@ -168,6 +168,25 @@ class VirtualDisk(io.RawIOBase):
             else:
                 fill_zeros(part)
 
+    def watch(self) -> None:
+        """Have the host note every write to any file from now on, for `require_unchanged`."""
+        self._check_open()
+        self.chain.watch()
+
+    def require_unchanged(self) -> None:
+        """Make sure that no file has changed since the disk was opened.
+
+        This takes so little time that it can be asked after every read.
+
+        Raises:
+            SourceChangedError: One has, so that what was read may be of two states.
+            OSError: The host does not know.
+            ValueError: The disk is closed.
+        """
+        self._check_open()
+        if not all(image.has_same_times() for image in self.chain.images):
+            self.chain.require_unchanged()
+
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill `buffer` from the current position on; return how many bytes there were."""
         view = memoryview(buffer).cast("B")

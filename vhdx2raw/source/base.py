@@ -71,6 +71,13 @@ class Source(Closable):
     def status(self) -> Status:
         """Return what the host says of the file now."""
 
+    def times(self) -> tuple[int, int] | None:
+        """Return when the file was written to and changed last, as in `status`, in little time.
+
+        None if these do not tell whether the bytes of the file are other ones.
+        """
+        return None
+
     def watch(self) -> None:
         """Have the host note when the file is written to from now on, where it can do that."""
         return  # not abstract

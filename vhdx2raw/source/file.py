@@ -151,6 +151,15 @@ class FileSource(Source):
         except OSError as error:
             raise self._named(error) from error
 
+    def times(self) -> tuple[int, int] | None:
+        if self.identity[0] == BLOCK_DEVICE:  # whose times are those of its name
+            return None
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise self._named(error) from error
+        return status.st_mtime_ns, status.st_ctime_ns
+
     def watch(self) -> None:
         note_writes(self._descriptor, self.identity)
 

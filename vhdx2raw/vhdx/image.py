@@ -68,6 +68,11 @@ class VhdxImage(Closable):
         """Return how the file has changed since it was opened; None if it has not (R119)."""
         return find_change(self.state, read_state(self.source, lenient=self.salvaging))
 
+    def has_same_times(self) -> bool:
+        """Return whether the host says at once that nothing has changed since it was opened."""
+        status = self.state.status
+        return self.source.times() == (status.modified_ns, status.changed_ns)
+
     def close(self) -> None:
         self.source.close()
 

@@ -151,6 +151,9 @@ class OverlaySource(Source):
     def status(self) -> Status:
         return self._source.status()
 
+    def times(self) -> tuple[int, int] | None:
+        return self._source.times()
+
     def watch(self) -> None:
         self._source.watch()
 

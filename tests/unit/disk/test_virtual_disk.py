@@ -122,6 +122,14 @@ def test_disk_shows_metadata_and_extents(disk: VirtualDisk) -> None:
     assert disk.chain.child.source.name.endswith("child.vhdx")
 
 
+def test_closed_disk_is_not_watched(path: Path) -> None:
+    disk = vhdx2raw.open(path)
+    disk.close()
+    for ask in (disk.watch, disk.require_unchanged):
+        with pytest.raises(ValueError, match="the disk is closed"):
+            ask()
+
+
 def test_closed_disk_refuses_to_read(path: Path) -> None:
     before = set(Path("/proc/self/fd").iterdir())
     disk = vhdx2raw.open(path)

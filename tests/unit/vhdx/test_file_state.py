@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import mmap
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.support.builder import MIB, ImageSpec, golden_g2
 from tests.support.chains import BASE_NAME
+from tests.support.devices import Devices
 from tests.support.files import names_in, write_files
 from tests.support.seeded_faults.disks import HEADER_1, HEADER_2, child, disk, family
 from tests.support.sinks import FailingSink, RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.cli.exit_codes import exit_code_of
 from vhdx2raw.disk.virtual_disk import open_disk
-from vhdx2raw.errors import CorruptImageError, TruncatedImageError
+from vhdx2raw.errors import CorruptImageError, SourceChangedError, TruncatedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.operations.compare import compare
 from vhdx2raw.operations.convert import CHANGED_REMEDY
@@ -237,6 +241,91 @@ def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
         file.write(b"more")
         ((_, change),) = opened.chain.find_changes()
         assert change.found == f"{SIZE + 4} bytes"
+
+
+# -- asked after every read -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [disk(file_size=SIZE), golden_g2()], ids=["clean", "dirty"])
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_change_is_noticed_after_the_next_read(
+    tmp_path: Path, spec: ImageSpec, what: str
+) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": spec})
+    change, _ = CHANGES[what]
+    with open_disk(path) as opened:
+        opened.watch()
+        opened.require_unchanged()  # raises nothing
+        change(path)
+        for _ in range(2):
+            with pytest.raises(SourceChangedError, match="was changed while it was read"):
+                opened.require_unchanged()
+
+
+def test_a_write_to_a_mapping_is_noticed_after_the_next_read(tmp_path: Path) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+        mapping[5 * MIB] = 1  # the page waits to be stored from now on
+        with open_disk(path) as opened:
+            opened.watch()
+            opened.require_unchanged()  # raises nothing
+            mapping[5 * MIB] = 2
+            with pytest.raises(SourceChangedError, match="it was written to"):
+                opened.require_unchanged()
+
+
+def test_a_changed_parent_is_noticed_after_the_next_read(tmp_path: Path) -> None:
+    path = write_files(tmp_path, family(child()))
+    with open_disk(path) as opened:
+        overwrite(tmp_path / BASE_NAME, 5 * MIB, b"new")
+        with pytest.raises(SourceChangedError, match=rf"{BASE_NAME}: .* it was written to"):
+            opened.require_unchanged()
+
+
+def test_a_renamed_file_is_looked_at_as_a_whole(tmp_path: Path) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
+    with open_disk(path) as opened:
+        renamed = path.rename(tmp_path / "renamed.vhdx")
+        opened.require_unchanged()  # raises nothing
+        overwrite(renamed, HEADER_2 + 50, b"new", keep_time=True)
+        with pytest.raises(SourceChangedError, match="header 2"):
+            opened.require_unchanged()
+
+
+def test_a_file_object_is_looked_at_as_a_whole(tmp_path: Path) -> None:
+    file = io.BytesIO(write_files(tmp_path, {"disk.vhdx": disk()}).read_bytes())
+    with open_disk(file) as opened:
+        opened.require_unchanged()  # raises nothing
+        file.seek(HEADER_2 + 50)
+        file.write(b"new")
+        with pytest.raises(SourceChangedError, match="header 2"):
+            opened.require_unchanged()
+
+
+def test_a_device_is_looked_at_as_a_whole(tmp_path: Path, devices: Devices) -> None:
+    """The times of its name say nothing."""
+    device = devices.attach(write_files(tmp_path, {"disk.vhdx": disk()}))
+    with open_disk(device) as opened:
+        opened.require_unchanged()  # raises nothing
+        with device.open("r+b", buffering=0) as file:
+            file.seek(HEADER_2)
+            file.write(bytes(4096))
+        with pytest.raises(SourceChangedError, match="header 2"):
+            opened.require_unchanged()
+
+
+def test_a_file_that_cannot_be_asked_fails_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_files(tmp_path, {"disk.vhdx": disk()})
+
+    def fstat(_descriptor: int) -> NoReturn:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with open_disk(path) as opened, monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", fstat)
+        with pytest.raises(OSError, match=r"Stale file handle: '.*disk\.vhdx'"):
+            opened.require_unchanged()
 
 
 # -- the states themselves -------------------------------------------------------------------
