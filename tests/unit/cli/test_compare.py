@@ -173,8 +173,8 @@ def test_json_holds_the_facts(folder: Path, capfd: Capture, option: str) -> None
         "different-bytes": 3,
         "compared-bytes": 2 * MIB + 64 * KIB + 512,
         "images": [
-            {"filename": "disk.vhdx", "format": "vhdx", "virtual-size": SIZE},
-            {"filename": "bad.img", "format": "raw", "virtual-size": SIZE},
+            {"filename": "disk.vhdx", "format": "vhdx", "partition": None, "virtual-size": SIZE},
+            {"filename": "bad.img", "format": "raw", "partition": None, "virtual-size": SIZE},
         ],
         "warnings": [],
         "damage": [],
@@ -233,7 +233,12 @@ def test_a_raw_disk_may_look_like_a_vhdx(folder: Path, capfd: Capture) -> None:
 def test_a_tiny_raw_image_is_one_too(folder: Path, capfd: Capture, size: int) -> None:
     Path("tiny.img").write_bytes(b"vhdxf"[:size])
     facts = facts_of(capfd, "disk.vhdx", "tiny.img", exit_code=1)
-    assert facts["images"][1] == {"filename": "tiny.img", "format": "raw", "virtual-size": size}
+    assert facts["images"][1] == {
+        "filename": "tiny.img",
+        "format": "raw",
+        "partition": None,
+        "virtual-size": size,
+    }
 
 
 def test_parent_option_is_for_the_image_alone(folder: Path, capfd: Capture) -> None:

@@ -206,6 +206,7 @@ def test_json_holds_the_facts(folder: Path, capfd: Capture, option: str) -> None
         "images": [
             {
                 "filename": "disk.vhdx",
+                "partition": None,
                 "virtual-size": SIZE,
                 "digest": SHA256,
                 "digests": {"sha256": SHA256},

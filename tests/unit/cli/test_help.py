@@ -75,7 +75,8 @@ def prepare_outputs(folder: Path, words: str) -> None:
         assert done.exit_code == 0
     if words.startswith("vhdx2raw compare") or "--force" in words:
         for name in re.findall(r"\S+\.img\b", words):
-            (done,) = run_shell(folder, [f"vhdx2raw disk.vhdx {shlex.quote(name)}"])
+            part = "--partition 2 server.vhdx" if "server.vhdx" in words else "disk.vhdx"
+            (done,) = run_shell(folder, [f"vhdx2raw {part} {shlex.quote(name)}"])
             assert done.exit_code == 0
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.builder import MIB, Block, ImageSpec, make_dirty
 from tests.support.files import names_in
+from tests.support.partitions import gpt_disk
 from vhdx2raw import LogPolicy, NullSink, OutputError, convert
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.virtual_disk import open_disk
@@ -63,6 +64,16 @@ def test_state_that_cannot_be_kept_leaves_a_complete_image(
     assert "is complete, but there is no state file" in caught.value.__notes__[0]
     is_right = (tmp_path / "x.img").read_bytes() == DISK.expected_disk(0, 2 * MIB)
     assert is_right
+
+
+def test_a_partition_has_no_state(tmp_path: Path) -> None:
+    gpt_disk().write(tmp_path / "disk.vhdx")
+    with (
+        open_disk(tmp_path / "disk.vhdx") as disk,
+        pytest.raises(ValueError, match="a partition is no version of a disk"),
+    ):
+        convert(disk.partition(1), tmp_path / "x.img", state=tmp_path / "state.json")
+    assert names_in(tmp_path) == ["disk.vhdx"]
 
 
 @pytest.mark.parametrize("options", [{"salvage": True}, {"log_policy": LogPolicy.IGNORE}], ids=str)

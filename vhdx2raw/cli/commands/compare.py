@@ -18,7 +18,13 @@ from vhdx2raw.cli.console import (
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import DIFFERENT, SALVAGED
-from vhdx2raw.cli.options.opening import STANDARD_STREAM, Image, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.opening import (
+    STANDARD_STREAM,
+    Image,
+    OpeningFlags,
+    PartitionFlags,
+    SalvageFlags,
+)
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import show_progress
 from vhdx2raw.disk.chain import NamedFinding, OpenOptions
@@ -33,6 +39,7 @@ Examples:
   vhdx2raw compare -q disk.vhdx disk.img      only the exit code, 0 or 1
   vhdx2raw compare disk.vhdx copy.vhdx        the same disk in two VHDX files
   vhdx2raw compare --strict disk.vhdx /dev/sdb
+  vhdx2raw compare --partition 2 server.vhdx root.img
   vhdx2raw compare --json disk.vhdx disk.img  for a script
 """
 
@@ -57,6 +64,7 @@ def run(
     ] = False,
     opening: OpeningFlags,
     salvage: SalvageFlags,
+    part: PartitionFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
@@ -65,6 +73,8 @@ def run(
 
     The exit code is 0 if they are the same, and 1 if they differ. Where one is longer, the rest of
     it must be zeros. --parent names the parents of IMAGE; those of OTHER are looked for.
+    --partition is taken of IMAGE and, if it is a VHDX as well, of OTHER; a raw OTHER is taken
+    whole.
     """
     if STANDARD_STREAM in (image, other):
         raise typer.BadParameter("disks cannot be read from standard input; name a file")
@@ -72,13 +82,16 @@ def run(
     others = replace(opened, parents=(), allow_parent_mismatch=False)
     started = time.monotonic()
     with (
-        open_disk(image, opened) as disk,
-        closing(RawFile(other) if raw else _open_as_it_begins(other, others)) as other_disk,
+        open_disk(image, opened) as whole,
+        closing(RawFile(other) if raw else _open_as_it_begins(other, others)) as other_whole,
         show_progress(progress.mode(quiet=verbosity.quiet)) as show,
     ):
+        disk, other_disk = part.of(whole), other_whole
+        if isinstance(other_whole, VirtualDisk):
+            other_disk = part.of(other_whole)
         result = compare(disk, other_disk, stop_at_first=first, progress=show)
     seconds = time.monotonic() - started
-    report = _Report(image, disk, other, other_disk, result, strict)
+    report = _Report(image, disk, other, other_disk, result, strict, part.partition)
     verbosity.print_warnings(report.warnings)
     print_damage(report.damage)
     if verbosity.verbose:
@@ -110,6 +123,7 @@ class _Report(NamedTuple):
     other: VirtualDisk | RawFile
     result: Comparison
     strict: bool
+    partition: int | None
 
     @property
     def same(self) -> bool:
@@ -135,7 +149,6 @@ class _Report(NamedTuple):
     def facts(self) -> dict[str, object]:
         """Return the answer as JSON, with the keys of qemu-img where they mean the same."""
         size, other_size = self.result.sizes
-        other_format = "raw" if isinstance(self.other, RawFile) else "vhdx"
         return {
             "same": self.same,
             "same-contents": self.result.same_contents,
@@ -144,8 +157,10 @@ class _Report(NamedTuple):
             "different-bytes": self.result.different_bytes,
             "compared-bytes": self.result.compared_bytes,
             "images": [
-                {"filename": self.name, "format": "vhdx", "virtual-size": size},
-                {"filename": self.other_name, "format": other_format, "virtual-size": other_size},
+                _facts_of(self.name, size, "vhdx", self.partition),
+                _facts_of(self.other_name, other_size, "raw", None)
+                if isinstance(self.other, RawFile)
+                else _facts_of(self.other_name, other_size, "vhdx", self.partition),
             ],
             "warnings": warning_facts(self.warnings),
             "damage": warning_facts(self.damage),
@@ -168,3 +183,7 @@ class _Report(NamedTuple):
             ending = " of zeros" if place is None else ""
             words += f"; {longer} is longer by {abs(size - other_size)} bytes{ending}"
         return words
+
+
+def _facts_of(name: str, size: int, kind: str, partition: int | None) -> dict[str, object]:
+    return {"filename": name, "format": kind, "partition": partition, "virtual-size": size}

@@ -20,7 +20,7 @@ from vhdx2raw.cli.console import (
 )
 from vhdx2raw.cli.exit_codes import SALVAGED, first_failure
 from vhdx2raw.cli.options.groups import parsed
-from vhdx2raw.cli.options.opening import Images, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.opening import Images, OpeningFlags, PartitionFlags, SalvageFlags
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.disk.chain import OpenOptions
@@ -34,6 +34,7 @@ Examples:
   vhdx2raw hash disk.vhdx             the SHA-256 that the raw image has
   vhdx2raw hash -a md5 disk.vhdx      another digest
   vhdx2raw hash *.vhdx > SHA256SUMS   one line for each, like sha256sum
+  vhdx2raw hash --partition 2 server.vhdx
   vhdx2raw hash --json disk.vhdx      for a script
 """
 
@@ -53,6 +54,7 @@ def run(
     ] = [DEFAULT_ALGORITHM],  # noqa: B006 - Typer makes a new list
     opening: OpeningFlags,
     salvage: SalvageFlags,
+    part: PartitionFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
@@ -68,7 +70,7 @@ def run(
     codes: list[int] = []
     for name in images:
         try:
-            facts, exit_code = _hash(name, algorithms, options, mode, verbosity)
+            facts, exit_code = _hash(name, part, algorithms, options, mode, verbosity=verbosity)
         except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
             results.append({"filename": name, "error": error_facts(error)})
             codes.append(print_failure(error))
@@ -77,7 +79,7 @@ def run(
             codes.append(exit_code)
             if not as_json:
                 for found in facts["digests"].values():
-                    print_digest(found, name)
+                    print_digest(found, name + part.words)
     if as_json:
         print_result(json.dumps({"algorithm": algorithms[0], "images": results}, indent=2))
     if exit_code := first_failure(codes):
@@ -86,23 +88,27 @@ def run(
 
 def _hash(
     path: str,
+    part: PartitionFlags,
     algorithms: list[str],
     options: OpenOptions,
     mode: ProgressMode,
+    *,
     verbosity: VerbosityFlags,
 ) -> tuple[dict[str, Any], int]:
     """Hash one disk; return what is known then, and the exit code."""
     started = time.monotonic()
-    with open_disk(path, options) as disk, show_progress(mode) as show:
+    with open_disk(path, options) as whole, show_progress(mode) as show:
+        disk = part.of(whole)
         found = digests(disk, algorithms, progress=show)
     verbosity.print_warnings(disk.warnings)
     print_damage(disk.damage)
     if verbosity.verbose:
         size, kind = format_size(disk.size), disk.metadata.disk_type
         seconds = time.monotonic() - started
-        print_message(f"vhdx2raw: {path}: {size} {kind} disk hashed in {seconds:.1f} s")
+        print_message(f"vhdx2raw: {path}{part.words}: {size} {kind} disk hashed in {seconds:.1f} s")
     facts = {
         "filename": path,
+        "partition": part.partition,
         "virtual-size": disk.size,
         "digest": found[algorithms[0]],
         "digests": found,

@@ -10,6 +10,7 @@ import typer
 
 from vhdx2raw.cli.usage import INPUT, TRUST
 from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.vhdx.log import LogPolicy
 from vhdx2raw.vhdx.region_search import REGION_NAMES
 
@@ -66,6 +67,36 @@ class SalvageFlags:
             if name not in REGION_NAMES or places[name] < 0:
                 raise typer.BadParameter("--region needs bat=OFFSET or metadata=OFFSET, in bytes")
         return places
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFlags:
+    """Which part of a disk is taken."""
+
+    partition: Annotated[
+        int | None,
+        typer.Option(
+            "--partition",
+            metavar="N",
+            min=1,
+            rich_help_panel=INPUT,
+            help="Take partition N, by its number in `info`, instead of the whole disk.",
+            show_default=False,
+        ),
+    ] = None
+
+    def of(self, disk: VirtualDisk) -> VirtualDisk:
+        """Return what is to be read of a disk.
+
+        Raises:
+            PartitionError: There is no such partition.
+        """
+        return disk if self.partition is None else disk.partition(self.partition)
+
+    @property
+    def words(self) -> str:
+        """What follows the name of a file where it is named for its disk."""
+        return "" if self.partition is None else f" (partition {self.partition})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,14 @@ import typer
 
 from vhdx2raw.cli.commands.convert.outcome import Converter
 from vhdx2raw.cli.console import is_terminal, print_result
-from vhdx2raw.cli.options.converting import NULL_OUTPUT, ConvertFlags
-from vhdx2raw.cli.options.opening import STANDARD_INPUT, STANDARD_STREAM, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.converting import NO_VERSION, NULL_OUTPUT, ConvertFlags
+from vhdx2raw.cli.options.opening import (
+    STANDARD_INPUT,
+    STANDARD_STREAM,
+    OpeningFlags,
+    PartitionFlags,
+    SalvageFlags,
+)
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.cli.results import telling
@@ -33,6 +39,7 @@ Examples:
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
   vhdx2raw --save-state base.vhdx disk.img  for `apply` later
   vhdx2raw --update --force disk.vhdx disk.img
+  vhdx2raw --partition 2 server.vhdx root.img
   vhdx2raw --resume disk.vhdx disk.img      after a failure, run it once more
   vhdx2raw --salvage --mapfile disk.map damaged.vhdx disk.img
   vhdx2raw --output-dir raw --jobs 2 --skip-existing *.vhdx
@@ -89,6 +96,7 @@ def run(
     many: BatchFlags,
     opening: OpeningFlags,
     salvage: SalvageFlags,
+    part: PartitionFlags,
     mapfile: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +115,7 @@ def run(
     """Convert the virtual disk in SRC to the raw image DST."""
     options = converting.options(salvage=salvage.salvage or opening.ignore_log)
     opened, mode = opening.options(salvage), progress.mode(quiet=verbosity.quiet)
-    converter = Converter(opened, options, mapfile, save_state=converting.save_state)
+    converter = Converter(opened, options, part, mapfile, converting.save_state)
     _check_options(converter)
     if many.output_dir is not None:
         exit_code = _convert_many(
@@ -165,6 +173,8 @@ def _check_options(converter: Converter) -> None:
     salvage, mapfile = converter.opening.salvage, converter.mapfile
     if salvage and converter.options.resume:
         raise typer.BadParameter("--resume would forget what --salvage has lost")
+    if converter.part.partition is not None and converter.keeps_state:
+        raise typer.BadParameter(f"--partition takes a part of a disk; {NO_VERSION}")
     if mapfile is not None and not salvage:
         raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
     if mapfile == STANDARD_STREAM:
@@ -199,8 +209,7 @@ def _check_kept(converter: Converter, destination: str) -> None:
     options = converter.options
     if options.resume and destination in (STANDARD_STREAM, NULL_OUTPUT):
         raise typer.BadParameter("--resume needs a DST that is a file")
-    is_kept = converter.save_state or options.state is not None or options.update
-    if is_kept and destination in (STANDARD_STREAM, NULL_OUTPUT):
+    if converter.keeps_state and destination in (STANDARD_STREAM, NULL_OUTPUT):
         raise typer.BadParameter("--save-state, --state and --update need a DST that stays")
 
 

@@ -21,12 +21,12 @@ from vhdx2raw.cli.console import (
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
 from vhdx2raw.cli.options.converting import NULL_OUTPUT
-from vhdx2raw.cli.options.opening import STANDARD_STREAM
+from vhdx2raw.cli.options.opening import STANDARD_STREAM, PartitionFlags
 from vhdx2raw.cli.options.reporting import VerbosityFlags
 from vhdx2raw.cli.progress import interruptible
 from vhdx2raw.cli.results import UntoldResultError, telling
 from vhdx2raw.cli.signals import defer
-from vhdx2raw.disk.chain import Chain, OpenOptions
+from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
@@ -45,25 +45,33 @@ class Converter:
     Attributes:
         opening: How it is opened.
         options: How it is converted.
+        part: Which part of its disk is taken.
         mapfile: Where a salvaged disk gets its map file.
         save_state: Whether a state file is kept beside each output.
     """
 
     opening: OpenOptions
     options: ConvertOptions
+    part: PartitionFlags
     mapfile: str | None = None
     save_state: bool = False
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether it matters afterwards which version of a disk the output holds."""
+        return self.save_state or self.options.state is not None or self.options.update
 
     def convert(self, source: str, destination: str, show: ProgressCallback) -> Outcome:
         """Convert one file, such that a signal leaves nothing behind."""
         started = time.monotonic()
-        with open_disk(source, self.opening) as disk:
+        with open_disk(source, self.opening) as whole:
+            disk = self.part.of(whole)
             inputs, force = disk.chain.identities, self.options.force
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)
             result = self._write(disk, destination, show)
             seconds = time.monotonic() - started
-            outcome = Outcome(self.options, disk.chain, destination, result, seconds)
+            outcome = Outcome(self.options, self.part, disk, destination, result, seconds)
             if self.mapfile is not None:
                 try:
                     with telling(destination, MAPFILE_REMEDY):
@@ -94,7 +102,8 @@ class Outcome(NamedTuple):
     """What became of one conversion that did not fail."""
 
     options: ConvertOptions
-    chain: Chain
+    part: PartitionFlags
+    disk: VirtualDisk
     destination: str
     result: ConversionResult
     seconds: float
@@ -102,7 +111,7 @@ class Outcome(NamedTuple):
     @property
     def exit_code(self) -> int:
         """0, or `SALVAGED` if what was read is not certain or not complete."""
-        return SALVAGED if self.chain.damage or self.result.lost_ranges else 0
+        return SALVAGED if self.disk.damage or self.result.lost_ranges else 0
 
     def print(self, verbosity: VerbosityFlags) -> None:
         """Report on stderr the warnings, what was done, and what is lost."""
@@ -113,7 +122,7 @@ class Outcome(NamedTuple):
             self.print_losses()
 
     def _print_work(self) -> None:
-        result, metadata = self.result, self.chain.child.metadata
+        result, kind = self.result, self.disk.metadata.disk_type
         if result.begun_anew:
             print_message(f"vhdx2raw: {self.destination}: begun anew: {result.begun_anew}")
         if result.resumed_bytes:
@@ -124,16 +133,16 @@ class Outcome(NamedTuple):
             )
         cloned = f", {format_size(result.cloned_bytes)} shared" if result.cloned_bytes else ""
         print_message(
-            f"vhdx2raw: {self.chain.child.source.name}: {format_size(result.virtual_disk_size)}"
-            f" {metadata.disk_type} disk, {format_size(result.data_bytes)} of it stored;"
+            f"vhdx2raw: {self.disk.name}{self.part.words}: {format_size(result.virtual_disk_size)}"
+            f" {kind} disk, {format_size(result.data_bytes)} of it stored;"
             f" {format_size(result.written_bytes)} written{cloned} to {self.destination}"
             f" in {self.seconds:.1f} s"
         )
 
     def print_losses(self) -> None:
         """Report on stderr what is damaged, and how much is lost."""
-        print_damage(self.chain.damage)
-        result, name = self.result, self.chain.child.source.name
+        print_damage(self.disk.damage)
+        result, name = self.result, self.disk.name
         if not result.lost_ranges:
             print_error(f"{name}: salvaged; no range of the disk was lost")
             return
@@ -158,9 +167,10 @@ class Outcome(NamedTuple):
 
     def facts(self) -> dict[str, object]:
         """Return the summary as JSON, with the keys of qemu-img where they mean the same."""
-        chain, result = self.chain, self.result
+        chain, result = self.disk.chain, self.result
         facts: dict[str, object] = {
-            "filename": chain.child.source.name,
+            "filename": self.disk.name,
+            "partition": self.part.partition,
             "destination": self.destination,
             "format": "raw",
             "virtual-size": result.virtual_disk_size,

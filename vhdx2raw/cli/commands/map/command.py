@@ -16,11 +16,17 @@ from vhdx2raw.cli.console import format_size, parse_size, print_damage, print_re
 from vhdx2raw.cli.exit_codes import OUTPUT, SALVAGED
 from vhdx2raw.cli.files import write_file
 from vhdx2raw.cli.options.groups import parsed
-from vhdx2raw.cli.options.opening import STANDARD_STREAM, Image, OpeningFlags, SalvageFlags
+from vhdx2raw.cli.options.opening import (
+    STANDARD_STREAM,
+    Image,
+    OpeningFlags,
+    PartitionFlags,
+    SalvageFlags,
+)
 from vhdx2raw.cli.options.reporting import JsonFlags, VerbosityFlags
-from vhdx2raw.disk.chain import Chain, open_chain
 from vhdx2raw.disk.extents import ExtentKind
-from vhdx2raw.disk.map import MapEntry, iter_map
+from vhdx2raw.disk.map import MapEntry
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.findings import printable
 
@@ -31,6 +37,7 @@ Examples:
   vhdx2raw map --json disk.vhdx           with the keys of qemu-img map
   vhdx2raw map --picture disk.vhdx        the disk drawn in the terminal
   vhdx2raw map --svg disk.svg disk.vhdx   the same as a file for a browser
+  vhdx2raw map --partition 2 server.vhdx  offsets count from its start
   vhdx2raw map --start-offset 1G --max-length 64M disk.vhdx
 """
 
@@ -75,6 +82,7 @@ def run(
     ] = False,
     opening: OpeningFlags,
     salvage: SalvageFlags,
+    part: PartitionFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
@@ -85,28 +93,29 @@ def run(
     """
     if bool(as_json) + picture + (svg is not None) > 1:
         raise typer.BadParameter("give only one of --json, --picture and --svg")
-    with open_chain(image, opening.options(salvage)) as chain:
-        verbosity.print_warnings(chain.warnings)
-        print_damage(chain.damage)
-        size = chain.virtual_disk_size
+    with open_disk(image, opening.options(salvage)) as whole:
+        disk = part.of(whole)
+        verbosity.print_warnings(disk.warnings)
+        print_damage(disk.damage)
+        size = disk.size
         start = min(start_offset, size)
         length = size - start if max_length is None else min(max_length, size - start)
         if svg is not None:
-            _write_svg(chain, start, length, svg, force=force)
+            _write_svg(disk, start, length, svg, force=force)
         else:
-            _print_lines(_iter_lines(chain, start, length, as_json=bool(as_json), picture=picture))
-        if chain.damage:
+            _print_lines(_iter_lines(disk, start, length, as_json=bool(as_json), picture=picture))
+        if disk.damage:
             raise typer.Exit(SALVAGED)
 
 
 def _iter_lines(
-    chain: Chain, start: int, length: int, *, as_json: bool, picture: bool
+    disk: VirtualDisk, start: int, length: int, *, as_json: bool, picture: bool
 ) -> Iterator[str]:
     """Return the lines of the form that was asked for."""
     if picture:
-        return _iter_picture(chain, start, length)
-    entries = iter_map(chain, start, length)
-    return _iter_json(entries) if as_json else _iter_table(chain, entries)
+        return _iter_picture(disk, start, length)
+    entries = disk.map_entries(start, length)
+    return _iter_json(entries) if as_json else _iter_table(disk, entries)
 
 
 def _print_lines(lines: Iterator[str]) -> None:
@@ -146,10 +155,10 @@ def _facts(entry: MapEntry) -> dict[str, object]:
     return facts | {"filename": entry.filename}
 
 
-def _iter_table(chain: Chain, entries: Iterable[MapEntry]) -> Iterator[str]:
+def _iter_table(disk: VirtualDisk, entries: Iterable[MapEntry]) -> Iterator[str]:
     """Yield a line for each entry, its columns as wide as the numbers can be."""
-    width = len(f"{chain.virtual_disk_size:#x}")
-    offset_width = max(len(f"{image.source.size:#x}") for image in chain.images)
+    width = len(f"{disk.size:#x}")
+    offset_width = max(len(f"{image.source.size:#x}") for image in disk.chain.images)
     row = f"{{:<{width}}}  {{:<{width}}}  {{:>8}}  {{:<6}}  {{:>5}}  {{:<{offset_width}}}  {{}}"
     yield row.format("start", "length", "size", "what", "depth", "offset", "file")
     for entry in entries:
@@ -176,17 +185,17 @@ def _words_of(entry: MapEntry) -> tuple[str, str]:
             return "lost", "-"
 
 
-def _iter_picture(chain: Chain, start: int, length: int) -> Iterator[str]:
+def _iter_picture(disk: VirtualDisk, start: int, length: int) -> Iterator[str]:
     layout = Layout.of_terminal(start + length)
-    grid = make_grid(iter_map(chain, start, length), start, length, layout.max_cells)
-    yield from draw(grid, layout, chain.child.source.name, chain.virtual_disk_size)
+    grid = make_grid(disk.map_entries(start, length), start, length, layout.max_cells)
+    yield from draw(grid, layout, disk.name, disk.size)
 
 
-def _write_svg(chain: Chain, start: int, length: int, path: str, *, force: bool) -> None:
-    grid = make_grid(iter_map(chain, start, length), start, length, MAX_CELLS)
-    text = draw_svg(grid, chain.child.source.name, chain.virtual_disk_size)
+def _write_svg(disk: VirtualDisk, start: int, length: int, path: str, *, force: bool) -> None:
+    grid = make_grid(disk.map_entries(start, length), start, length, MAX_CELLS)
+    text = draw_svg(grid, disk.name, disk.size)
     if path == STANDARD_STREAM:
         _print_lines(iter(text.splitlines()))
     else:
         data = text.encode("ascii")
-        write_file(path, data, chain.identities, force=force, interruptible=True)
+        write_file(path, data, disk.chain.identities, force=force, interruptible=True)
