@@ -6,32 +6,22 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import PureWindowsPath
-from typing import NamedTuple
 from uuid import UUID
 
+from vhdx2raw.disk.chain import OpenOptions
+from vhdx2raw.disk.found import FoundImage, read_found_image
 from vhdx2raw.errors import ImageError
-from vhdx2raw.findings import Findings
 from vhdx2raw.source.base import Source
-from vhdx2raw.source.file import FileSource, identity_of
-from vhdx2raw.vhdx.header import read_header_section
-from vhdx2raw.vhdx.metadata import read_metadata
-from vhdx2raw.vhdx.region import read_region_table
+from vhdx2raw.source.file import identity_of
+from vhdx2raw.vhdx.log import LogPolicy
 
 SUFFIX = ".avhdx"
 """That of the checkpoints that Hyper-V makes; other children are disks in their own right."""
 MAX_ENTRIES = 10_000
 MAX_CHECKPOINTS = 256
 """Entries of the folder, and files in it, that are looked at."""
-
-
-class _Checkpoint(NamedTuple):
-    """A differencing disk in the folder."""
-
-    name: str
-    modified_ns: int
-    data_write_guid: UUID
-    linkages: tuple[UUID, ...]
-    parent_names: frozenset[str]
+HEADERS_ONLY = OpenOptions(log_policy=LogPolicy.IGNORE)
+"""What is only named in a warning is not worth reading a log."""
 
 
 def find_newest(source: Source, data_write_guid: UUID) -> str | None:
@@ -54,17 +44,18 @@ def find_newest(source: Source, data_write_guid: UUID) -> str | None:
         children = [
             checkpoint
             for checkpoint in checkpoints
-            if data_write_guid in checkpoint.linkages or name.casefold() in checkpoint.parent_names
+            if data_write_guid in checkpoint.linkages
+            or name.casefold() in _parent_names(checkpoint)
         ]
         if not children:
             break
         newest = max(children, key=lambda child: child.modified_ns)
         checkpoints.remove(newest)
-        name, data_write_guid = newest.name, newest.data_write_guid
-    return newest.name if newest else None
+        name, data_write_guid = os.path.basename(newest.path), newest.data_write_guid  # noqa: PTH119
+    return name if newest else None
 
 
-def _iter_checkpoints(path: str) -> Iterator[_Checkpoint]:
+def _iter_checkpoints(path: str) -> Iterator[FoundImage]:
     """Yield the checkpoints in the folder of a file, those that begin like its name first."""
     folder, name = os.path.split(path)
     stem = os.path.splitext(name)[0].casefold()  # noqa: PTH122
@@ -77,22 +68,12 @@ def _iter_checkpoints(path: str) -> Iterator[_Checkpoint]:
     names.sort(key=lambda other: (not other.casefold().startswith(stem), other))
     for other in names[:MAX_CHECKPOINTS]:
         try:
-            yield _read(os.path.join(folder, other), other)  # noqa: PTH118
+            yield read_found_image(os.path.join(folder, other), HEADERS_ONLY)  # noqa: PTH118
         except (ImageError, OSError):  # noqa: PERF203 - a file is slow anyway
             continue  # no checkpoint that could be used
 
 
-def _read(path: str, name: str) -> _Checkpoint:
-    findings = Findings()
-    with FileSource(path) as source:
-        section = read_header_section(source, findings)
-        regions = read_region_table(source, section, findings)
-        locator = read_metadata(source, regions.metadata, findings).parent_locator
-        paths = locator.paths.values() if locator else ()
-        return _Checkpoint(
-            name,
-            source.status().modified_ns or 0,
-            section.header.data_write_guid,
-            locator.linkages if locator else (),
-            frozenset(PureWindowsPath(path).name.casefold() for path in paths),
-        )
+def _parent_names(image: FoundImage) -> frozenset[str]:
+    locator = image.metadata.parent_locator
+    paths = locator.paths.values() if locator else ()
+    return frozenset(PureWindowsPath(path).name.casefold() for path in paths)
