@@ -177,6 +177,7 @@ if not TYPE_CHECKING:  # so that a type checker reports a name that does not exi
             module, function, options_module, options = _FUNCTIONS[name]
             worker, fields = _load(module, function), _load(options_module, options)
             value = with_keywords(name, worker, fields)
+            value.__module__ = with_keywords.__module__  # where `pickle` finds it again
         elif name in _MODULES:
             value = _load(_MODULES[name], name)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
@@ -63,3 +64,15 @@ def with_keywords(
     inherited = _OPTIONS_ENTRY.sub("", inspect.getdoc(function) or "")
     call.__doc__ = f"{inherited}\n\nKeyword arguments:{documented}"
     return call
+
+
+def __getattr__(name: str) -> object:
+    """Return a public function, for `pickle`, which looks for it where it was made.
+
+    Raises:
+        AttributeError: There is none of this name.
+    """
+    package = sys.modules[__name__.rpartition(".")[0]]  # which makes them when they are used
+    if name not in getattr(package, "_FUNCTIONS", ()):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(package, name)
