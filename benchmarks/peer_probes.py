@@ -235,7 +235,7 @@ def several_inputs(tool: str, folder: Path) -> str:
     out = folder / "out"
     names = list(map(str, sources))
     words = {
-        OURS: [*PROGRAM, "convert", "--no-sync", "--output-dir", str(out), *names],
+        OURS: [*PROGRAM, "batch", "--no-sync", "--output-dir", str(out), *names],
         QEMU: [*convert_command(QEMU), *names, str(out / "a.img")],
         SEVEN_ZIP: ["7zz", "x", "-y", "-tVHDX", f"-o{out}", str(folder / "*.vhdx")],
     }

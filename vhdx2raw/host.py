@@ -235,17 +235,18 @@ def link(path: str | os.PathLike[str], new_path: str | os.PathLike[str]) -> None
     os.link(path, new_path, follow_symlinks=os.link not in os.supports_follow_symlinks)
 
 
-def lock(descriptor: int) -> bool:
+def lock(descriptor: int, *, wait: bool = False) -> bool:
     """Claim a file until it is closed; False if another program of this kind has claimed it.
 
-    Where the host or the file system has no such locks, nobody is kept out.
+    With `wait` that one is waited for. Where the host or the file system has no such locks, nobody
+    is kept out.
     """
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
     except ImportError:
         return True
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import MIB, Block, ImageSpec, child_of, same_bytes_guid
+from tests.support.builder import MIB, Block, ImageSpec
 from tests.support.cli import SCRIPT, TIMEOUT
 from tests.support.files import has_expected_bytes, names_in
 from tests.support.paths import ROOT
@@ -18,7 +18,7 @@ from tests.support.schemas import validator_of
 
 TEXT = (ROOT / "docs/batch.md").read_text(encoding="utf-8")
 RECIPES = re.findall(r"^```sh\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-ONE_RUN, LIST, XARGS, PARALLEL, AGAIN, MACHINES, CARRIED, NEWEST = RECIPES
+ONE_RUN, PLANNED, SHARD, LIST, XARGS, PARALLEL, AGAIN, MACHINES, CARRIED = RECIPES
 PROGRAM = Path(SCRIPT[0])
 NAMES = ["a", "b with space", "c'quote"]
 
@@ -74,9 +74,23 @@ def make_list(folder: Path) -> None:
 def test_one_run_converts_all_files_of_a_folder(folder: Path) -> None:
     for path in (folder / "exports").glob("*/*.vhdx"):
         path.rename(folder / "exports" / path.name)
-    done = do(folder, ONE_RUN)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert_all_are_there(folder)
+    for _ in range(2):
+        done = do(folder, ONE_RUN)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert_all_are_there(folder)
+    assert len((folder / "done.jsonl").read_text().splitlines()) == len(NAMES)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_plan_is_converted_as_a_whole_or_in_parts(folder: Path, parts: int) -> None:
+    plan, whole = PLANNED.splitlines()
+    assert do(folder, plan).returncode == 0
+    for index in range(parts):
+        recipe = SHARD.replace("0/4", f"{index}/4") if parts > 1 else whole
+        done = do(folder, recipe)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for name in NAMES:
+        assert has_expected_bytes(folder / f"raw/of {name}/{name}.img", disk_of(name))
 
 
 @pytest.mark.parametrize("name", ["a.vhdx", "A.vhdx"])
@@ -135,21 +149,6 @@ def test_jobs_worth_another_try_are_listed(folder: Path) -> None:
     assert (done.stdout.splitlines(), done.stderr) == (["full", "in use", "ended"], "")
 
 
-def test_list_of_the_newest_leaves_out_parents(folder: Path) -> None:
-    base, (top, other) = disk_of("base"), ("top.avhdx", "other.avhdx")
-    middle = child_of(base, "base.vhdx", data_write_guid=same_bytes_guid(7))
-    base.write(folder / "exports/base.vhdx")
-    middle.write(folder / "exports/middle with space.avhdx")
-    for name in (top, other):
-        child_of(middle, "middle with space.avhdx").write(folder / "exports" / name)
-    done = do(folder, NEWEST, "jq")
-    assert (done.returncode, done.stderr) == (0, "")
-    listed = (folder / "disks.txt").read_text().splitlines()
-    assert sorted(Path(line).name for line in listed) == sorted(
-        [*(f"{name}.vhdx" for name in NAMES), top, other]
-    )
-
-
 def test_every_recipe_is_run_here() -> None:
-    assert len(RECIPES) == 8
+    assert len(RECIPES) == 9
     assert all("vhdx2raw" in recipe for recipe in RECIPES if recipe not in (LIST, AGAIN))

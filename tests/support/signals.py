@@ -39,7 +39,7 @@ def inherited(handler: Callable[[int, FrameType | None], None] | signal.Handlers
 def running(*arguments: str | Path, stdout: int = subprocess.DEVNULL) -> Iterator[Program]:
     """Run the program, and kill it if it has not ended by the end of the context."""
     with inherited(do_nothing):
-        process = start_program("--no-clone", *arguments, stdout=stdout)
+        process = start_program(*arguments, "--no-clone", stdout=stdout)
     with process:
         try:
             yield process

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tqdm import tqdm
 
 from vhdx2raw.cli.console import format_size, is_terminal
+from vhdx2raw.findings import printable
 
 if TYPE_CHECKING:
+    from vhdx2raw.cli.progress import FileOfMany
+
     _Tqdm = tqdm[NoReturn]
 else:
     _Tqdm = tqdm
 
 ERASE = "\x1b[J"
 """Clears a terminal from the cursor to its end; it is not sent to anything else."""
+
+
+MAX_NAME_WIDTH = 20
+"""Characters of the name of a file."""
 
 
 class Bar(_Tqdm):
@@ -27,13 +34,16 @@ class Bar(_Tqdm):
     too long, that is the first row of what is to be erased, however many there are.
     """
 
+    file: FileOfMany | None = None
+    """Which of many files is worked on."""
+
     def __init__(self, total: int) -> None:
         super().__init__(
             total=total,
             file=sys.stderr,
             dynamic_ncols=True,
             bar_format="{percentage:3.0f}%|{bar}| {moved} of {whole}"
-            " [{elapsed}<{remaining}, {speed}/s]",
+            " [{elapsed}<{remaining}, {speed}/s]{file}",
         )
 
     @property
@@ -42,7 +52,8 @@ class Bar(_Tqdm):
         facts = super().format_dict
         rate = facts["rate"] or (self.n / facts["elapsed"] if facts["elapsed"] else 0)
         sizes = {"moved": self.n, "whole": self.total or 0, "speed": rate}
-        return {**facts, **{name: format_size(int(size)) for name, size in sizes.items()}}
+        shown = {name: format_size(int(size)) for name, size in sizes.items()}
+        return {**facts, **shown, "file": _format_file(self.file) if self.file else ""}
 
     @staticmethod
     def status_printer(file: Any) -> Callable[[str], None]:  # noqa: ANN401
@@ -58,3 +69,10 @@ class Bar(_Tqdm):
             length = len(text)
 
         return draw
+
+
+def _format_file(file: FileOfMany) -> str:
+    name = printable(os.path.basename(file.name))  # noqa: PTH119 - no Path is needed
+    if len(name) > MAX_NAME_WIDTH:
+        name = f"{name[: MAX_NAME_WIDTH - 3]}..."
+    return f" {file.number}/{file.total} {name}"

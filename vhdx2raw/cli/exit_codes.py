@@ -49,6 +49,16 @@ def first_failure(codes: Iterable[int]) -> int:
     return next((code for code in failures if code != SALVAGED), max(failures, default=0))
 
 
+def batch_code(codes: Iterable[int]) -> int:
+    """Return the exit code of a batch: of the first failure that may pass, else `first_failure`.
+
+    A scheduler decides by it whether to run the batch once more.
+    """
+    failures = [code for code in codes if code]
+    again = (code for code in failures if code in (HOST_FAILURE, SOURCE_CHANGED))
+    return next(again, first_failure(failures))
+
+
 def reason_of(error: Vhdx2rawError | OSError) -> str:
     """Return what programs know an error by: `ParentNotFoundError` is ``parent-not-found``."""
     if isinstance(error, OSError):

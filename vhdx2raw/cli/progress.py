@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vhdx2raw.cli.console import Screen, is_terminal, print_message
 from vhdx2raw.cli.signals import raise_if_interrupted
@@ -39,9 +39,30 @@ class ProgressMode(str, Enum):
     JSON = "json"
 
 
+class FileOfMany(NamedTuple):
+    """Which of many files is worked on, from 1 on."""
+
+    name: str
+    number: int
+    total: int
+
+
+class Display:
+    """Takes the bytes moved so far and the bytes to be moved, and shows nothing.
+
+    Attributes:
+        file: What is worked on, if there are many files.
+    """
+
+    file: FileOfMany | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take two numbers."""
+
+
 @contextmanager
-def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
-    """Give a function that takes the bytes moved so far and the bytes to be moved."""
+def show_progress(mode: ProgressMode) -> Iterator[Display]:
+    """Give a display, which is closed at the end."""
     if mode is ProgressMode.JSON:
         yield _JsonLines()
     elif sys.stderr and (
@@ -53,10 +74,10 @@ def show_progress(mode: ProgressMode) -> Iterator[ProgressCallback]:
         finally:
             bar.close()
     else:
-        yield lambda _done, _total: None
+        yield Display()
 
 
-class _LazyBar:
+class _LazyBar(Display):
     """A bar that appears with the first progress, so that what fails before leaves none."""
 
     def __init__(self) -> None:
@@ -69,6 +90,7 @@ class _LazyBar:
             self._bar = Bar(total)
             Screen.clear_line = self._bar.clear
         self._bar.total = total
+        self._bar.file = self.file
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.refresh()
@@ -79,10 +101,11 @@ class _LazyBar:
         Screen.clear_line = lambda: None
 
 
-class _JsonLines:
+class _JsonLines(Display):
     """At most two lines a second, and always one when everything is moved."""
 
     def __init__(self) -> None:
+        self._start_time = time.monotonic()
         self._last_time = float("-inf")
         self._last = (-1, -1)
 
@@ -94,4 +117,12 @@ class _JsonLines:
         if too_early or self._last == (done, total):
             return
         self._last_time, self._last = now, (done, total)
-        print_message(json.dumps({"bytes-done": done, "bytes-total": total}))
+        facts: dict[str, object] = {"bytes-done": done, "bytes-total": total}
+        if self.file:
+            facts |= {
+                "filename": self.file.name,
+                "index": self.file.number,
+                "count": self.file.total,
+                "elapsed-seconds": round(now - self._start_time, 3),
+            }
+        print_message(json.dumps(facts))

@@ -14,18 +14,27 @@ from vhdx2raw.cli.exit_codes import WRONG_USAGE
 UsageError: type[Any] = typer.BadParameter.__mro__[1]
 """What Typer raises for every wrong use of the command line; it has no public name."""
 
+MANY = "Many disks"
 INPUT = "Input and parents"
 OUTPUT = "Output"
 TRUST = "Damage and trust"
 SPEED = "Speed"
 REPORTING = "Reporting"
 OTHER = "Options"
-PANELS = (OTHER, INPUT, OUTPUT, TRUST, SPEED, REPORTING)
+PANELS = (OTHER, MANY, INPUT, OUTPUT, TRUST, SPEED, REPORTING)
 """The groups of options in the order of the help. An option names its own as `rich_help_panel`.
 
 Typer draws them as boxes of Rich, which at 80 columns cuts the names of options off and breaks
 lines within words, and takes twice the time; here they are sections of the plain help.
 """
+
+
+_BATCH = "for many disks use: vhdx2raw batch SRC... --output-dir DIR"
+MOVED = {
+    **dict.fromkeys(("--output-dir", "--jobs", "-j"), _BATCH),
+    "--skip-existing": f"{_BATCH} --skip-done",
+}
+"""What `convert` had as options once, and what does that now."""
 
 
 def options_by_panel(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:  # noqa: ANN401
@@ -78,7 +87,10 @@ def print_usage_error(error: Any) -> int:  # noqa: ANN401 - a `UsageError`
         for line in error.format_message().splitlines():
             print_message(line)
         return WRONG_USAGE
+    option = getattr(error, "option_name", None)
     is_about_value = not isinstance(error, typer.BadParameter) or error.param or error.param_hint
     message = error.format_message() if is_about_value else error.message
+    if option in MOVED and error.ctx.info_name == "convert":
+        message = f"{option} is no option of convert, which makes one image; {MOVED[option]}"
     print_error(message, hint=f"see {error.ctx.command_path} --help" if error.ctx else "")
     return WRONG_USAGE

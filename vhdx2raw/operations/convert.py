@@ -70,6 +70,8 @@ class ConvertOptions:
             for that. Without a state file that says what it holds, this takes `force`.
         resume: Whether to keep what was written if this fails, beside the output, and to go on with
             what an earlier run has kept. With `hash_algorithm` that is read once more.
+        look_for_newer: Whether to look for checkpoints beside the source, and to warn if one of
+            them has a newer state of the disk.
         progress: Called from this thread about ten times a second with the bytes moved so far and
             the bytes to be moved, once more when all are moved, and never after the output has
             appeared. What it raises ends the conversion.
@@ -89,6 +91,7 @@ class ConvertOptions:
     state: AnyPath | None = None
     update: bool = False
     resume: bool = False
+    look_for_newer: bool = True
     progress: ProgressCallback = no_progress
 
     def __post_init__(self) -> None:
@@ -197,7 +200,7 @@ def convert_disk(
                 options.max_virtual_disk_size,
                 strict=options.strict,
                 # What is converted to apply its checkpoints later is not the newest state.
-                may_be_older=options.state is not None,
+                may_be_older=options.state is not None or not options.look_for_newer,
             )
             state = _state_path(disk, destination, options)
             if options.resume:

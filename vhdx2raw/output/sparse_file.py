@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import struct
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +33,7 @@ IS_FOLDER = "is a directory, not a file to write"
 IS_FOLDER_REMEDY = "name a file in it"
 MAX_STEM_SIZE = 200
 """Bytes of the final name that the temporary name repeats; file systems allow 255 in all."""
+TEMPORARY_NAME = re.compile(r"\.(.*)\.[0-9a-f]{16}\.part", re.DOTALL)
 CLONE_RANGE = struct.Struct("=qQQQ")
 """The request of ioctl_ficlonerange(2): source, its offset, length, offset in the destination."""
 
@@ -66,9 +69,7 @@ class SparseFileSink(Sink):
         # A link is followed, so that the file it names is replaced and not the link itself.
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
         replaced = self._check_target(inputs)
-        stem = self._path.name
-        while len(os.fsencode(stem)) > MAX_STEM_SIZE:
-            stem = stem[:-1]  # not by bytes: some hosts want names of whole characters
+        stem = _stem_of(self._path.name)
         self._temporary = self._path.with_name(f".{stem}.{self._token()}.part")
         self.readable_path = str(self._temporary)
         self._exists = False
@@ -96,7 +97,9 @@ class SparseFileSink(Sink):
 
     def _open_temporary(self, mode: int) -> int:
         flags = host.flags("O_RDWR", "O_CREAT", "O_EXCL", "O_CLOEXEC", "O_NOFOLLOW")
-        return os.open(self._temporary, flags, mode)
+        descriptor = os.open(self._temporary, flags, mode)
+        host.lock(descriptor)  # shows `remove_abandoned` that it is in use
+        return descriptor
 
     def _check_target(self, inputs: Collection[Identity]) -> os.stat_result | None:
         """Refuse early what `commit` would refuse; return what will be replaced, if anything."""
@@ -199,3 +202,38 @@ class SparseFileSink(Sink):
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
+
+
+def remove_abandoned(paths: Iterable[str]) -> None:
+    """Remove the temporary files of outputs that a crash or a SIGKILL has left.
+
+    Those that a running program has open stay, and those that `ResumableFileSink` goes on with.
+    """
+    stems: defaultdict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        folder, name = os.path.split(path)
+        stems[folder].add(_stem_of(name))
+    for folder, names in stems.items():
+        with suppress(OSError):  # no such folder yet, or one that cannot be listed
+            for name in os.listdir(folder or os.curdir):  # noqa: PTH208 - names are enough
+                match = TEMPORARY_NAME.fullmatch(name)
+                if match and match[1] in names:
+                    _remove_unless_open(Path(folder, name))
+
+
+def _remove_unless_open(path: Path) -> None:
+    with suppress(OSError):  # gone, or not ours
+        flags = host.flags("O_RDWR", "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK")
+        descriptor = os.open(path, flags)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and host.lock(descriptor):
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _stem_of(name: str) -> str:
+    """Return what of a name its temporary name repeats."""
+    while len(os.fsencode(name)) > MAX_STEM_SIZE:
+        name = name[:-1]  # not by bytes: some hosts want names of whole characters
+    return name

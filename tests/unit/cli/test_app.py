@@ -171,8 +171,8 @@ def test_a_bad_sparse_size_is_wrong_usage(folder: Path, capfd: Capture, words: s
 
 
 USAGE = [
-    (["disk.vhdx"], "give SRC and DST, or any number of SRC and --output-dir"),
-    (["disk.vhdx", "out.img", "third"], "give SRC and DST, or any number of SRC"),
+    (["disk.vhdx"], "give SRC and DST; many disks are converted by: vhdx2raw batch SRC..."),
+    (["disk.vhdx", "out.img", "third"], "give SRC and DST; many disks are converted by"),
     (["--bogus", "disk.vhdx", "out.img"], "--bogus"),
     (["--progress", "fast", "disk.vhdx", "out.img"], "--progress"),
     (["--workers", "0", "disk.vhdx", "out.img"], "--workers"),
@@ -192,9 +192,17 @@ USAGE = [
         "--mapfile and DST are the same file",
     ),
     (["--max-virtual-size", "big", "disk.vhdx", "out.img"], "'big' is not a size"),
-    (["--jobs", "2", "disk.vhdx", "out.img"], "--jobs and --skip-existing need --output-dir"),
-    (["--skip-existing", "disk.vhdx", "out.img"], "--jobs and --skip-existing need --output-dir"),
-    (["disk.vhdx", "other.vhdx", "out.img"], "give SRC and DST, or any number of SRC"),
+    (
+        ["--jobs", "2", "disk.vhdx", "out.img"],
+        "--jobs is no option of convert, which makes one image;",
+    ),
+    (
+        ["-j", "2", "disk.vhdx", "out.img"],
+        "for many disks use: vhdx2raw batch SRC... --output-dir DIR",
+    ),
+    (["--output-dir", "raw", "disk.vhdx"], "vhdx2raw batch SRC... --output-dir DIR"),
+    (["--skip-existing", "disk.vhdx", "out.img"], "--output-dir DIR --skip-done"),
+    (["disk.vhdx", "other.vhdx", "out.img"], "give SRC and DST; many disks are converted by"),
 ]
 
 

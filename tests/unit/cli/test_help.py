@@ -124,6 +124,7 @@ def test_only_the_picture_has_colours(tmp_path: Path) -> None:
 # -- JSON ---------------------------------------------------------------------------------------
 
 WORDS = {
+    "batch": ["--output-dir", "raw", "--force", "disk.vhdx"],
     "apply": ["--dry-run", "snap1.avhdx", "disk.img"],
     "convert": ["disk.vhdx", "null:"],
     "info": ["disk.vhdx"],

@@ -24,9 +24,9 @@ COMMANDS: dict[str, Sequence[str]] = {
     "hash of two": ("hash", "a.vhdx", "b.vhdx"),
     "compare": ("compare", "a.vhdx", "raw.img"),
     "compare two": ("compare", "--first", "a.vhdx", "b.vhdx"),
-    "batch": ("--output-dir", "out", "a.vhdx", "b.vhdx"),
-    "batch of two at a time": ("--output-dir", "out", "--jobs", "2", "a.vhdx", "b.vhdx"),
-    "batch of JSON": ("--json", "--output-dir", "out", "--verify", "a.vhdx", "b.vhdx"),
+    "batch": ("batch", "--output-dir", "out", "a.vhdx", "b.vhdx"),
+    "batch of two at a time": ("batch", "--output-dir", "out", "--jobs", "2", "a.vhdx", "b.vhdx"),
+    "batch of JSON": ("batch", "--json", "--output-dir", "out", "--verify", "a.vhdx", "b.vhdx"),
 }
 
 
@@ -82,4 +82,4 @@ def test_missing_thread_is_a_host_failure(
 
 def test_batch_starts_no_more_threads_than_files(folder: Path, capfd: Capture) -> None:
     ImageSpec(MIB, MIB).write(folder / "a.vhdx")
-    assert run(capfd, "--output-dir", "out", "--jobs", "64", "a.vhdx").exit_code == 0
+    assert run(capfd, "batch", "--output-dir", "out", "--jobs", "64", "a.vhdx").exit_code == 0

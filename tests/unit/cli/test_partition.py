@@ -74,7 +74,7 @@ def test_a_partition_goes_to_a_pipe(
 
 
 def test_partition_of_each_file_of_a_batch(images: Path, capfd: Captured) -> None:
-    words = ("--partition", "3", "--output-dir", "raw", "base.vhdx", "child.vhdx")
+    words = ("batch", "--all", "--partition", "3", "--output-dir", "raw", "base.vhdx", "child.vhdx")
     assert run(capfd, *words).exit_code == 0
     assert Path("raw/base.img").read_bytes() == expected(3, BASE)
     assert Path("raw/child.img").read_bytes() == expected(3)

@@ -23,7 +23,7 @@ def objects_in(schema: object) -> Iterator[dict[str, Any]]:
 
 
 def test_every_command_has_a_schema() -> None:
-    assert SCHEMAS.keys() == {*COMMANDS, "batch", "error"}
+    assert SCHEMAS.keys() == {*COMMANDS, "batch-list", "batch-results", "error"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -45,7 +45,7 @@ def test_schema_leaves_no_object_open(name: str) -> None:
     assert len(is_open) == CLOSED_ELSEWHERE.get(name, 0)
 
 
-@pytest.mark.parametrize("name", ["compare", "hash", "map"])
+@pytest.mark.parametrize("name", ["batch-list", "batch-results", "compare", "hash", "map"])
 def test_schema_describes_every_key(name: str) -> None:
     schema = SCHEMAS[name]
     keys = schema.get("items", schema)["properties"]

@@ -94,7 +94,7 @@ def test_a_batch_that_cannot_tell_of_one_file_converts_the_others(
 ) -> None:
     start, _ = STREAMS[stream]
     words = ["--salvage", "--output-dir", "raw", "--jobs", jobs, "disk.vhdx", "cut.vhdx"]
-    outcome = start(*RESULTS[result], *words)
+    outcome = start("batch", *RESULTS[result], *words)
     assert outcome.exit_code == HOST_FAILURE
     assert "is complete" in outcome.err
     assert "fault of the program" not in outcome.err

@@ -68,11 +68,15 @@ def test_options_of_convert_stand_in_groups(
     assert titles == ["Arguments", INPUT, OUTPUT, TRUST, SPEED, REPORTING]
     groups = dict(zip(titles, re.split(r"^[A-Z].*:$", text, flags=re.MULTILINE)[1:], strict=True))
     for title, option in [
-        *((INPUT, "--parent FILE"), (OUTPUT, "--output-dir DIR"), (OUTPUT, "--force")),
+        *((INPUT, "--parent FILE"), (OUTPUT, "--update"), (OUTPUT, "--force")),
         *((TRUST, "--salvage"), (TRUST, "--verify"), (SPEED, "--workers N"), (REPORTING, "--json")),
         (REPORTING, "-h, --help"),
     ]:
         assert option in groups[title]
+
+
+def test_help_of_convert_fits_two_screens(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    assert len(help_of(monkeypatch, capfd, "convert", "--help").splitlines()) <= 2 * 40
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -139,7 +143,11 @@ def test_failure_before_the_first_byte_leaves_no_bar(folder: Path, capfd: Captur
 
 HINT = "vhdx2raw: hint: see vhdx2raw {} --help"
 USAGE = [
-    (["disk.vhdx"], "give SRC and DST, or any number of SRC and --output-dir", "convert"),
+    (
+        ["disk.vhdx"],
+        "give SRC and DST; many disks are converted by: vhdx2raw batch SRC... --output-dir DIR",
+        "convert",
+    ),
     (["--verify", "disk.vhdx", "-"], "--verify needs a DST that can be read back", "convert"),
     (["map"] * 2 + ["x"], "Got unexpected extra argument(s) (x)", "map"),
     (["--mapfil"], "No such option: --mapfil (Possible options: --mapfile)", "convert"),

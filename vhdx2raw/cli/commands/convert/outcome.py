@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+
+import typer
 
 from vhdx2raw import host
 from vhdx2raw.cli.console import (
@@ -20,7 +23,7 @@ from vhdx2raw.cli.console import (
 )
 from vhdx2raw.cli.exit_codes import SALVAGED
 from vhdx2raw.cli.files import require_writable, write_file
-from vhdx2raw.cli.options.converting import NULL_OUTPUT
+from vhdx2raw.cli.options.converting import NO_VERSION, NULL_OUTPUT
 from vhdx2raw.cli.options.opening import STANDARD_STREAM, PartitionFlags
 from vhdx2raw.cli.options.reporting import VerbosityFlags
 from vhdx2raw.cli.progress import interruptible
@@ -69,7 +72,7 @@ class Converter:
             inputs, force = disk.chain.identities, self.options.force
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)
-            result = self._write(disk, destination, show)
+            result = self.write(disk, destination, show)
             seconds = time.monotonic() - started
             outcome = Outcome(self.options, self.part, disk, destination, result, seconds)
             if self.mapfile is not None:
@@ -83,9 +86,10 @@ class Converter:
                     raise
         return outcome
 
-    def _write(
+    def write(
         self, disk: VirtualDisk, destination: str, show: ProgressCallback
     ) -> ConversionResult:
+        """Write an open disk to its output."""
         if destination == STANDARD_STREAM:
             # Nothing to clean up, and a pipe that is not read must not hold up a signal.
             stream = StreamSink(standard_output().buffer, inputs=disk.chain.identities)
@@ -96,6 +100,29 @@ class Converter:
             options = replace(options, state=default_state_path(destination))
         sink = NullSink() if destination == NULL_OUTPUT else destination
         return convert_disk(disk, sink, options)
+
+
+def require_consistent(converter: Converter) -> None:
+    """Refuse what contradicts itself, before anything is opened.
+
+    Raises:
+        typer.BadParameter: Two options do.
+    """
+    salvage, mapfile = converter.opening.salvage, converter.mapfile
+    if salvage and converter.options.resume:
+        raise typer.BadParameter("--resume would forget what --salvage has lost")
+    if converter.part.partition is not None and converter.keeps_state:
+        raise typer.BadParameter(f"--partition takes a part of a disk; {NO_VERSION}")
+    if mapfile is not None and not salvage:
+        raise typer.BadParameter("--mapfile lists what --salvage has lost; give both")
+    if mapfile == STANDARD_STREAM:
+        raise typer.BadParameter("--mapfile needs the name of a file")
+
+
+def hash_facts(digests: Mapping[str, str]) -> dict[str, object]:
+    """Return digests as JSON; the first one has a key of its own."""
+    hashes = [{"algorithm": name, "digest": found} for name, found in digests.items()]
+    return {"hash": hashes[0], "hashes": hashes} if hashes else {}
 
 
 class Outcome(NamedTuple):
@@ -186,9 +213,7 @@ class Outcome(NamedTuple):
             "verified": self.options.verify,
             "duration-seconds": round(self.seconds, 3),
         }
-        hashes = [{"algorithm": name, "digest": found} for name, found in result.digests.items()]
-        if hashes:
-            facts |= {"hash": hashes[0], "hashes": hashes}
+        facts |= hash_facts(result.digests)
         if self.options.resume:
             facts["resumed-size"] = result.resumed_bytes
             facts["begun-anew"] = result.begun_anew or None
