@@ -21,7 +21,11 @@ FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 PROMPT = "$ "
-OPTIONAL_PROGRAMS = ("zstd", "debugfs", "e2fsck", "7zz", "ewfacquirestream")
+OPTIONAL_PROGRAMS = (
+    *("zstd", "debugfs", "e2fsck", "7zz", "ewfacquirestream"),
+    *("nbdcopy", "nbdinfo", "nbdkit", "qemu-img"),
+)
+SERVES = "vhdx2raw serve"
 SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 END_MARK = "=== end of the output, exit code"
 TIMEOUT = 120
@@ -54,7 +58,13 @@ class Code:
     @property
     def optional_programs(self) -> list[str]:
         """What it uses that not every machine has."""
-        return [name for name in OPTIONAL_PROGRAMS if re.search(rf"\b{name}\b", self.text)]
+        return optional_programs_of(self.text)
+
+
+def optional_programs_of(text: str) -> list[str]:
+    """Give what commands use that not every machine has."""
+    text += " nbdkit" if SERVES in text else ""
+    return [name for name in OPTIONAL_PROGRAMS if re.search(rf"\b{name}\b", text)]
 
 
 def read_blocks(*languages: str) -> list[Code]:

@@ -419,6 +419,7 @@ FORBIDDEN_MODULES = {
     "urllib",
     "webbrowser",
 }
+ASK_NOBODY = ("urllib.parse",)
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint", "input"}
 FORBIDDEN_METHODS = {
     "os": ("system", "popen", "exec", "spawn", "posix_spawn", "fork", "startfile", "chmod"),
@@ -449,13 +450,20 @@ def dangers_of(code: str) -> list[str]:
                 dangers.append(f"{node.value.id}.{node.attr}")
         elif isinstance(node, ast.keyword) and node.arg == "shell":
             dangers.append("shell=")
+        modules = [name for name in modules if name not in ASK_NOBODY]
         dangers += [name for name in modules if name.partition(".")[0] in FORBIDDEN_MODULES]
     return dangers
 
 
+STARTS_NBDKIT = PACKAGE / "cli/commands/serve/server.py"
+"""Starts that and what its user asks for, and makes a folder for the socket."""
+STARTING = {"shutil.which", "shutil.rmtree", "subprocess", "tempfile"}
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_no_module_runs_other_code_or_uses_network(path: Path) -> None:
-    assert dangers_of(path.read_text(encoding="utf-8")) == []
+    allowed = STARTING if path == STARTS_NBDKIT else set()
+    assert set(dangers_of(path.read_text(encoding="utf-8"))) <= allowed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Plugins for other programs, made of public names alone."""
