@@ -38,7 +38,7 @@ EXIT_CODES = {
     "6": "A parent is missing, is the wrong one, or is where it may not be.",
     "7": "The output cannot be made as asked: it exists, is the input, is a folder, or is not what"
     " its state file says.",
-    "8": "The host could not read or write, or has no space; another try may succeed.",
+    "8": "The host could not read, write or mount, or has no space; another try may succeed.",
     "9": "The source was changed while it was read; another try may succeed.",
     "70": "A fault of the program itself.",
     "129, 130, 143": "Ended by SIGHUP, SIGINT or SIGTERM.",

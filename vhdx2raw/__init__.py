@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vhdx2raw.errors import (
         CorruptImageError,
         ImageError,
+        MountError,
         NoSpaceError,
         OutputError,
         ParentCycleError,
@@ -81,6 +82,7 @@ __all__ = [
     "Finding",
     "ImageError",
     "LogPolicy",
+    "MountError",
     "NoSpaceError",
     "NullSink",
     "OutputError",
@@ -111,9 +113,9 @@ __all__ = [
 ]
 
 _ERRORS = (
-    *("CorruptImageError", "ImageError", "NoSpaceError", "OutputError", "ParentCycleError"),
-    *("ParentError", "ParentMismatchError", "ParentNotFoundError", "PartitionError"),
-    *("SourceChangedError", "TruncatedImageError"),
+    *("CorruptImageError", "ImageError", "MountError", "NoSpaceError", "OutputError"),
+    *("ParentCycleError", "ParentError", "ParentMismatchError", "ParentNotFoundError"),
+    *("PartitionError", "SourceChangedError", "TruncatedImageError"),
     *("UnsupportedImageError", "Vhdx2rawError"),
 )
 _MODULES = {

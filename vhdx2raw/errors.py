@@ -11,6 +11,7 @@
         ParentMismatchError         it is not the version that the child was made from
         ParentCycleError            it is a file of the chain already
       PartitionError                a disk has no such partition, or it cannot be read as one
+      MountError                    a disk cannot be mounted here
       OutputError                   the raw output cannot be made
         NoSpaceError                there is no room for it
 
@@ -137,6 +138,10 @@ class ParentCycleError(ParentError):
 
 class PartitionError(Vhdx2rawError):
     """A disk has no partition of this number, or that one does not lie inside the disk."""
+
+
+class MountError(Vhdx2rawError):
+    """A disk cannot be mounted here: FUSE is missing, or refuses."""
 
 
 class OutputError(Vhdx2rawError):

@@ -20,6 +20,7 @@ from tests.support.docs import (
     read_blocks,
     run_shell,
 )
+from tests.support.mounts import clean_up, needs_fuse
 from tests.support.paths import ROOT
 from tests.support.peers import needs_module, needs_program
 from vhdx2raw.cli import exit_codes
@@ -40,13 +41,18 @@ def require_runnable(block: Code) -> None:
         pytest.skip(f"{block.name} is not run: {block.reason_not_to_run}")
     for program in block.optional_programs:
         needs_program(program, path=SEARCH_PATH)
+    if "vhdx2raw mount" in block.text:
+        needs_fuse()
 
 
 def assert_does_what_it_shows(folder: Path, commands: list[Command]) -> None:
     """Run commands; one may fail only if its exit code is asked for next."""
     folder.mkdir()
     prepare(folder, "\n".join(command.words for command in commands))
-    done = run_shell(folder, [command.words for command in commands])
+    try:
+        done = run_shell(folder, [command.words for command in commands])
+    finally:
+        clean_up(folder)
     asked = [command.words == EXIT_CODE for command in commands[1:]]
     for command, result, may_fail in zip(commands, done, [*asked, False], strict=True):
         assert may_fail or result.exit_code == 0, f"{command.words}\n{result.output}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.builder import MIB, Block, ImageSpec, child_of, make_dirty, same_bytes_guid
-from tests.support.contents import EFI, LINUX, gpt
+from tests.support.contents import EFI, LINUX, gpt, record
 from tests.support.naive_reader import NaiveDisk
 from tests.support.partitions import disk_with
 from tests.support.paths import ROOT, SAMPLE
@@ -22,7 +22,7 @@ FENCE = re.compile(
 )
 PROMPT = "$ "
 OPTIONAL_PROGRAMS = (
-    *("zstd", "debugfs", "e2fsck", "7zz", "ewfacquirestream"),
+    *("zstd", "debugfs", "e2fsck", "7zz", "ewfacquirestream", "ntfscat"),
     *("nbdcopy", "nbdinfo", "nbdkit", "qemu-img"),
 )
 SERVES = "vhdx2raw serve"
@@ -139,6 +139,25 @@ def _write_server(path: Path) -> None:
     disk_with(root | gpt(*rows, size=20 * MIB), 20 * MIB).write(path)
 
 
+def _write_windows(path: Path) -> None:
+    """Make a disk with a volume of NTFS, and a file in it."""
+    volume, notes = path.with_suffix(".ntfs"), path.with_suffix(".txt")
+    notes.write_text("Where I keep it.\n")
+    volume.write_bytes(bytes(8 * MIB))
+    for command in (
+        ["mkntfs", "-q", "-F", "-s", "512", "-H", "16", "-S", "63", "-p", "2048"],
+        ["ntfscp", "-q", "-f"],
+    ):
+        last = [volume, notes, "notes.txt"] if command[0] == "ntfscp" else [volume]
+        subprocess.run(
+            [*command, *last], check=True, env={"PATH": SEARCH_PATH}, capture_output=True
+        )
+    pieces = {0: record((0x07, 2048, 16384)), MIB: volume.read_bytes()}
+    disk_with(pieces, 10 * MIB).write(path)
+    volume.unlink()
+    notes.unlink()
+
+
 def _write_raw(path: Path) -> None:
     path.write_bytes(DISK.expected_disk(0, DISK.virtual_disk_size))
 
@@ -161,6 +180,7 @@ MAKERS: dict[str, Callable[[Path], object]] = {
     "broken.vhdx": _write_damaged_header,
     "archive.zip": _write_zip,
     "server.vhdx": _write_server,
+    "windows.vhdx": _write_windows,
     "other.img": _write_raw,
 }
 """What each file is that documents name."""

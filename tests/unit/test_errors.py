@@ -29,6 +29,7 @@ FAMILIES = {
     "UnsupportedImageError": 4,
     "CorruptImageError": 5,
     "PartitionError": 4,
+    "MountError": 8,
     "ParentError": 6,
     "OutputError": 7,
     "NoSpaceError": 8,

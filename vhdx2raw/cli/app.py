@@ -33,7 +33,18 @@ from vhdx2raw.errors import Vhdx2rawError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = ("convert", "apply", "batch", "info", "map", "check", "compare", "hash", "serve")
+COMMANDS = (
+    "convert",
+    "apply",
+    "batch",
+    "info",
+    "map",
+    "check",
+    "compare",
+    "hash",
+    "mount",
+    "serve",
+)
 """The names of the commands, each that of its module."""
 DEFAULT_COMMAND = "convert"
 OWN_OPTIONS = ("-h", "--help", "--version", "--install-completion", "--show-completion")

@@ -77,6 +77,19 @@ def deferring() -> Iterator[None]:
         raise_if_interrupted()
 
 
+@contextmanager
+def by_default() -> Iterator[None]:
+    """Let the signals do what the system or a library in C has them do."""
+    ours = [number for number in SIGNALS if signal.getsignal(number) is _handle]
+    for number in ours:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, _handle)
+
+
 def defer() -> None:
     """Let nothing but `raise_if_interrupted` raise from now on, because an output is being made.
 

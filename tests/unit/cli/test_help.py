@@ -20,6 +20,7 @@ from tests.support.docs import (
     prepare,
     run_shell,
 )
+from tests.support.mounts import clean_up, is_mounted, needs_fuse
 from tests.support.paths import ROOT
 from tests.support.peers import needs_program
 from vhdx2raw.cli import app
@@ -66,6 +67,9 @@ def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> 
         needs_program(program, path=SEARCH_PATH)
     # A regular file stands in for the disk of the user; test_block_device.py has real ones.
     words = re.sub(r"/dev/sd(\w)", r"./sd\1.img", words)
+    if words.startswith("vhdx2raw mount"):
+        needs_fuse()
+        (tmp_path / "dir").mkdir()
     prepare(tmp_path, f"disk.vhdx {words}")
     prepare_outputs(tmp_path, words)
     if words.startswith(SERVES) and words.endswith(".vhdx"):
@@ -73,7 +77,11 @@ def test_an_example_of_the_help_works(name: str, words: str, tmp_path: Path) -> 
         expected = ENDED
     else:
         expected = SALVAGED if "--salvage" in words else 0
-    (done,) = run_shell(tmp_path, [words])
+    try:
+        (done,) = run_shell(tmp_path, [words])
+        assert words.startswith("vhdx2raw mount") == is_mounted(tmp_path / "dir")
+    finally:
+        clean_up(tmp_path)
     assert done.exit_code == expected, done.output
 
 

@@ -82,13 +82,11 @@ def run(
     others = replace(opened, parents=(), allow_parent_mismatch=False)
     started = time.monotonic()
     with (
-        open_disk(image, opened) as whole,
+        part.open(image, opened) as disk,
         closing(RawFile(other) if raw else _open_as_it_begins(other, others)) as other_whole,
         show_progress(progress.mode(quiet=verbosity.quiet)) as show,
     ):
-        disk, other_disk = part.of(whole), other_whole
-        if isinstance(other_whole, VirtualDisk):
-            other_disk = part.of(other_whole)
+        other_disk = _part_of(other_whole, part)
         result = compare(disk, other_disk, stop_at_first=first, progress=show)
     seconds = time.monotonic() - started
     report = _Report(image, disk, other, other_disk, result, strict, part.partition)
@@ -105,6 +103,10 @@ def run(
         raise typer.Exit(DIFFERENT)
     if not report.is_certain:
         raise typer.Exit(SALVAGED)
+
+
+def _part_of(disk: VirtualDisk | RawFile, part: PartitionFlags) -> VirtualDisk | RawFile:
+    return part.of(disk) if isinstance(disk, VirtualDisk) else disk
 
 
 def _open_as_it_begins(path: str, options: OpenOptions) -> VirtualDisk | RawFile:

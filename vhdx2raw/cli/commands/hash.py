@@ -24,7 +24,6 @@ from vhdx2raw.cli.options.opening import Images, OpeningFlags, PartitionFlags, S
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
 from vhdx2raw.disk.chain import OpenOptions
-from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.operations.digest import digests
 from vhdx2raw.output.hashes import ALGORITHMS, DEFAULT_ALGORITHM, require_algorithm
@@ -97,8 +96,7 @@ def _hash(
 ) -> tuple[dict[str, Any], int]:
     """Hash one disk; return what is known then, and the exit code."""
     started = time.monotonic()
-    with open_disk(path, options) as whole, show_progress(mode) as show:
-        disk = part.of(whole)
+    with part.open(path, options) as disk, show_progress(mode) as show:
         found = digests(disk, algorithms, progress=show)
     verbosity.print_warnings(disk.warnings)
     print_damage(disk.damage)

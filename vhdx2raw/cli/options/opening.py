@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from vhdx2raw.cli.usage import INPUT, TRUST
 from vhdx2raw.disk.chain import OpenOptions
-from vhdx2raw.disk.virtual_disk import VirtualDisk
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.vhdx.log import LogPolicy
 from vhdx2raw.vhdx.region_search import REGION_NAMES
 
@@ -92,6 +93,12 @@ class PartitionFlags:
             PartitionError: There is no such partition.
         """
         return disk if self.partition is None else disk.partition(self.partition)
+
+    @contextmanager
+    def open(self, path: str, options: OpenOptions) -> Iterator[VirtualDisk]:
+        """Open a disk, or that partition of it."""
+        with open_disk(path, options) as disk:
+            yield self.of(disk)
 
     @property
     def words(self) -> str:

@@ -31,7 +31,7 @@ from vhdx2raw.cli.results import UntoldResultError, telling
 from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
-from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.operations.state import default_state_path
@@ -67,8 +67,7 @@ class Converter:
     def convert(self, source: str, destination: str, show: ProgressCallback) -> Outcome:
         """Convert one file, such that a signal leaves nothing behind."""
         started = time.monotonic()
-        with open_disk(source, self.opening) as whole:
-            disk = self.part.of(whole)
+        with self.part.open(source, self.opening) as disk:
             inputs, force = disk.chain.identities, self.options.force
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)

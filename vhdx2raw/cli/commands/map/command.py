@@ -26,7 +26,7 @@ from vhdx2raw.cli.options.opening import (
 from vhdx2raw.cli.options.reporting import JsonFlags, VerbosityFlags
 from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.map import MapEntry
-from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
+from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.findings import printable
 
@@ -93,13 +93,11 @@ def run(
     """
     if bool(as_json) + picture + (svg is not None) > 1:
         raise typer.BadParameter("give only one of --json, --picture and --svg")
-    with open_disk(image, opening.options(salvage)) as whole:
-        disk = part.of(whole)
+    with part.open(image, opening.options(salvage)) as disk:
         verbosity.print_warnings(disk.warnings)
         print_damage(disk.damage)
-        size = disk.size
-        start = min(start_offset, size)
-        length = size - start if max_length is None else min(max_length, size - start)
+        start = min(start_offset, disk.size)
+        length = min(disk.size - start, disk.size if max_length is None else max_length)
         if svg is not None:
             _write_svg(disk, start, length, svg, force=force)
         else:
