@@ -24,6 +24,7 @@ from benchmarks.workloads import (
     Target,
     Workload,
     make_checkpoint,
+    make_dense,
     mounted,
 )
 from tests.support.builder import GIB, MIB
@@ -35,6 +36,8 @@ SYNCED = "vhdx2raw"
 START_UP = "start-up"
 APPLY = "apply"
 FULL = "full conversion"
+MOUNT = "mount"
+PASSTHROUGH = "passthrough"
 SHORT_ROUNDS = 4
 """How many times as often to measure what takes a tenth of a second."""
 PLAIN = "result.img"
@@ -44,6 +47,7 @@ SYNC_SUFFIX = " + sync"
 
 
 OWN_TARGETS = {START_UP: [Target(WALL_FIGURE, 0.08)], APPLY: [Target(FULL, 0.05)]}
+OWN_TARGETS[MOUNT] = [Target(PASSTHROUGH, 1 / 0.6)]
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Judgement:
 
 def main() -> None:
     """Parse the options and run."""
-    names = [*WORKLOADS, APPLY, START_UP]
+    names = [*WORKLOADS, APPLY, MOUNT, START_UP]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", type=int, default=2048, help="MiB of the full disks (2048)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
@@ -105,6 +109,8 @@ def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
         return measure(commands, SHORT_ROUNDS * rounds)
     if name == APPLY:
         return run_apply(size, rounds, folder)
+    if name == MOUNT:
+        return run_mount(size, rounds, folder)
     workload = WORKLOADS[name]
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder)
@@ -150,6 +156,30 @@ def run_apply(size: int, rounds: int, folder: Path | None) -> list[Result]:
             Command("vhdx2raw apply", ["sh", "-c", f"{again} && exec {apply}"]),
             Command(FULL, [*PROGRAM, child, str(output)], output),
         ]
+        return measure(commands, rounds)
+
+
+def run_mount(size: int, rounds: int, folder: Path | None) -> list[Result]:
+    """Measure reading a mounted disk, and its VHDX file through a folder that is only passed on."""
+    with ExitStack() as stack:
+        temporary = tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder)
+        work = Path(stack.enter_context(temporary))
+        maker = multiprocessing.Process(target=make_dense, args=(work, size))
+        maker.start()
+        maker.join()
+        (source,) = work.iterdir()
+        servers = {
+            "vhdx2raw mount": ([*PROGRAM, "mount", str(source)], "disk.img"),
+            PASSTHROUGH: ([sys.executable, "-m", "benchmarks.passthrough", str(work)], source.name),
+        }
+        commands = []
+        for name, (words, file) in servers.items():
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
+            subprocess.run([*words, str(place)], check=True)
+            stack.callback(subprocess.run, ["fusermount3", "-u", str(place)], check=True)
+            read = ["dd", f"if={place / file}", "of=/dev/null", "bs=1M", "status=none"]
+            # What the kernel keeps of a mount is not measured.
+            commands.append(Command(name, read, cold=(place / file,)))
         return measure(commands, rounds)
 
 

@@ -64,10 +64,12 @@ class Mount:
     def disk(self) -> Path:
         return self.folder / "disk.img"
 
-    def end(self) -> str:
+    def end(self, exit_code: int = 0) -> str:
         """Unmount it, and return what was said on standard error."""
-        subprocess.run(["fusermount3", "-u", self.folder], check=True)
-        return self.wait()
+        # A loop device that was just taken off may be busy for a moment.
+        words = ["fusermount3", "-u", str(self.folder)]
+        wait_until(lambda: _succeeds(words), "it can be unmounted")
+        return self.wait(exit_code)
 
     def wait(self, exit_code: int = 0) -> str:
         """Wait until the process has ended, and return what it said on standard error."""
@@ -75,6 +77,10 @@ class Mount:
         assert self.process.returncode == exit_code, said
         assert not is_mounted(self.folder)
         return said
+
+
+def _succeeds(words: list[str]) -> bool:
+    return subprocess.run(words, check=False, capture_output=True).returncode == 0
 
 
 @contextmanager

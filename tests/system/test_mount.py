@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from tests.support.mounts import (
     start,
     wait_until,
 )
+from tests.support.peers import needs_superuser
 
 SIZE = 8 * MIB
 SPEC = ImageSpec(SIZE, MIB, {index: Block() for index in range(8) if index != 5})
@@ -123,6 +125,37 @@ def test_a_signal_unmounts(
     os.kill(server, number)
     wait_until(lambda: not servers_of(folder), "the program has ended")
     assert not is_mounted(folder)
+
+
+def test_a_damaged_disk_is_mounted_with_the_exit_code_for_it(image: Path, folder: Path) -> None:
+    os.truncate(image, image.stat().st_size - MIB)
+    outcome = run_program("mount", "--salvage", image, folder)
+    assert outcome.exit_code == 3
+    assert "damaged" in outcome.err
+    assert is_mounted(folder)
+
+
+def test_any_name_stands_in_the_table_of_mounts(folder: Path, tmp_path: Path) -> None:
+    image = tmp_path / "a,b \\c=ü.vhdx"
+    SPEC.write(image)
+    assert run_program("mount", image.name, folder, cwd=tmp_path).exit_code == 0
+    lines = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    (name,) = (words[0] for words in lines if words[1] == str(folder))
+    assert name.replace("\\040", " ").replace("\\134", "\\") == str(image)
+
+
+def test_others_look_in_only_if_they_may(image: Path) -> None:
+    needs_superuser()
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        for options, is_allowed in (([], False), (["--allow-other"], True)):
+            with mounted(image, Path(name) / "mnt", *options) as mount:
+                read = ["head", "--bytes=8", str(mount.disk)]
+                done = subprocess.run(
+                    read, check=False, capture_output=True, user=65534, group=65534, extra_groups=[]
+                )
+                assert (done.returncode == 0) == is_allowed
+                assert done.stdout == (SPEC.expected_disk(0, 8) if is_allowed else b"")
 
 
 def test_it_says_where_it_is_mounted_if_asked(image: Path, folder: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ctypes.util import find_library
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 from vhdx2raw.disk.chain import AnyPath
@@ -86,7 +87,7 @@ def mount_disk(
 
     files = _Files(_files_of(disk), begin, report)
     options = {
-        "fsname": os.path.abspath(disk.name).replace("\\", "\\\\").replace(",", "\\,"),  # noqa: PTH100
+        "fsname": _full_name(disk.name).replace("\\", "\\\\").replace(",", "\\,"),
         "subtype": KIND,
         "ro": True,
         "nosuid": True,
@@ -130,6 +131,11 @@ class _CaughtStderr:
             said.seek(0)
             lines = said.read().decode(errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _full_name(name: str) -> str:
+    """Return a name for the table of mounts, which is good from anywhere."""
+    return name if "://" in name else os.path.abspath(name)  # noqa: PTH100
 
 
 def _require_device() -> None:
@@ -220,6 +226,7 @@ class _Files:
         self._begin = begin
         self._report = report
         self._has_changed = False
+        self._changing = Lock()
         self._disk = files[0].disk
         self._time_ns = self._disk.chain.child.state.status.modified_ns or time.time_ns()
 
@@ -283,8 +290,9 @@ class _Files:
         try:
             yield
         except SourceChangedError as error:
-            if not self._has_changed:
-                self._has_changed = True
+            with self._changing:
+                is_news, self._has_changed = not self._has_changed, True
+            if is_news:
                 self._report("nothing more can be read", error)
             raise failure from error
         except Exception as error:  # what calls is not Python, and has no use for it

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from vhdx2raw.cli.console import format_error, print_damage, print_error, print_message
-from vhdx2raw.cli.exit_codes import INTERNAL_FAULT
+from vhdx2raw.cli.exit_codes import INTERNAL_FAULT, SALVAGED
 from vhdx2raw.cli.options.opening import Image, OpeningFlags, SalvageFlags
 from vhdx2raw.cli.options.reporting import VerbosityFlags
 from vhdx2raw.cli.signals import Interrupted, by_default
@@ -52,15 +52,16 @@ def run(
     """
     options = opening.options_for([image], salvage)
 
-    def serve(detach: Callable[[], None]) -> None:
+    def serve(detach: Callable[[int], None]) -> int:
         with open_disk(image, options) as disk:
+            exit_code = SALVAGED if disk.damage else 0
             verbosity.print_warnings(check_acceptable(disk))
             print_damage(disk.damage)
 
             def tell() -> None:
                 if verbosity.reports:
                     print_message(f"vhdx2raw: {image} is mounted; to end that: umount {folder}")
-                detach()
+                detach(exit_code)
 
             with by_default():
                 mount_disk(
@@ -70,11 +71,11 @@ def run(
                     mounted=tell,
                     report=_report if foreground else _report_to_log,
                 )
+        return exit_code
 
-    if foreground:
-        serve(lambda: None)
-    else:
-        _serve_in_background(serve)
+    exit_code = serve(lambda _: None) if foreground else _serve_in_background(serve)
+    if exit_code:
+        raise typer.Exit(exit_code)
 
 
 def _report(problem: str, error: Exception | None) -> None:
@@ -96,10 +97,11 @@ def _line_of(problem: str, error: Exception | None) -> str:
     return f"{problem}: {error!r}"
 
 
-def _serve_in_background(serve: Callable[[Callable[[], None]], None]) -> None:
+def _serve_in_background(serve: Callable[[Callable[[int], None]], int]) -> int:
     """Run `serve` in a process of its own, which says what is wrong until it is detached.
 
-    Nothing is open yet that a second process could not use as well.
+    Nothing is open yet that a second process could not use as well. Returns the exit code: what
+    that process detaches or, if it never does, ends with.
     """
     if not hasattr(os, "fork"):
         raise MountError("there are no background processes here", remedy="use {foreground}")
@@ -109,26 +111,26 @@ def _serve_in_background(serve: Callable[[Callable[[], None]], None]) -> None:
         os.close(reading)
         os.setsid()
 
-        def detach() -> None:
+        def detach(exit_code: int) -> None:
             os.chdir("/")
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in range(3):
                 os.dup2(null, descriptor)
-            os.write(writing, b".")
+            os.write(writing, bytes([exit_code]))
             os.close(writing)
 
         try:
-            serve(detach)
+            return serve(detach)
         except Interrupted as interruption:  # the first process says so
             os._exit(interruption.exit_code)
-        return
     os.close(writing)
     try:
-        is_detached = bool(os.read(reading, 1))
+        detached = os.read(reading, 1)
     except Interrupted:
         os.kill(child, signal.SIGTERM)
         raise
-    if not is_detached:
-        _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        raise typer.Exit(code if code >= 0 else INTERNAL_FAULT)
+    if detached:
+        return detached[0]
+    _, status = os.waitpid(child, 0)
+    exit_code = os.waitstatus_to_exitcode(status)
+    return exit_code if exit_code >= 0 else INTERNAL_FAULT
