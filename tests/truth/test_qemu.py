@@ -1,5 +1,6 @@
 """qemu-img as the second truth: on images that it writes, and on images that the builder writes."""
 
+import json
 import random
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from tests.support.builder import GIB, MIB, Block, BlockState, ImageSpec, addres
 from tests.support.files import assert_same_disk, has_expected_bytes, sha256_of
 from tests.support.peers import run_peer
 from vhdx2raw import convert
+from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.operations.measure import measure
 from vhdx2raw.output.sparse_file import SparseFileSink
 
 BLOCK_SIZES = [1, 2, 8, 32, 256]
@@ -132,3 +135,17 @@ def test_qemu_img_reads_built_images_as_we_do(tmp_path: Path, name: str) -> None
         assert has_expected_bytes(ours, BUILT[name])
     assert_same_disk(ours, theirs)
     assert sha256_of(image) == before
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_qemu_img_measures_what_we_measure(tmp_path: Path, name: str) -> None:
+    """The length of a raw image is the same; how much space it takes up, only we say."""
+    image, raw = tmp_path / "disk.vhdx", tmp_path / "disk.raw"
+    BUILT[name].write(image)
+    asked = ("qemu-img", "measure", "--output=json", "-f", "vhdx", "-O", "raw", image)
+    with open_chain(image) as chain:
+        required, fully_allocated, sparse = measure(chain)
+    theirs = json.loads(run_peer(*asked))
+    assert (theirs["required"], theirs["fully-allocated"]) == (required, fully_allocated)
+    run_peer("qemu-img", "convert", "-f", "vhdx", "-O", "raw", image, raw)
+    assert raw.stat().st_blocks * 512 <= sparse

@@ -42,6 +42,7 @@ COMMANDS = (
     "check",
     "compare",
     "hash",
+    "measure",
     "mount",
     "serve",
 )

@@ -87,9 +87,14 @@ class Blend(NamedTuple):
         return self.virtual_offset + self.length
 
     @property
+    def stored(self) -> int:
+        """A bit for each sector, set if any image stores it."""
+        return reduce(or_, (share.sectors for share in self.shares), 0)
+
+    @property
     def data_length(self) -> int:
         """Bytes that are stored in any image."""
-        stored = reduce(or_, (share.sectors for share in self.shares), 0)
+        stored = self.stored
         missing = self.virtual_offset % self.sector_size if stored & 1 else 0
         if stored.bit_length() == self._sector_count:
             missing += -self.virtual_end % self.sector_size
@@ -175,8 +180,7 @@ class Blend(NamedTuple):
 
     @property
     def _zeros(self) -> int:
-        known = reduce(or_, (share.sectors for share in self.shares), self.lost)
-        return ~known & ((1 << self._sector_count) - 1)
+        return ~(self.stored | self.lost) & ((1 << self._sector_count) - 1)
 
     def read_into(self, buffer: memoryview) -> None:
         """Fill `buffer`, which is as long as the blend; what is lost becomes zeros.

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "convert": ("convert", "disk.vhdx", "out.img"),
     "no command": ("disk.vhdx", "out.img"),
     "map": ("map", "disk.vhdx"),
+    "measure": ("measure", "disk.vhdx"),
     "compare": ("compare", "disk.vhdx", "disk.vhdx"),
 }
 

@@ -152,6 +152,7 @@ WORDS = {
     "check": ["disk.vhdx"],
     "compare": ["disk.vhdx", "copy.vhdx"],
     "hash": ["disk.vhdx"],
+    "measure": ["disk.vhdx"],
 }
 """The commands that have a result, and how each is had."""
 

@@ -60,7 +60,7 @@ def test_two_answers_of_info_are_apart(folder: Path, capfd: Capture) -> None:
     assert run(capfd, "info", "disk.vhdx", "disk.vhdx").out == f"{single}\n{single}"
 
 
-@pytest.mark.parametrize("command", ["info", "check", "hash"])
+@pytest.mark.parametrize("command", ["info", "check", "hash", "measure"])
 @pytest.mark.parametrize(
     ("words", "line"),
     [
@@ -116,6 +116,7 @@ COMMANDS = {
     "map": ("map", "disk.vhdx"),
     "check": ("check", "disk.vhdx"),
     "hash": ("hash", "disk.vhdx"),
+    "measure": ("measure", "disk.vhdx"),
     "compare": ("compare", "disk.vhdx", "disk.vhdx"),
 }
 

@@ -163,6 +163,7 @@ def test_a_file_object_is_read_as_a_whole(tmp_path: Path) -> None:
 COMMANDS = {
     "convert": ("disk.vhdx", "null:"),
     "hash": ("hash", "disk.vhdx"),
+    "measure": ("measure", "disk.vhdx"),
     "map": ("map", "disk.vhdx"),
     "compare": ("compare", "disk.vhdx", "disk.vhdx"),
 }
