@@ -43,6 +43,7 @@ COMMANDS = (
     "compare",
     "hash",
     "measure",
+    "tree",
     "mount",
     "serve",
 )

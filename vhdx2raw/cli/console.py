@@ -139,6 +139,11 @@ def _blocks(stream: TextIO) -> bool:
         return True
 
 
+def can_print(text: str) -> bool:
+    """Return whether stdout has these characters."""
+    return _fits(text, standard_output())
+
+
 def print_digest(hexdigest: str, name: str) -> None:
     """Write the digest of a file to stdout as sha256sum does."""
     escaped = name.translate(ESCAPES)

@@ -1,0 +1,106 @@
+"""The images of a folder, each below its parent, and the command that converts it."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vhdx2raw.disk.found import FoundImage
+from vhdx2raw.disk.parent_paths import iter_candidates
+from vhdx2raw.errors import ImageError, ParentError
+from vhdx2raw.operations.discovery import Catalog
+from vhdx2raw.source.file import identity_of
+from vhdx2raw.source.file_object import open_source
+
+SUFFIX = ".img"
+
+
+class Node(NamedTuple):
+    """An image and its place.
+
+    Attributes:
+        image: The image.
+        ends: For the image and all above it but the root, whether it is the last of its siblings;
+            that of the root's child first.
+        children: The images that were made from it.
+        parents: Its parent, the parent of that one, and so on.
+        is_tip: Whether it is the newest image of its chain.
+        error: Why it has no parent here, though it needs one.
+        chain_error: Why it, or the last of its parents, has none.
+    """
+
+    image: FoundImage
+    ends: tuple[bool, ...]
+    children: tuple[FoundImage, ...]
+    parents: tuple[FoundImage, ...]
+    is_tip: bool
+    error: ImageError | ParentError | None
+    chain_error: ImageError | ParentError | None
+
+
+def iter_nodes(catalog: Catalog) -> Iterator[Node]:
+    """Yield every image, with what was made from it below it.
+
+    No recursion: a chain may be deeper than the stack of a calling program allows.
+    """
+    children: defaultdict[FoundImage, list[FoundImage]] = defaultdict(list)
+    images = dict.fromkeys(catalog.images)
+    for image in catalog.images:  # the parents may lie elsewhere
+        images |= dict.fromkeys(catalog.parents_of(image))
+    for image in images:
+        if parent := catalog.parent_of(image):
+            children[parent].append(image)
+    roots = [image for image in images if catalog.parent_of(image) is None]
+    tips = set(catalog.tips)
+    waiting: list[tuple[FoundImage, tuple[bool, ...]]] = [(image, ()) for image in reversed(roots)]
+    while waiting:
+        image, ends = waiting.pop()
+        below = children[image]
+        yield Node(
+            image,
+            ends,
+            tuple(below),
+            catalog.parents_of(image),
+            image in tips,
+            catalog.error_of(image),
+            catalog.chain_error_of(image),
+        )
+        waiting += [(child, (*ends, child is below[-1])) for child in reversed(below)]
+
+
+def conversion_of(node: Node) -> list[str] | None:
+    """Return the words of the command that converts a tip; None if its chain is not complete.
+
+    The image is made beside the tip. Parents are named where opening the tip would not find them.
+    """
+    if not node.is_tip or node.chain_error:
+        return None
+    words: list[str] = []
+    chain = (node.image, *node.parents)
+    if not all(map(_leads_to, chain, node.parents)):
+        words = [word for parent in node.parents for word in ("--parent", _as_word(parent.path))]
+    source, destination = node.image.path, str(Path(node.image.path).with_suffix(SUFFIX))
+    return ["vhdx2raw", *words, _as_word(source), _as_word(destination)]
+
+
+def _leads_to(child: FoundImage, parent: FoundImage) -> bool:
+    """Return whether the locator of a child alone leads to its parent."""
+    locator = child.metadata.parent_locator
+    if locator is None:
+        return False
+    try:
+        with open_source(child.path) as source:
+            return any(
+                candidate.path is not None and identity_of(candidate.path.stat()) == parent.identity
+                for candidate in iter_candidates(locator, source, ())
+            )
+    except OSError:
+        return False
+
+
+def _as_word(path: str) -> str:
+    """Return a path that cannot be taken for an option."""
+    return os.path.join(os.curdir, path) if path.startswith("-") else path  # noqa: PTH118
