@@ -122,7 +122,7 @@ def test_sdist_holds_all_files(
     assert {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"} <= set(documents)
     for name in (*documents, "LICENSE", "Makefile", "pyproject.toml"):
         assert (sdist / name).read_bytes() == (ROOT / name).read_bytes(), name
-    for folder in ("vhdx2raw", "tests", "testdata", "benchmarks", "tools", "docs"):
+    for folder in ("vhdx2raw", "tests", "testdata", "benchmarks", "tools", "docs", "examples"):
         assert files_below(sdist / folder) == files_below(ROOT / folder), folder
 
 
