@@ -95,3 +95,49 @@ def test_an_orphan_is_not_measured(folder: Path, capfd: Capture) -> None:
     """What its parent has is needed as well."""
     child_of(base_disk(), "gone.vhdx").write(folder / "child.avhdx")
     assert run(capfd, "measure", "child.avhdx").exit_code == 6
+
+
+def test_of_a_folder_the_newest_images_count(folder: Path, capfd: Capture) -> None:
+    """Parents are told by their GUID, wherever they are."""
+    (folder / "vm/checkpoints").mkdir(parents=True)
+    base_disk().write(folder / "vm/old name.vhdx")
+    tip = child_of(base_disk(), "base.vhdx", virtual_disk_size=6 * MIB)
+    tip.write(folder / "vm/checkpoints/tip.avhdx")
+    ONE.write(folder / "vm/one.vhdx")
+    outcome = run(capfd, "measure", "vm")
+    assert (outcome.exit_code, outcome.err) == (0, "")
+    assert outcome.out.splitlines()[:3] == [
+        "vm/one.vhdx: required 3 MiB, sparse 1 MiB",
+        "vm/checkpoints/tip.avhdx: required 6 MiB, sparse 4 MiB",
+        "required size: 9437184 (9 MiB)",
+    ]
+
+
+def test_what_fails_in_a_folder_is_named(folder: Path, capfd: Capture) -> None:
+    (folder / "vm").mkdir()
+    (folder / "vm/zip.vhdx").write_bytes(b"PK" * 100)
+    child_of(base_disk(), "gone.vhdx").write(folder / "vm/orphan.avhdx")
+    outcome = run(capfd, "measure", "--json", "vm")
+    facts = json.loads(outcome.out)
+    validator_of("measure").validate(facts)
+    reasons = {image["filename"]: image["error"]["reason"] for image in facts["images"]}
+    assert reasons == {
+        "vm/zip.vhdx": "unsupported-image",
+        "vm/orphan.avhdx": "parent-not-found",
+    }
+    assert (outcome.exit_code, facts["required"]) == (4, 0)
+    assert run(capfd, "measure", "--salvage", "vm/orphan.avhdx", "one.vhdx").exit_code == 3
+
+
+def test_an_empty_folder_needs_nothing(folder: Path, capfd: Capture) -> None:
+    (folder / "vm").mkdir()
+    facts = json.loads(run(capfd, "measure", "--json", "vm").out)
+    validator_of("measure").validate(facts)
+    assert facts == {"required": 0, "fully-allocated": 0, "sparse": 0, "images": []}
+
+
+def test_no_parent_fits_a_folder(folder: Path, capfd: Capture) -> None:
+    (folder / "vm").mkdir()
+    outcome = run(capfd, "measure", "--parent", "base.vhdx", "vm")
+    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert "--parent fits one file; for a folder use --parent-dir" in outcome.err
