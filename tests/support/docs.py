@@ -280,6 +280,7 @@ VOLATILE = (
     (r"^ *\d+ (-[rwx-]+) \d+ \S+ +\S+ +(\d+) .*? (\S+)$", r"N \1 \2 \3"),
     (r'"(actual-size|cloned-size|written-size|duration-seconds)": [\d.]+', r'"\1": N'),
     (r"^actual size: .*$", "actual size: N"),
+    (r" +[\d.]+ [KM]iB  \d{4}-\d\d-\d\d \d\d:\d\d ", " N "),
 )
 
 
