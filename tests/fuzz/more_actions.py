@@ -34,7 +34,10 @@ from vhdx2raw.vhdx.image import open_image
 
 LARGEST_FILE_IN_MEMORY = 16 * MIB
 MOST_CELLS = 1000
-COMMANDS = (("info",), ("info", "--json"), ("map",), ("check",), ("check", "--json"))
+COMMANDS = (
+    *(("info",), ("info", "--json"), ("map",), ("check",), ("check", "--json")),
+    ("measure", "--json"),
+)
 EXIT_CODES = (0, 4, 5, 6)
 """Read; not for us; corrupt; a parent cannot be used. Nothing else can be the fault of a file."""
 
