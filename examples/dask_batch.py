@@ -5,7 +5,8 @@
 
 Every machine needs vhdx2raw and the same folders. Without the address of a scheduler, this machine
 is the cluster. Dask gives the disks of a worker that died to another one. The same command may be
-run again after any failure: what is there already is compared and not made again.
+run again after any failure: what is there already is compared and not made again. Options of single
+disks, which a list may have, are for `vhdx2raw batch` alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def convert(task: dict[str, Any]) -> vhdx2raw.ConversionResult | None:
     Path(task["destination"]).parent.mkdir(parents=True, exist_ok=True)
     with vhdx2raw.open(task["source"], parents=task["parents"]) as disk:
         try:
-            return vhdx2raw.convert(disk, task["destination"], workers=1)
+            return vhdx2raw.convert(disk, task["destination"], workers=1, look_for_newer=False)
         except vhdx2raw.OutputError:
             if not Path(task["destination"]).is_file():
                 raise
@@ -42,6 +43,8 @@ def convert(task: dict[str, Any]) -> vhdx2raw.ConversionResult | None:
 def main(name: str, scheduler: str | None = None) -> int:
     """Convert the disks of a list, print a line about each, and return the exit code."""
     tasks = [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
+    if any("options" in task for task in tasks):
+        sys.exit(f"{name}: has options, which only `vhdx2raw batch` knows")
     failed = 0
     with Client(scheduler, threads_per_worker=1) as client:
         futures = {client.submit(convert, task, pure=False): task for task in tasks}

@@ -15,7 +15,7 @@ import pytest
 
 import vhdx2raw
 from tests.support.builder import GIB
-from tests.support.cli import stored_zeros
+from tests.support.cli import run_program, stored_zeros
 from tests.support.files import data_of
 from tests.support.fleet import EXPORTS, NEWEST, RAW, assert_all_are_right, write_exports
 from tests.support.paths import ROOT
@@ -28,9 +28,6 @@ SLOW = stored_zeros(GIB, CONTENT)
 """It takes long enough to be killed meanwhile."""
 
 
-CHECKPOINT = "vm/child"
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Give a folder with exports."""
@@ -39,17 +36,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_list(folder: Path, *names: str) -> None:
-    """Write what `vhdx2raw batch --plan` prints."""
-    lines = [
-        {
-            "source": f"{EXPORTS}/{name}.{'avhdx' if name == CHECKPOINT else 'vhdx'}",
-            "destination": f"{RAW}/{name}.img",
-            "parents": [f"{EXPORTS}/vm/base.vhdx"] if name == CHECKPOINT else [],
-        }
-        for name in names
-    ]
-    (folder / "disks.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+def write_list(folder: Path) -> list[dict[str, Any]]:
+    """Make the list of what is to be done with the exports."""
+    plan = run_program("batch", "--plan", "-q", EXPORTS, "--output-dir", RAW, cwd=folder)
+    assert (plan.exit_code, plan.err) == (0, "")
+    (folder / "disks.jsonl").write_text(plan.out)
+    return [json.loads(line) for line in plan.out.splitlines()]
 
 
 @contextmanager
@@ -101,7 +93,7 @@ def wait_for_part(folder: Path) -> Path:
 
 def test_all_disks_are_converted_though_a_worker_is_killed(folder: Path) -> None:
     SLOW.write(folder / EXPORTS / "slow.vhdx")
-    write_list(folder, "slow", *NEWEST)
+    assert len(write_list(folder)) == 1 + len(NEWEST)
     with started(folder) as process:
         part = wait_for_part(folder)
         kill_worker_with(part)
@@ -117,8 +109,7 @@ def test_all_disks_are_converted_though_a_worker_is_killed(folder: Path) -> None
 
 
 def test_what_is_there_is_compared_and_what_fails_is_told(folder: Path) -> None:
-    write_list(folder, *NEWEST)
-    for line in map(json.loads, (folder / "disks.jsonl").read_text().splitlines()):
+    for line in write_list(folder):
         (folder / line["destination"]).parent.mkdir(parents=True, exist_ok=True)
         vhdx2raw.convert(folder / line["source"], folder / line["destination"])
     before = (folder / RAW / "mail.img").stat().st_mtime_ns
@@ -133,3 +124,18 @@ def test_what_is_there_is_compared_and_what_fails_is_told(folder: Path) -> None:
     assert errors[f"{RAW}/o'brien.img"].startswith("TruncatedImageError: exports/o'brien.vhdx: ")
     assert "exists already" in errors[f"{RAW}/web server.img"]
     assert (folder / RAW / "mail.img").stat().st_mtime_ns == before
+
+
+def test_a_list_with_options_is_not_for_it(folder: Path) -> None:
+    first, *_ = write_list(folder)
+    (folder / "disks.jsonl").write_text(json.dumps(first | {"options": {"sparse-size": 0}}))
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "disks.jsonl"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "disks.jsonl: has options, which only `vhdx2raw batch` knows\n"
+    assert not (folder / RAW).exists()

@@ -29,7 +29,11 @@ from vhdx2raw.rules import Rule
 CONSOLE = read_blocks("console")
 PYTHON = read_blocks("python")
 EXIT_CODE = "echo $?"
-TESTED_ELSEWHERE = {"cli.md": "test_help.py", "batch.md": "test_docs_recipes.py"}
+TESTED_ELSEWHERE = {
+    "cli.md": "test_help.py",
+    "batch.md": "test_docs_recipes.py",
+    "schedulers.md": "test_parallel.py",
+}
 """Documents with scripts (`sh`), and what runs these."""
 LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 PRINTED = re.compile(r"^ *print\(.*\)  # (.*)$", re.MULTILINE)

@@ -105,7 +105,7 @@ def test_public_name_exists_and_is_documented(name: str) -> None:
     thing = getattr(vhdx2raw, name)
     is_alias = get_origin(thing) is not None  # such as a Callable, which Python 3.10 calls a class
     if (inspect.isclass(thing) and not is_alias) or inspect.isfunction(thing):
-        assert thing.__module__.partition(".")[0] == "vhdx2raw"
+        assert thing.__module__.startswith("vhdx2raw.")
         assert inspect.getdoc(thing)
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.builder import MIB, Block, ImageSpec, child_of, make_dirty, same_bytes_guid
+from tests.support.cli import SCRIPT
 from tests.support.contents import EFI, LINUX, gpt, record
 from tests.support.naive_reader import NaiveDisk
 from tests.support.partitions import disk_with
 from tests.support.paths import ROOT, SAMPLE
+from tests.support.peers import needs_program, skip_unless_ci
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(
@@ -29,6 +31,7 @@ SERVES = "vhdx2raw serve"
 SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 END_MARK = "=== end of the output, exit code"
 TIMEOUT = 120
+PROGRAM = Path(SCRIPT[0])
 
 
 # -- blocks -------------------------------------------------------------------------------------
@@ -264,6 +267,25 @@ def run_shell(folder: Path, words: list[str]) -> list[Done]:
     parts = re.split(rf"\n{END_MARK} (\d+)\n", done.stdout)
     assert len(parts) == 2 * len(words) + 1, done.stdout
     return [Done(*pair) for pair in _pairs(parts)]
+
+
+def run_recipe(folder: Path, recipe: str, *needed: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as it stands, with this program on the path; skip it if a tool is missing."""
+    for tool in needed:
+        needs_program(tool)
+    if not PROGRAM.exists():
+        skip_unless_ci("vhdx2raw is not installed beside this Python")
+    path = f"{PROGRAM.parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["sh", "-c", recipe],
+        cwd=folder,
+        env=os.environ | {"PATH": path, "HOME": str(folder), "PARALLEL_HOME": str(folder)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+        text=True,
+    )
 
 
 def _pairs(parts: list[str]) -> Iterator[tuple[str, int]]:

@@ -49,7 +49,9 @@ def test_schema_leaves_no_object_open(name: str) -> None:
     assert len(is_open) == CLOSED_ELSEWHERE.get(name, 0)
 
 
-@pytest.mark.parametrize("name", ["batch-list", "batch-results", "compare", "hash", "map", "measure", "tree"])
+@pytest.mark.parametrize(
+    "name", ["batch-list", "batch-results", "compare", "hash", "map", "measure", "tree"]
+)
 def test_schema_describes_every_key(name: str) -> None:
     schema = SCHEMAS[name]
     keys = schema.get("items", schema)["properties"]
