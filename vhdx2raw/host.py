@@ -141,6 +141,24 @@ def find_data(descriptor: int, start: int, size: int) -> tuple[int, int] | None:
             raise
 
 
+def iter_data(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of what is stored in a range, in order; what lies between is zeros.
+
+    Where the host does not know the holes of the file, all of it may be data.
+    """
+    while start < end:
+        try:
+            data = find_data(descriptor, start, end)
+        except OSError:
+            data = start, end
+        if data is None:
+            return
+        begin, stop = data
+        if begin < stop:
+            yield begin, stop
+        start = max(begin, stop)
+
+
 def prefetch(descriptor: int, file_offset: int, length: int) -> None:
     """Let the host begin to read a range, where it can do that."""
     if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_WILLNEED"):

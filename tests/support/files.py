@@ -54,6 +54,21 @@ def data_of(path: Path) -> Iterator[tuple[int, bytes]]:
             position += MIB
 
 
+def stored_ranges(path: Path) -> list[tuple[int, int]]:
+    """Give (start, end) of what is no hole of a file, as the kernel says."""
+    ranges: list[tuple[int, int]] = []
+    with path.open("rb") as file:
+        size, end = os.fstat(file.fileno()).st_size, 0
+        while end < size:
+            try:
+                start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+            except OSError:  # nothing but a hole up to the end
+                break
+            end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            ranges.append((start, end))
+    return ranges
+
+
 def sha256_of(path: Path) -> str:
     """Give the SHA-256 of a file."""
     digest = hashlib.sha256()

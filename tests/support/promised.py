@@ -30,6 +30,13 @@ def who_says(specs: Sequence[ImageSpec], offset: int) -> tuple[int, bool]:
     return len(specs) - 1, False
 
 
+def has_block(specs: Sequence[ImageSpec], offset: int) -> bool:
+    """Return whether the image that decides on a sector has a block for it, also of zeros."""
+    depth, has_answer = who_says(specs, offset)
+    block = specs[depth].blocks.get(offset // specs[depth].block_size)
+    return has_answer and block is not None and block.state not in SAYS_ZEROS
+
+
 def with_promised_end(spec: ImageSpec, missing: int) -> ImageSpec:
     """Give an image that lacks its last bytes, which are zeros, and whose log promises them.
 

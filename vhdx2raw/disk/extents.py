@@ -43,8 +43,9 @@ class Extent(NamedTuple):
         kind: Stored data, zeros that are stored nowhere, or lost.
         virtual_offset: Where it begins in the virtual disk, in bytes.
         length: In bytes.
-        image: The image that stores the data; None for anything else.
-        file_offset: Where the data lies in that image, in bytes; 0 for anything else.
+        image: The image that stores the data; None for anything else, but for zeros of a block that
+            lies where the log of an image promises more than its file has yet.
+        file_offset: Where it lies in that image, in bytes; 0 where there is none.
     """
 
     kind: ExtentKind
@@ -56,6 +57,11 @@ class Extent(NamedTuple):
     @property
     def virtual_end(self) -> int:
         return self.virtual_offset + self.length
+
+    @property
+    def has_block(self) -> bool:
+        """Whether an image has a block for it: data, or zeros that its log promises."""
+        return self.kind is ExtentKind.DATA or self.image is not None
 
     @property
     def data_length(self) -> int:
@@ -90,7 +96,7 @@ class Extent(NamedTuple):
         length = virtual_end - virtual_offset
         if length == self.length:
             return self
-        skipped = virtual_offset - self.virtual_offset if self.kind is ExtentKind.DATA else 0
+        skipped = virtual_offset - self.virtual_offset if self.has_block else 0
         return Extent(self.kind, virtual_offset, length, self.image, self.file_offset + skipped)
 
     def moved(self, distance: int) -> Extent:
@@ -114,6 +120,10 @@ class Extent(NamedTuple):
             if start < end:
                 yield self.virtual_offset + start - self.file_offset, start, end - start
 
+    def block_spans(self) -> list[tuple[int, int]]:
+        """Return (start, end), from its beginning, of what an image has a block for."""
+        return [(0, self.length)] if self.has_block else []
+
     def iter_without_holes(self) -> Iterator[Extent]:
         """Yield the parts of stored data that are no holes of the file."""
         distance = self.file_offset - self.virtual_offset
@@ -124,8 +134,7 @@ class Extent(NamedTuple):
         """Return whether this extent and the one before it could be one."""
         if self.kind is not before.kind or self.image is not before.image:
             return False
-        in_file = self.kind is ExtentKind.DATA
-        return not in_file or self.file_offset == before.file_offset + before.length
+        return not self.has_block or self.file_offset == before.file_offset + before.length
 
 
 class Part(NamedTuple):
@@ -138,7 +147,8 @@ class Part(NamedTuple):
         depth: Which image: 0 the child, 1 its parent, and so on.
         present: Whether that image says what is here. If not, no image does: it was the last one
             to be asked, and the range reads as zeros.
-        file_offset: Where data lies in that image, in bytes; 0 for anything else.
+        file_offset: Where data lies in that image, in bytes, or zeros that its log promises; 0 for
+            anything else.
     """
 
     kind: ExtentKind
@@ -197,7 +207,7 @@ def iter_joined(chain: Chain, parts: Iterable[Part]) -> Iterator[Extent]:
     """Yield parts of a disk as extents, as few as possible."""
     pending: Extent | None = None
     for part in parts:
-        image = chain.images[part.depth] if part.kind is ExtentKind.DATA else None
+        image = chain.images[part.depth] if part.file_offset else None
         size = part.end - part.start
         extent = Extent(part.kind, part.start, size, image, part.file_offset)
         if pending is not None and extent.continues(pending):
@@ -327,12 +337,14 @@ def iter_stored(
     for file_offset, length in image.source.iter_stored(start + distance, stop - start):
         begin = file_offset - distance
         if done < begin:
-            yield Part(ExtentKind.ZERO, done, begin, depth, present=True)
+            yield Part(
+                ExtentKind.ZERO, done, begin, depth, present=True, file_offset=done + distance
+            )
         done = begin + length
         if length:
             yield Part(ExtentKind.DATA, begin, done, depth, present=True, file_offset=file_offset)
     if done < stop:
-        yield Part(ExtentKind.ZERO, done, stop, depth, present=True)
+        yield Part(ExtentKind.ZERO, done, stop, depth, present=True, file_offset=done + distance)
     if stop < end:
         yield Part(ExtentKind.LOST, stop, end, depth, present=False)
 

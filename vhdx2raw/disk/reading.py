@@ -8,7 +8,7 @@ nobody looks at. So time goes by bytes, and not by fragments times layers.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
@@ -60,6 +60,11 @@ class Share(NamedTuple):
     sectors: int
 
 
+def _sectors_of(shares: Iterable[Share]) -> int:
+    """Return the sectors that are in any of some shares, as bits."""
+    return reduce(or_, (share.sectors for share in shares), 0)
+
+
 class Blend(NamedTuple):
     """A range of the virtual disk whose owner changes often. In no share are zeros.
 
@@ -69,6 +74,7 @@ class Blend(NamedTuple):
         sector_size: Bytes of a sector.
         shares: What each image holds of it; no sector is in two of them.
         lost: A bit for each sector that is lost.
+        promised: What each image has blocks for that only its log promises: zeros.
     """
 
     virtual_offset: int
@@ -76,6 +82,7 @@ class Blend(NamedTuple):
     sector_size: int
     shares: tuple[Share, ...]
     lost: int = 0
+    promised: tuple[Share, ...] = ()
 
     @property
     def kind(self) -> ExtentKind:
@@ -89,7 +96,7 @@ class Blend(NamedTuple):
     @property
     def stored(self) -> int:
         """A bit for each sector, set if any image stores it."""
-        return reduce(or_, (share.sectors for share in self.shares), 0)
+        return _sectors_of(self.shares)
 
     @property
     def data_length(self) -> int:
@@ -103,7 +110,7 @@ class Blend(NamedTuple):
     @property
     def run_count(self) -> int:
         """How often something begins that lies elsewhere than what is before it."""
-        masks = (*(share.sectors for share in self.shares), self.lost)
+        masks = (*(share.sectors for share in self.shares + self.promised), self.lost)
         return sum((mask & ~(mask << 1)).bit_count() for mask in masks)
 
     @property
@@ -124,17 +131,28 @@ class Blend(NamedTuple):
         skipped = virtual_offset // self.sector_size - self.virtual_offset // self.sector_size
         cut = Blend(virtual_offset, virtual_end - virtual_offset, self.sector_size, ())
         mask = (1 << cut._sector_count) - 1
-        shares = (
-            share._replace(sectors=sectors)
-            for share in self.shares
-            if (sectors := share.sectors >> skipped & mask)
+        shares, promised = (
+            tuple(
+                share._replace(sectors=sectors)
+                for share in every
+                if (sectors := share.sectors >> skipped & mask)
+            )
+            for every in (self.shares, self.promised)
         )
-        return cut._replace(shares=tuple(shares), lost=self.lost >> skipped & mask)
+        return cut._replace(shares=shares, lost=self.lost >> skipped & mask, promised=promised)
+
+    def block_spans(self) -> list[tuple[int, int]]:
+        """Return (start, end), from its beginning, of what any image has blocks for."""
+        return self.spans(_sectors_of(self.shares + self.promised))
 
     def moved(self, distance: int) -> Blend:
         """Return the same in a disk that begins `distance` bytes earlier, a number of sectors."""
-        shares = (share._replace(distance=share.distance - distance) for share in self.shares)
-        return self._replace(virtual_offset=self.virtual_offset + distance, shares=tuple(shares))
+        shares, promised = (
+            tuple(share._replace(distance=share.distance - distance) for share in every)
+            for every in (self.shares, self.promised)
+        )
+        start = self.virtual_offset + distance
+        return self._replace(virtual_offset=start, shares=shares, promised=promised)
 
     def iter_without_holes(self) -> Iterator[Blend]:
         """Yield the blend without those shares that are nothing but holes of their files."""
@@ -162,17 +180,13 @@ class Blend(NamedTuple):
         """Yield the extents that tile it, in order."""
         base = self.virtual_offset
         found = [
-            Extent(
-                ExtentKind.DATA,
-                base + start,
-                end - start,
-                share.image,
-                base + start + share.distance,
-            )
-            for share in self.shares
+            Extent(kind, base + start, end - start, share.image, base + start + share.distance)
+            for kind, shares in ((ExtentKind.DATA, self.shares), (ExtentKind.ZERO, self.promised))
+            for share in shares
             for start, end in self.spans(share.sectors)
         ]
-        for kind, sectors in ((ExtentKind.LOST, self.lost), (ExtentKind.ZERO, self._zeros)):
+        absent = self._zeros & ~_sectors_of(self.promised)
+        for kind, sectors in ((ExtentKind.LOST, self.lost), (ExtentKind.ZERO, absent)):
             spans = self.spans(sectors)
             found += (Extent(kind, base + start, end - start) for start, end in spans)
         found.sort(key=lambda extent: extent.virtual_offset)
@@ -261,6 +275,7 @@ def _resolve(chain: Chain, mixed: Mixed) -> Iterator[Stretch]:
     first = mixed.start // sector_size
     needed = (1 << ceil_div(mixed.end, sector_size) - first) - 1
     shares: list[Share] = []
+    promised: list[Share] = []
     lost = 0
     for depth in range(mixed.depth, len(chain.images) + 1):
         layer: Iterator[Part | Inherited | Mixed] = iter((mixed,))
@@ -279,16 +294,17 @@ def _resolve(chain: Chain, mixed: Mixed) -> Iterator[Stretch]:
             if not taken:
                 continue
             needed &= ~taken
-            if part.kind is ExtentKind.DATA:
+            if part.file_offset:
+                owned = shares if part.kind is ExtentKind.DATA else promised
                 image = chain.images[part.depth]
-                shares.append(Share(image, part.file_offset - part.start, taken))
+                owned.append(Share(image, part.file_offset - part.start, taken))
             elif part.kind is ExtentKind.LOST:
                 require_salvaging(chain, part.start)
                 lost |= taken
         if not needed:
             break
-    blend = blend._replace(shares=tuple(shares), lost=lost)
-    if shares and blend.run_count > FEW_RUNS:
+    blend = blend._replace(shares=tuple(shares), lost=lost, promised=tuple(promised))
+    if (shares or promised) and blend.run_count > FEW_RUNS:
         yield blend
     else:
         yield from blend.iter_extents()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import get_args
 
 from vhdx2raw import host
 from vhdx2raw.disk.chain import AnyPath, NamedFinding
@@ -14,7 +15,7 @@ from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import ImageError, OutputError
 from vhdx2raw.operations.acceptance import check_acceptable
 from vhdx2raw.operations.compare import verify
-from vhdx2raw.operations.copying import Copy
+from vhdx2raw.operations.copying import Copy, Holes
 from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
 from vhdx2raw.operations.resume import Resumption
 from vhdx2raw.operations.state import observe, require_version, require_writable, write_state
@@ -51,11 +52,15 @@ class ConvertOptions:
     Attributes:
         force: Whether what is at the destination already may be lost.
         target_is_zero: Whether a block device reads as zeros already, so that zeros are left out.
+        holes: Which zeros become holes. ``zeros``: what is not stored, and stored zeros of
+            `sparse_size`. ``source``: only what is not stored, by block or, in a differencing disk,
+            by sector; stored zeros are written. ``none``: nothing; all is written.
         sparse_size: Stored zeros that fill this many bytes, aligned, become holes: a power of
-            two from 512 to 1 MiB. 0 writes everything, holes included.
+            two from 512 to 1 MiB. 0 is the same as `holes` ``none``.
         workers: Threads that copy; by default as many as there are processors, up to four.
         clone: Whether the output may share storage with the source, where the host can do that.
-            Then zeros that are stored in the source stay stored.
+            Then zeros that are stored in the source stay stored. Holes of a file that are stored
+            zeros are not shared where `holes` is ``source``.
         sync: Whether to wait until the output is on stable storage before it appears.
         hash_algorithm: What digest to take on the way, such as ``sha256``, or several. One thread
             writes, in order, and nothing is cloned.
@@ -79,6 +84,7 @@ class ConvertOptions:
 
     force: bool = False
     target_is_zero: bool = False
+    holes: Holes = "zeros"
     sparse_size: int = DEFAULT_SPARSE_SIZE
     workers: int | None = None
     clone: bool = True
@@ -101,6 +107,12 @@ class ConvertOptions:
             ValueError: One is out of its range, there is no such algorithm, or two contradict
                 each other.
         """
+        if self.holes not in get_args(Holes):
+            raise ValueError(
+                f"holes must be one of {', '.join(get_args(Holes))}, not {self.holes!r}"
+            )
+        if self.holes == "source" and (self.update or not self.sparse_size):
+            raise ValueError("what is stored is kept by holes, not by update or a sparse_size of 0")
         size = self.sparse_size
         in_range = MIN_SPARSE_SIZE <= size <= MAX_SPARSE_SIZE and size.bit_count() == 1
         if size and not in_range:
@@ -315,6 +327,7 @@ def _write(
     copy = Copy(
         disk,
         sink,
+        holes=options.holes if options.sparse_size else "none",
         sparse_size=options.sparse_size,
         clone=clone,
         extents=(lambda: disk.extents(start)) if start else None,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import cycle
 from threading import Lock
+from typing import Literal
 
 from vhdx2raw import host
 from vhdx2raw.disk.extents import Extent, ExtentKind
@@ -20,9 +21,12 @@ from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces, iter_prefe
 from vhdx2raw.operations.progress import ProgressCallback, throttled
 from vhdx2raw.operations.threads import map_ahead, share_work
 from vhdx2raw.output.base import CLONE_ALIGNMENT, Sink
-from vhdx2raw.units import MIB
+from vhdx2raw.units import MIB, ceil_div
 from vhdx2raw.zeros import ZEROS, fill_zeros, iter_runs
 
+Holes = Literal["zeros", "source", "none"]
+"""Which zeros become holes: those that are not stored and long stored ones, only those that are
+not stored, or none."""
 ZERO_SIZE = 64 * MIB
 """Bytes made zero at once where that is work: enough to be few requests, few enough to be stopped
 in between."""
@@ -45,6 +49,7 @@ class Copy:
         disk: VirtualDisk,
         sink: Sink,
         *,
+        holes: Holes = "zeros",
         sparse_size: int,
         clone: bool,
         extents: Callable[[], Iterator[Stretch]] | None = None,
@@ -54,23 +59,28 @@ class Copy:
         Args:
             disk: The disk.
             sink: Where it goes.
-            sparse_size: Bytes, a power of two; stored zeros that fill so many become holes. 0
-                writes everything.
+            holes: Which zeros become holes.
+            sparse_size: Bytes, a power of two; of ``zeros``, how many together become a hole.
             clone: Whether the output may share storage with the images.
             extents: What yields the ranges to copy, by default all of the disk.
         """
         self._sink = sink
         self._sparse_size = sparse_size
         self._piece_size = max(sink.piece_size, sparse_size)
-        self._writes_zeros = sparse_size == 0 or not sink.makes_holes
+        self._writes_zeros = holes == "none" or not sink.makes_holes
+        self._keeps_stored = holes == "source"
         self._salvaging = disk.chain.salvaging
         self.lost = LostRanges()
         self._iter_all = extents or disk.stretches
+        if self._keeps_stored:
+            iter_all = self._iter_all
+            self._iter_all = lambda: map(_as_stored, iter_all())
         self._is_part = extents is not None
         stretches = self.lost.note_lost(self._iter_all())
         if clone and not self._writes_zeros:
             stretches = self._iter_after_cloning(stretches)
-        stretches = self._iter_without_holes(stretches)
+        if not self._keeps_stored:
+            stretches = self._iter_without_holes(stretches)
         self._plan = iter_pieces(stretches, self._piece_size, cut_zeros=self._writes_zeros)
         self._plan = iter_prefetched(self._plan)
         if sink.zeroing_is_work:
@@ -145,7 +155,7 @@ class Copy:
                 yield stretch
                 continue
             done = stretch.virtual_offset
-            for virtual_offset, file_offset, length in stretch.iter_in_file(CLONE_ALIGNMENT):
+            for virtual_offset, file_offset, length in self._iter_clonable(stretch):
                 descriptor = stretch.source.descriptor
                 if not self._sink.clone(virtual_offset, descriptor, file_offset, length):
                     yield stretch.cut(done, stretch.virtual_end)
@@ -160,6 +170,22 @@ class Copy:
                     self.cloned_bytes += length
             if done < stretch.virtual_end:
                 yield stretch.cut(done, stretch.virtual_end)
+
+    def _iter_clonable(self, extent: Extent) -> Iterator[tuple[int, int, int]]:
+        """Yield (virtual offset, file offset, length) of what may share its storage.
+
+        A hole of the file would become one of the output, which is wrong where it is stored zeros.
+        """
+        for virtual_offset, file_offset, length in extent.iter_in_file(CLONE_ALIGNMENT):
+            if not self._keeps_stored:
+                yield virtual_offset, file_offset, length
+                continue
+            descriptor = extent.source.descriptor
+            for begin, stop in host.iter_data(descriptor, file_offset, file_offset + length):
+                start = ceil_div(begin, CLONE_ALIGNMENT) * CLONE_ALIGNMENT
+                end = stop // CLONE_ALIGNMENT * CLONE_ALIGNMENT
+                if start < end:
+                    yield virtual_offset + start - file_offset, start, end - start
 
     def _iter_without_holes(self, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
         """Yield what is a hole of an image file as zeros, which were moved by finding that out."""
@@ -206,14 +232,29 @@ class Copy:
         elif not piece.data:
             self._sink.zero(start, piece.length)
         else:
-            for is_zero, begin, end in iter_runs(data, self._sparse_size):
-                if is_zero:
-                    self._sink.zero(start + begin, end - begin)
-                else:
+            for is_written, begin, end in self._iter_runs(piece, data):
+                if is_written:
                     self._sink.write(start + begin, data[begin:end])
                     written += end - begin
+                else:
+                    self._sink.zero(start + begin, end - begin)
         with self._counting:
             self._under_way.discard(start)
             self.done_bytes += piece.length if self._counts_zeros else piece.data_length
             self.data_bytes += piece.data_length
             self.written_bytes += written
+
+    def _iter_runs(self, piece: Piece, data: memoryview) -> Iterator[tuple[bool, int, int]]:
+        """Yield (is to be written, start, end) of the runs that tile a piece."""
+        if self._keeps_stored:
+            yield from piece.iter_blocks()
+            return
+        for is_zero, begin, end in iter_runs(data, self._sparse_size):
+            yield not is_zero, begin, end
+
+
+def _as_stored(stretch: Stretch) -> Stretch:
+    """Return what an image has a block for as data, also zeros that only its log promises."""
+    if isinstance(stretch, Extent) and stretch.has_block:
+        return stretch._replace(kind=ExtentKind.DATA)
+    return stretch

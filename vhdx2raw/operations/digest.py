@@ -43,7 +43,7 @@ def digests(
     """
     disk.chain.watch()
     sinks = HashingSink.stack(NullSink(), algorithms)
-    copy = Copy(disk, sinks[0], sparse_size=0, clone=False)
+    copy = Copy(disk, sinks[0], holes="none", sparse_size=0, clone=False)
     copy.run(1, progress)
     for start, length in copy.lost.merged():
         disk.lost.add(start, length)

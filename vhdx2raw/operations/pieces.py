@@ -37,6 +37,24 @@ class Piece(NamedTuple):
     def data_length(self) -> int:
         return sum(stretch.data_length for stretch in self.data)
 
+    def iter_blocks(self) -> Iterator[tuple[bool, int, int]]:
+        """Yield (has a block, start, end) of the runs that tile the piece, from its start on."""
+        start = end = 0
+        for stretch in self.data:
+            base = stretch.virtual_offset - self.virtual_offset
+            for span_start, span_end in stretch.block_spans():
+                begin = base + span_start
+                if begin > end:
+                    if start < end:
+                        yield True, start, end
+                    yield False, end, begin
+                    start = begin
+                end = base + span_end
+        if start < end:
+            yield True, start, end
+        if end < self.length:
+            yield False, end, self.length
+
 
 def iter_pieces(
     stretches: Iterable[Stretch], piece_size: int, *, cut_zeros: bool = False

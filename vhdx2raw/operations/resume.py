@@ -144,6 +144,6 @@ def _facts_of(disk: VirtualDisk, options: ConvertOptions) -> dict[str, Any]:
         }
         for image in disk.chain.images
     ]
-    part = disk.start if isinstance(disk, PartitionFile) else None
-    chosen = {"sparse-size": options.sparse_size, "clone": options.clone, "partition-start": part}
+    chosen = {name: getattr(options, name) for name in ("holes", "sparse_size", "clone")}
+    chosen["partition-start"] = disk.start if isinstance(disk, PartitionFile) else None
     return {"format": FORMAT, "size": disk.size, "files": files, "options": chosen}

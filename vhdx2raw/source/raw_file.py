@@ -38,19 +38,8 @@ class RawFile(FileSource):
 
     def iter_data(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield (start, end) of what is stored in a range, in order; what lies between is zeros."""
-        end, limit = start, self.size if stop is None else min(stop, self.size)
-        while end < limit:
-            try:
-                data = host.find_data(self.descriptor, end, limit)
-            except OSError:
-                # A device, or a file system that does not know its holes: all of it may be data.
-                data = end, limit
-            if data is None:
-                return
-            start, stop = data
-            if start < stop:
-                yield start, stop
-            end = max(start, stop)
+        limit = self.size if stop is None else min(stop, self.size)
+        return host.iter_data(self.descriptor, start, limit)
 
     def begins_like_a_vhdx(self) -> bool:
         """Return whether it has the signature of a VHDX, which a disk may begin with too."""

@@ -153,6 +153,16 @@ USAGE = [
     (["--mapfil"], "No such option: --mapfil (Possible options: --mapfile)", "convert"),
     (["map", "--json", "--picture", "x"], "give only one of --json, --picture and --svg", "map"),
     (["-q", "-v", "a", "b"], "-q and -v contradict each other", "convert"),
+    (
+        ["--holes", "source", "-S", "0", "a", "b"],
+        "--holes source fits neither --update nor -S 0",
+        "convert",
+    ),
+    (
+        ["--holes", "source", "--update", "a", "b"],
+        "--holes source fits neither --update nor -S 0",
+        "convert",
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, log_sectors
 from tests.support.cli import small_disk
-from tests.support.files import has_expected_bytes, names_in
+from tests.support.files import has_expected_bytes, names_in, stored_ranges
 from tests.support.peers import needs_mounts, run_as_superuser
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
@@ -202,3 +202,16 @@ def test_cloned_disk_takes_no_more_space(
     with open_disk(image) as disk:
         convert(disk, SparseFileSink(out, disk.size), clone=False)
     assert has_expected_bytes(out, spec)
+
+
+def test_stored_zeros_that_are_a_hole_of_the_file_are_written(cloning_place: Path) -> None:
+    """To share them would make a hole of them; what is stored nowhere becomes one."""
+    spec = disk_with_a_tail()
+    image, out = cloning_place / "disk.vhdx", cloning_place / "out.img"
+    spec.write(image)
+    with open_disk(image) as disk:
+        result = convert(disk, SparseFileSink(out, disk.size), holes="source")
+    assert has_expected_bytes(out, spec)
+    assert result.cloned_bytes == 2 * MIB
+    assert result.written_bytes == MIB + 512
+    assert stored_ranges(out) == [(0, 2 * MIB), (3 * MIB, 4 * MIB), (5 * MIB, SIZE)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 NULL_OUTPUT = "null:"
 NO_VERSION = "--save-state, --state and --update need one version of a disk as a whole"
+
+
+class HolesFlag(str, Enum):
+    """Which zeros become holes."""
+
+    ZEROS = "zeros"
+    SOURCE = "source"
+    NONE = "none"
 
 
 def _parse_sparse_size(text: str) -> int:
@@ -55,6 +64,16 @@ class ConvertFlags:
             " everything.",
         ),
     ] = "4k"  # type: ignore[assignment]  # parsed by Typer
+    holes: Annotated[
+        HolesFlag,
+        typer.Option(
+            "--holes",
+            metavar="WHICH",
+            rich_help_panel=OUTPUT,
+            help="Make holes of all zeros (zeros), only of what SRC does not store (source), or"
+            " none.",
+        ),
+    ] = HolesFlag.ZEROS
     strict: Annotated[
         bool,
         typer.Option(
@@ -182,6 +201,8 @@ class ConvertFlags:
             raise typer.BadParameter(f"--allow-changed may mix two disks; {NO_VERSION}")
         if self.resume and (self.update or self.allow_changed):
             raise typer.BadParameter("--resume fits neither --update nor --allow-changed")
+        if self.holes is HolesFlag.SOURCE and (self.update or not self.sparse_size):
+            raise typer.BadParameter("--holes source fits neither --update nor -S 0")
         if self.update and self.target_is_zero:
             raise typer.BadParameter("--target-is-zero and --update contradict each other")
         return ConvertOptions(
@@ -190,6 +211,7 @@ class ConvertFlags:
             resume=self.resume,
             force=self.force,
             target_is_zero=self.target_is_zero,
+            holes=self.holes.value,
             sparse_size=self.sparse_size,
             workers=self.workers,
             clone=not self.no_clone,
