@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         SourceChangedError,
         TruncatedImageError,
         UnsupportedImageError,
+        UntoldResultError,
         Vhdx2rawError,
     )
     from vhdx2raw.findings import Finding, Severity
@@ -101,6 +102,7 @@ __all__ = [
     "StreamSink",
     "TruncatedImageError",
     "UnsupportedImageError",
+    "UntoldResultError",
     "Vhdx2rawError",
     "VirtualDisk",
     "__version__",
@@ -116,7 +118,7 @@ _ERRORS = (
     *("CorruptImageError", "ImageError", "MountError", "NoSpaceError", "OutputError"),
     *("ParentCycleError", "ParentError", "ParentMismatchError", "ParentNotFoundError"),
     *("PartitionError", "SourceChangedError", "TruncatedImageError"),
-    *("UnsupportedImageError", "Vhdx2rawError"),
+    *("UnsupportedImageError", "UntoldResultError", "Vhdx2rawError"),
 )
 _MODULES = {
     "ApplyResult": "operations.apply",

@@ -14,6 +14,7 @@
       MountError                    a disk cannot be mounted here
       OutputError                   the raw output cannot be made
         NoSpaceError                there is no room for it
+      UntoldResultError             it is complete, but what tells of it cannot be written
 
 Everything this package raises on its own account is below `Vhdx2rawError`. An `OSError` of the
 host (an unreadable disk, no permission) is passed on as it is.
@@ -150,3 +151,13 @@ class OutputError(Vhdx2rawError):
 
 class NoSpaceError(OutputError):
     """The file system has no room for the output, or cannot hold a file of its length."""
+
+
+class UntoldResultError(Vhdx2rawError):
+    """The raw image is complete, but what was to be told of it cannot be written."""
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Do what `BaseException.add_note` does from Python 3.11 on."""
+    notes = getattr(error, "__notes__", [])
+    error.__notes__ = [*notes, note]  # type: ignore[attr-defined, unused-ignore]

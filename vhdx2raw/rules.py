@@ -189,4 +189,5 @@ class Rule(str, Enum):
     LOOKALIKE = "R121", "", "the disk does not begin like an image of another format", "warn"
     UNCLAIMED_SPACE = "R122", "", "no data lies where no structure and no block is", "warn", "", "the block allocation table may have been damaged: then the disk lacks what lies there"
     NEWER_STATE = "R123", "", "no checkpoint (.avhdx) in the folder of the file was made from it", "warn when it is converted"
+    BACKUP_GPT = "R124", "", "the backup of a GPT lies at the end of the raw image", "warn where {round_size} puts zeros after it"
     # fmt: on

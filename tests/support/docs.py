@@ -25,7 +25,7 @@ FENCE = re.compile(
 PROMPT = "$ "
 OPTIONAL_PROGRAMS = (
     *("zstd", "debugfs", "e2fsck", "7zz", "ewfacquirestream", "ntfscat"),
-    *("nbdcopy", "nbdinfo", "nbdkit", "qemu-img"),
+    *("bmaptool", "jq", "nbdcopy", "nbdinfo", "nbdkit", "qemu-img"),
 )
 SERVES = "vhdx2raw serve"
 SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
@@ -92,10 +92,11 @@ class Command:
 
 
 def commands_of(text: str) -> list[Command]:
-    """Cut a console block into its commands; a backslash continues one on the next line."""
+    """Cut a console block into its commands; a backslash or an open quote continues one."""
     commands: list[tuple[str, list[str]]] = []
     for line in text.splitlines():
-        if commands and commands[-1][0].endswith("\\") and not commands[-1][1]:
+        words = commands[-1][0] if commands and not commands[-1][1] else ""
+        if words.endswith("\\") or words.count("'") % 2:
             commands[-1] = (f"{commands[-1][0]}\n{line}", [])
         elif line.startswith(PROMPT):
             commands.append((line.removeprefix(PROMPT), []))
@@ -210,7 +211,10 @@ def prepare(folder: Path, text: str) -> None:
 
 # -- the shell ----------------------------------------------------------------------------------
 
-CLOUD_PROGRAMS = ("aws", "gcloud", "openstack", "qm", "virtctl", "virt-install")
+CLOUD_PROGRAMS = (
+    *("aws", "az", "azcopy", "coldsnap", "gcloud", "openstack"),
+    *("qm", "virtctl", "virt-install"),
+)
 STUB = """#!/bin/sh
 # Stands in for the program of a cloud or a host: every file that it is to send must be there.
 for word; do
@@ -218,7 +222,7 @@ for word; do
     case $word in
         -) cat >/dev/null ;;
         *://*) ;;
-        *.tar.gz | *.raw.gz | *.raw | *.img) [ -s "$word" ] || exit 1 ;;
+        *.tar.gz | *.raw.gz | *.raw | *.img | *.vhd | *.json) [ -s "$word" ] || exit 1 ;;
     esac
 done
 """

@@ -24,6 +24,7 @@ PACKAGES = {
     "ddrescuelog": "gddrescue",
     "debugfs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
+    "bmaptool": "bmap-tools",
     "ewfacquirestream": "ewf-tools",
     "losetup": "mount",
     "fusermount3": "fuse3",
@@ -42,6 +43,7 @@ PACKAGES = {
     "ntfsls": "ntfs-3g",
     "qemu-img": "qemu-utils",
     "qemu-io": "qemu-utils",
+    "sgdisk": "gdisk",
     "sha256sum": "coreutils",
     "xargs": "findutils",
 }

@@ -29,7 +29,7 @@ from tests.support.packages import SAMPLE_RAW_SHA256
 from tests.support.paths import SAMPLE
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError, UnsupportedImageError
-from vhdx2raw.operations.convert import MAX_WORKERS, default_workers
+from vhdx2raw.operations.writing import MAX_WORKERS, default_workers
 from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.source.file import FileSource

@@ -185,6 +185,7 @@ def run_program(arguments: Sequence[str] | None = None) -> int:
         try:
             end_deferring()
             words = list(sys.argv[1:] if arguments is None else arguments)
+            Answer.arguments = words
             warn_of_slow_checksums(words)
             return app(words, prog_name="vhdx2raw", standalone_mode=False) or 0
         finally:

@@ -67,10 +67,12 @@ class Answer:
     Attributes:
         as_json: Whether it asked for JSON, so that a failure has to be an object as well.
         begun: Whether something was written already.
+        arguments: The words of the command line, without the name of the program.
     """
 
     as_json: ClassVar[bool] = False
     begun: ClassVar[bool] = False
+    arguments: ClassVar[Sequence[str]] = ()
 
     @classmethod
     def reset(cls) -> None:

@@ -7,11 +7,7 @@ from contextlib import contextmanager
 
 from vhdx2raw.cli.console import format_error
 from vhdx2raw.cli.options.converting import NULL_OUTPUT
-from vhdx2raw.errors import OutputError, Vhdx2rawError
-
-
-class UntoldResultError(Vhdx2rawError):
-    """The raw image is complete, but what was to be told of it cannot be written."""
+from vhdx2raw.errors import OutputError, UntoldResultError
 
 
 @contextmanager

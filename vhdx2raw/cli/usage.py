@@ -17,11 +17,12 @@ UsageError: type[Any] = typer.BadParameter.__mro__[1]
 MANY = "Many disks"
 INPUT = "Input and parents"
 OUTPUT = "Output"
+NEXT = "For the next program"
 TRUST = "Damage and trust"
 SPEED = "Speed"
 REPORTING = "Reporting"
 OTHER = "Options"
-PANELS = (OTHER, MANY, INPUT, OUTPUT, TRUST, SPEED, REPORTING)
+PANELS = (OTHER, MANY, INPUT, OUTPUT, NEXT, TRUST, SPEED, REPORTING)
 """The groups of options in the order of the help. An option names its own as `rich_help_panel`.
 
 Typer draws them as boxes of Rich, which at 80 columns cuts the names of options off and breaks

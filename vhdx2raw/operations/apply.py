@@ -18,7 +18,6 @@ from vhdx2raw.errors import (
     ParentNotFoundError,
 )
 from vhdx2raw.operations.compare import VERIFY_REMEDY, verify
-from vhdx2raw.operations.convert import default_workers
 from vhdx2raw.operations.copying import Copy
 from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
 from vhdx2raw.operations.state import (
@@ -35,6 +34,7 @@ from vhdx2raw.operations.state import (
     version_of,
     write_state,
 )
+from vhdx2raw.operations.writing import default_workers
 from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.in_place import InPlaceSink
 from vhdx2raw.output.opening import open_in_place

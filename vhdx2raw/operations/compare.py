@@ -15,6 +15,7 @@ from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
 from vhdx2raw.operations.threads import map_ahead
+from vhdx2raw.output.shape import Shape
 from vhdx2raw.source.raw_file import RawFile
 from vhdx2raw.units import KIB, MIB, ceil_div
 
@@ -220,6 +221,7 @@ def verify(
     name: str | None = None,
     progress: ProgressCallback = no_progress,
     lost: Sequence[Range] = (),
+    shape: Shape | None = None,
 ) -> None:
     """Read back from the storage what was made of a disk, and see that it is exactly that disk.
 
@@ -231,20 +233,28 @@ def verify(
         name: What to call it if something is wrong; by default `path`.
         progress: As in `compare`.
         lost: Ranges that could not be read, and are left out.
+        shape: What else it has, by default nothing.
 
     Raises:
         OutputError: It holds something else, or is too short or too long.
         ImageError: A file of the disk turned out to be truncated.
         OSError: The host could not read.
     """
+    shape = shape or Shape(disk.size, disk.size)
     with RawFile(path, max_device_size=disk.size) as raw:
         raw.forget_cached()
+        size = raw.size
+        footer = raw.pread(shape.end, len(shape.footer)) if size == shape.size else shape.footer
+        raw.size = min(size, shape.end)
         result = _compare_all(disk, raw, progress, skipped=lost)
     name = os.fspath(path) if name is None else name
     if result.first_difference is not None:
         facts = f"{result.different_bytes}, the first at {result.first_difference:#x}"
         problem = f"is not what was written (bytes that differ: {facts})"
         raise OutputError(problem, path=name, remedy=VERIFY_REMEDY)
-    if not result.same_size:
-        problem = f"is {result.sizes[1]} bytes long, and not {result.sizes[0]} as it was made"
+    if footer != shape.footer:
+        problem = f"is not what was written (its last {len(footer)} bytes differ)"
+        raise OutputError(problem, path=name, remedy=VERIFY_REMEDY)
+    if size != shape.size:
+        problem = f"is {size} bytes long, and not {shape.size} as it was made"
         raise OutputError(problem, path=name, remedy=VERIFY_REMEDY)

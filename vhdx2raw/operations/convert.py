@@ -6,30 +6,33 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from vhdx2raw import host
 from vhdx2raw.disk.chain import AnyPath, NamedFinding
 from vhdx2raw.disk.salvage import Range
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
-from vhdx2raw.errors import ImageError, OutputError
+from vhdx2raw.errors import ImageError, OutputError, UntoldResultError, add_note
 from vhdx2raw.operations.acceptance import check_acceptable
-from vhdx2raw.operations.compare import verify
-from vhdx2raw.operations.copying import Copy, Holes
-from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
+from vhdx2raw.operations.copying import Holes
+from vhdx2raw.operations.progress import ProgressCallback, no_progress
 from vhdx2raw.operations.resume import Resumption
+from vhdx2raw.operations.shaping import find_misplaced_backup, shape_of
 from vhdx2raw.operations.state import observe, require_version, require_writable, write_state
 from vhdx2raw.operations.update import find_state, open_update
+from vhdx2raw.operations.writing import Writing
+from vhdx2raw.output import vhd
 from vhdx2raw.output.base import Sink
 from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.difference import DifferenceSink
 from vhdx2raw.output.hashes import require_algorithm
-from vhdx2raw.output.hashing import HashingSink
-from vhdx2raw.output.opening import open_sink
+from vhdx2raw.output.opening import is_block_device, open_sink
+from vhdx2raw.output.shape import OutputFormat, Shape
 from vhdx2raw.source.file_object import AnyFile
-from vhdx2raw.source.raw_file import RawFile
-from vhdx2raw.units import KIB, MIB
+from vhdx2raw.units import KIB, TIB
 from vhdx2raw.zeros import MAX_BUFFER_SIZE
+
+if TYPE_CHECKING:
+    from vhdx2raw.output.maps import MapSink
 
 DEFAULT_SPARSE_SIZE = 4 * KIB
 MIN_SPARSE_SIZE = 512
@@ -37,12 +40,7 @@ MAX_SPARSE_SIZE = MAX_BUFFER_SIZE
 LEFT_INCOMPLETE = "was overwritten in part, and holds no usable disk now"
 LEFT_MIXED = "was changed in part, and is a mixture of two disks until this is run once more"
 STATE_MISSING = "is complete, but there is no state file that says so"
-MAX_WORKERS = 4
-"""More threads than this wait for each other instead of for the disks."""
-CHANGED_REMEDY = (
-    "a VM may be using it: shut that down or convert a checkpoint;"
-    " {allow_changed} takes the result as it is"
-)
+MAX_ROUND_SIZE = 64 * TIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +49,10 @@ class ConvertOptions:
 
     Attributes:
         force: Whether what is at the destination already may be lost.
+        output_format: ``raw``, or ``vhd``, a fixed VHD: the disk up to a whole MiB, and a footer.
+            Each digest is one of all that is written.
+        round_size: Bytes of which the size of the output, without a footer, becomes a multiple: 512
+            or a multiple of that, at most 64 TiB. What is added is zeros.
         target_is_zero: Whether a block device reads as zeros already, so that zeros are left out.
         holes: Which zeros become holes. ``zeros``: what is not stored, and stored zeros of
             `sparse_size`. ``source``: only what is not stored, by block or, in a differencing disk,
@@ -64,6 +66,7 @@ class ConvertOptions:
         sync: Whether to wait until the output is on stable storage before it appears.
         hash_algorithm: What digest to take on the way, such as ``sha256``, or several. One thread
             writes, in order, and nothing is cloned.
+        hash_source: Whether to take the same digests, or SHA-256, of each file that is read.
         verify: Whether to read the output back from storage before it appears, and compare all of
             it that is not lost.
         strict: Whether to refuse what is otherwise only a warning.
@@ -73,6 +76,9 @@ class ConvertOptions:
         state: Where to record which version of the disk the output holds, for `apply`.
         update: Whether to change an output that is there, in place, where it differs; it is read
             for that. Without a state file that says what it holds, this takes `force`.
+        map_out: Where to write a map of the output, as `qemu-img map` writes it in JSON. With it
+            or `bmap` one thread writes, in order, and nothing is cloned.
+        bmap: Where to write the block map of the output for bmaptool.
         resume: Whether to keep what was written if this fails, beside the output, and to go on with
             what an earlier run has kept. With `hash_algorithm` that is read once more.
         look_for_newer: Whether to look for checkpoints beside the source, and to warn if one of
@@ -83,6 +89,8 @@ class ConvertOptions:
     """
 
     force: bool = False
+    output_format: OutputFormat = "raw"
+    round_size: int | None = None
     target_is_zero: bool = False
     holes: Holes = "zeros"
     sparse_size: int = DEFAULT_SPARSE_SIZE
@@ -90,12 +98,15 @@ class ConvertOptions:
     clone: bool = True
     sync: bool = True
     hash_algorithm: str | Sequence[str] | None = None
+    hash_source: bool = False
     verify: bool = False
     strict: bool = False
     max_virtual_disk_size: int | None = None
     allow_changed: bool = False
     state: AnyPath | None = None
     update: bool = False
+    map_out: AnyPath | None = None
+    bmap: AnyPath | None = None
     resume: bool = False
     look_for_newer: bool = True
     progress: ProgressCallback = no_progress
@@ -107,10 +118,11 @@ class ConvertOptions:
             ValueError: One is out of its range, there is no such algorithm, or two contradict
                 each other.
         """
-        if self.holes not in get_args(Holes):
-            raise ValueError(
-                f"holes must be one of {', '.join(get_args(Holes))}, not {self.holes!r}"
-            )
+        for name, kinds in (("holes", Holes), ("output_format", OutputFormat)):
+            known, value = get_args(kinds), getattr(self, name)
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        self._check_shape()
         if self.holes == "source" and (self.update or not self.sparse_size):
             raise ValueError("what is stored is kept by holes, not by update or a sparse_size of 0")
         size = self.sparse_size
@@ -127,6 +139,20 @@ class ConvertOptions:
             raise ValueError("resume goes on with one source, and makes a new file of it")
         if self.update and self.target_is_zero:
             raise ValueError("update expects that the target holds something")
+
+    def _check_shape(self) -> None:
+        """Check what makes the output something else than the disk alone, or tells of it."""
+        unit = vhd.SIZE_UNIT if self.output_format == "vhd" else vhd.SECTOR_SIZE
+        size = self.round_size
+        if size is not None and (size % unit or not unit <= size <= MAX_ROUND_SIZE):
+            raise ValueError(f"round_size must be a multiple of {unit} up to 64 TiB, not {size}")
+        is_kept = self.state is not None or self.update
+        if is_kept and (size is not None or self.output_format != "raw"):
+            raise ValueError(
+                "what is changed in place later is the disk alone: raw, and not rounded"
+            )
+        if (self.map_out is not None or self.bmap is not None) and (self.update or self.resume):
+            raise ValueError("a map is one of all that is written, which update and resume are not")
 
     @property
     def hash_algorithms(self) -> tuple[str, ...]:
@@ -153,12 +179,15 @@ class ConversionResult:
             between them are given as one.
         warnings: What is unusual about any file of the disk, or about the disk, though its bytes
             are right; also how files have changed meanwhile, if that was allowed.
-        digests: Of the whole disk, in hexadecimal, by their algorithms, as they were asked for.
+        digests: Of the whole output, in hexadecimal, by their algorithms, as they were asked for.
         lost_bytes: How much became zeros in all.
         unlisted_ranges: How many of the lost ranges are not in `lost_ranges` by themselves.
         resumed_bytes: The first bytes of the disk, which an earlier run has written; the other
             numbers do not count them.
         begun_anew: Why nothing was taken from an earlier run that has left something; or empty.
+        source_digests: The same of each file of the disk, as `VirtualDisk.files` has them; nothing
+            of a file that cannot be read as a whole and is salvaged.
+        added_bytes: What follows the disk in the output: zeros up to a round size, and a footer.
     """
 
     virtual_disk_size: int
@@ -172,6 +201,8 @@ class ConversionResult:
     unlisted_ranges: int = 0
     resumed_bytes: int = 0
     begun_anew: str = ""
+    source_digests: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
+    added_bytes: int = 0
 
     @property
     def digest(self) -> str | None:
@@ -202,7 +233,7 @@ def convert_disk(
     _require_path_or_sink(destination)
     with ExitStack() as opened:
         sink = destination if isinstance(destination, Sink) else None
-        resumption = None
+        resumption, state = None, None
         try:
             disk = source
             if not isinstance(disk, VirtualDisk):
@@ -214,21 +245,24 @@ def convert_disk(
                 # What is converted to apply its checkpoints later is not the newest state.
                 may_be_older=options.state is not None or not options.look_for_newer,
             )
+            shape = shape_of(disk, options.output_format, options.round_size)
+            warnings += tuple(find_misplaced_backup(disk, shape))
             state = _state_path(disk, destination, options)
             if options.resume:
-                resumption = _open_resumption(destination, disk, options)
+                resumption = _open_resumption(destination, disk, options, shape)
                 sink = resumption.sink
             elif not isinstance(destination, Sink):
-                sink = _open_sink(destination, disk, options, state)
+                sink = _open_sink(destination, disk, options, state, shape)
             assert sink is not None, "given or opened"
-            result = _write(disk, sink, options, warnings, resumption)
+            maps = _open_maps(disk, sink, options, shape, opened)
+            writing = Writing(disk, sink, options, shape, maps=maps, resumption=resumption)
+            warnings += writing.run()
+            result = _result_of(writing, warnings)
         except BaseException as error:
-            if resumption is not None:
-                # What was read of a source that is not sound, or changes, is not worth keeping.
-                resumption.discard() if isinstance(error, ImageError) else resumption.keep()
-            if sink is not None:
-                sink.abort()
-                _note_incomplete(error, sink)
+            _abort(error, sink, resumption)
+            if isinstance(error, UntoldResultError) and state is not None and sink is not None:
+                assert isinstance(disk, VirtualDisk), "it is complete"
+                _save_state(state, sink, disk)
             raise
         if resumption is not None:
             resumption.end()
@@ -238,11 +272,27 @@ def convert_disk(
 
 
 def _open_resumption(
-    destination: AnyPath | Sink, disk: VirtualDisk, options: ConvertOptions
+    destination: AnyPath | Sink, disk: VirtualDisk, options: ConvertOptions, shape: Shape
 ) -> Resumption:
     if isinstance(destination, Sink) or disk.chain.salvaging:
         raise ValueError("to be resumed, a sound disk has to go to the path of a file")
-    return Resumption(disk, os.fspath(destination), options)
+    return Resumption(disk, os.fspath(destination), options, shape.size)
+
+
+def _open_maps(
+    disk: VirtualDisk, sink: Sink, options: ConvertOptions, shape: Shape, opened: ExitStack
+) -> list[MapSink]:
+    """Begin the maps of an output that were asked for; what is not complete is removed again."""
+    if options.map_out is None and options.bmap is None:
+        return []
+    from vhdx2raw.output.maps import open_maps  # noqa: PLC0415 - few runs have a need
+
+    taken = [sink.name] if options.state is None else [sink.name, options.state]
+    paths, inputs = (options.map_out, options.bmap), disk.chain.identities
+    maps = open_maps(*paths, shape.size, replace=options.force, inputs=inputs, taken=taken)
+    for each in maps:
+        opened.callback(each.abort)
+    return maps
 
 
 def _state_path(
@@ -268,15 +318,22 @@ def _save_state(path: str, sink: Sink, disk: VirtualDisk) -> None:
     try:
         write_state(path, observe(sink.name, disk))
     except BaseException as error:
-        _add_note(error, f"{sink.name}: {STATE_MISSING}")
+        add_note(error, f"{sink.name}: {STATE_MISSING}")
         raise
 
 
-def _note_incomplete(error: BaseException, sink: Sink) -> None:
+def _abort(error: BaseException, sink: Sink | None, resumption: Resumption | None) -> None:
+    """Leave nothing behind, or only what is worth keeping."""
+    if resumption is not None:
+        # What was read of a source that is not sound, or changes, is not worth keeping.
+        resumption.discard() if isinstance(error, ImageError) else resumption.keep()
+    if sink is None:
+        return
+    sink.abort()
     if isinstance(sink, BlockDeviceSink) and sink.left_incomplete:
-        _add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
+        add_note(error, f"{sink.name}: {LEFT_INCOMPLETE}")
     if isinstance(sink, DifferenceSink) and sink.left_incomplete:
-        _add_note(error, f"{sink.name}: {LEFT_MIXED}")
+        add_note(error, f"{sink.name}: {LEFT_MIXED}")
 
 
 def _require_path_or_sink(destination: object) -> None:
@@ -287,20 +344,21 @@ def _require_path_or_sink(destination: object) -> None:
         )
 
 
-def _add_note(error: BaseException, note: str) -> None:
-    """Do what `BaseException.add_note` does from Python 3.11 on."""
-    notes = getattr(error, "__notes__", [])
-    error.__notes__ = [*notes, note]  # type: ignore[attr-defined, unused-ignore]
-
-
 def _open_sink(
-    destination: AnyPath, disk: VirtualDisk, options: ConvertOptions, state: str | None
+    destination: AnyPath,
+    disk: VirtualDisk,
+    options: ConvertOptions,
+    state: str | None,
+    shape: Shape,
 ) -> Sink:
+    if shape.size != disk.size and is_block_device(destination):
+        problem = "is a block device, which is not made longer than the disk"
+        raise OutputError(problem, path=os.fspath(destination), remedy="write to a file")
     if options.update:
         return open_update(disk, destination, state, force=options.force)
     return open_sink(
         destination,
-        disk.size,
+        shape.size,
         replace=options.force,
         inputs=disk.chain.identities,
         target_is_zero=options.target_is_zero,
@@ -308,99 +366,23 @@ def _open_sink(
     )
 
 
-def _write(
-    disk: VirtualDisk,
-    sink: Sink,
-    options: ConvertOptions,
-    warnings: tuple[NamedFinding, ...],
-    resumption: Resumption | None,
-) -> ConversionResult:
-    _check_sink(sink, options)
-    disk.chain.watch()
-    start = resumption.start if resumption else 0
-    target, hashing = sink, HashingSink.stack(sink, options.hash_algorithms)
-    if hashing:
-        sink = hashing[0]
-        _hash_again(hashing[0], start, options.progress)
-    progress, passes = options.progress, 2 if options.verify else 1
-    clone = options.clone and not options.update
-    copy = Copy(
-        disk,
-        sink,
-        holes=options.holes if options.sparse_size else "none",
-        sparse_size=options.sparse_size,
-        clone=clone,
-        extents=(lambda: disk.extents(start)) if start else None,
-    )
-    if resumption:
-        progress = resumption.watched(copy, progress)
-    copy.run(options.workers or default_workers(), lambda done, all_: progress(done, all_ * passes))
-    if options.sync or options.verify or options.state is not None or options.update:
-        sink.flush()
-    if options.verify:
-        try:
-            _verify(disk, sink, copy, progress)
-        except OutputError:
-            if resumption:
-                resumption.discard()
-            raise
-    if options.allow_changed:
-        warnings += disk.chain.find_changes()
-    else:
-        disk.chain.require_unchanged(remedy=CHANGED_REMEDY)
-    progress(copy.done_bytes * passes, copy.total_bytes * passes)
-    sink.commit()
+def _result_of(writing: Writing, warnings: tuple[NamedFinding, ...]) -> ConversionResult:
+    copy, sink, resumption = writing.copy, writing.sink, writing.resumption
     written = copy.written_bytes
-    if isinstance(target, DifferenceSink):
-        written = target.written_bytes + target.zeroed_bytes
+    if isinstance(sink, DifferenceSink):
+        written = sink.written_bytes + sink.zeroed_bytes
     return ConversionResult(
-        disk.size,
+        writing.disk.size,
         copy.data_bytes,
         copy.cloned_bytes,
         written,
         copy.lost.merged(),
         warnings,
-        {each.algorithm: each.hexdigest for each in reversed(hashing)},
+        writing.digests,
         copy.lost.total_bytes,
         copy.lost.unlisted,
-        start,
+        resumption.start if resumption else 0,
         resumption.begun_anew if resumption else "",
+        writing.source_digests,
+        writing.shape.size - writing.disk.size,
     )
-
-
-def _hash_again(hashing: HashingSink, size: int, progress: ProgressCallback) -> None:
-    """Hash what an earlier run has written."""
-    if not size:
-        return
-    assert hashing.readable_path is not None, "it is a file"
-    report = throttled(progress)
-    with RawFile(hashing.readable_path) as raw:
-        for start in range(0, size, MIB):
-            hashing.take(raw.pread(start, min(MIB, size - start)))
-            report(0, size)
-
-
-def _check_sink(sink: Sink, options: ConvertOptions) -> None:
-    size = sink.piece_size
-    if not 4 * KIB <= size <= MAX_BUFFER_SIZE or size.bit_count() != 1:
-        raise ValueError(f"piece_size {size} of the sink is no power of two in its range")
-    if options.verify and sink.readable_path is None:
-        raise ValueError("what goes to this sink cannot be read back")
-
-
-def _verify(disk: VirtualDisk, sink: Sink, copy: Copy, progress: ProgressCallback) -> None:
-    """Read back what was written, which counts as much as it was to copy it."""
-    assert sink.readable_path is not None, "checked first"
-
-    moved = copy.total_bytes
-
-    def report(done: int, total: int) -> None:
-        progress(moved + moved * done // max(1, total), 2 * moved)
-
-    lost = copy.lost.merged()
-    verify(disk, sink.readable_path, name=sink.name, progress=report, lost=lost)
-
-
-def default_workers() -> int:
-    """Return how many threads to copy with: the processors this process may use, up to a few."""
-    return min(MAX_WORKERS, host.processor_count())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.virtual_disk import VirtualDisk
+from vhdx2raw.errors import TruncatedImageError
 from vhdx2raw.operations.copying import Copy
-from vhdx2raw.operations.progress import ProgressCallback, no_progress
-from vhdx2raw.output.hashes import DEFAULT_ALGORITHM
+from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
+from vhdx2raw.output.hashes import DEFAULT_ALGORITHM, new_hash
 from vhdx2raw.output.hashing import HashingSink
 from vhdx2raw.output.null import NullSink
+from vhdx2raw.units import MIB
 
 
 def digest(
@@ -51,3 +54,44 @@ def digests(
     progress(disk.size, disk.size)
     found = {sink.algorithm: sink.hexdigest for sink in sinks}
     return {algorithm: found[algorithm] for algorithm in algorithms}
+
+
+def total_size(chain: Chain) -> int:
+    """Return the bytes of all files of a chain, as they are stored."""
+    return sum(image.source.file.size for image in chain.images)
+
+
+def digest_files(
+    chain: Chain, algorithms: Sequence[str], *, progress: ProgressCallback = no_progress
+) -> tuple[dict[str, str], ...]:
+    """Return the digests of each file of a chain as it is stored, by their algorithms.
+
+    Of a chain that is salvaged, a file that cannot be read as a whole has none.
+
+    Args:
+        chain: The files, the child first.
+        algorithms: As those of `digest`.
+        progress: Called from this thread about ten times a second, with bytes of the files.
+
+    Raises:
+        TruncatedImageError: A file has become shorter.
+        OSError: The host could not read.
+    """
+    report, total, done = throttled(progress), total_size(chain), 0
+    found: list[dict[str, str]] = []
+    for image in chain.images:
+        file = image.source.file
+        hashes = {algorithm: new_hash(algorithm) for algorithm in algorithms}
+        try:
+            for start in range(0, file.size, MIB):
+                data = file.pread(start, min(MIB, file.size - start))
+                for each in hashes.values():
+                    each.update(data)
+                report(done + start, total)
+        except (OSError, TruncatedImageError):
+            if not chain.salvaging:
+                raise
+            hashes.clear()
+        done += file.size
+        found.append({algorithm: each.hexdigest() for algorithm, each in hashes.items()})
+    return tuple(found)

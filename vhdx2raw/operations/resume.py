@@ -42,8 +42,8 @@ class Resumption:
         begun_anew: Why nothing is taken from an earlier run that has left something; or empty.
     """
 
-    def __init__(self, disk: VirtualDisk, path: str, options: ConvertOptions) -> None:
-        """Open the output, and find out how far an earlier run has come.
+    def __init__(self, disk: VirtualDisk, path: str, options: ConvertOptions, size: int) -> None:
+        """Open the output of `size` bytes, and find out how far an earlier run has come.
 
         Raises:
             OutputError: It exists, cannot be made, or another run is making it.
@@ -56,7 +56,7 @@ class Resumption:
         self._journal = str(target.with_name(f".{target.name}{SUFFIX}"))
         self.sink = ResumableFileSink(
             path,
-            disk.size,
+            size,
             replace=options.force,
             inputs=disk.chain.identities,
             direct=options.sync,
@@ -65,7 +65,7 @@ class Resumption:
         self._renewed = time.monotonic()
         try:
             self.start, self.begun_anew = self._read() if self.sink.was_there else (0, "")
-            self.sink.forget_after(self.start, disk.size)
+            self.sink.forget_after(self.start, size)
         except BaseException:
             self.sink.abort()
             raise

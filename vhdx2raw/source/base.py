@@ -67,6 +67,11 @@ class Source(Closable):
     def descriptor(self) -> int:
         """The open file, for the kernel; only ranges of `iter_in_file` may be taken from it."""
 
+    @property
+    def file(self) -> Source:
+        """The file as it is stored, without what a log changes."""
+        return self
+
     @abstractmethod
     def status(self) -> Status:
         """Return what the host says of the file now."""

@@ -70,6 +70,10 @@ class OverlaySource(Source):
     def descriptor(self) -> int:
         return self._source.descriptor
 
+    @property
+    def file(self) -> Source:
+        return self._source
+
     def _fill(self, file_offset: int, buffer: memoryview) -> int:
         end = file_offset + len(buffer)
         in_file = max(0, min(end, self._source.size) - file_offset)

@@ -547,7 +547,7 @@ def test_failed_verify_of_a_device_marks_it_incomplete(
     assert outcome.exit_code == 8
     assert "overwritten in part" not in outcome.err
     monkeypatch.undo()
-    monkeypatch.setattr(import_module("vhdx2raw.operations.convert"), "verify", fail)
+    monkeypatch.setattr(import_module("vhdx2raw.operations.writing"), "verify", fail)
     outcome = run(capfd, "--force", "--verify", str(folder / "disk.vhdx"), device)
     assert outcome.exit_code == 8
     assert outcome.err_lines[0] == (

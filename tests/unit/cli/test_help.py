@@ -159,12 +159,13 @@ WORDS = {
 
 
 def result_of(capfd: Capture, *words: str) -> Any:  # noqa: ANN401 - any JSON
-    """Run a command; give its JSON, without the time that it took."""
+    """Run a command; give its JSON, without what differs from run to run."""
     outcome = run(capfd, *words)
     assert (outcome.exit_code, outcome.err) == (0, "")
     result = json.loads(outcome.out)
     if isinstance(result, dict):
-        result.pop("duration-seconds", None)
+        for key in ("duration-seconds", "command-line", "began", "ended"):
+            result.pop(key, None)
     return result
 
 

@@ -18,8 +18,8 @@ from vhdx2raw import host
 from vhdx2raw.cli import files
 from vhdx2raw.cli.commands.convert import outcome as outcome_module
 from vhdx2raw.cli.exit_codes import HOST_FAILURE, SALVAGED
-from vhdx2raw.cli.results import UntoldResultError, telling
-from vhdx2raw.errors import OutputError
+from vhdx2raw.cli.results import telling
+from vhdx2raw.errors import OutputError, UntoldResultError
 from vhdx2raw.output import sparse_file
 from vhdx2raw.output.base import output_error
 

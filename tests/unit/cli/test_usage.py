@@ -13,7 +13,7 @@ from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.cli import run, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in
 from vhdx2raw.cli.app import COMMANDS
-from vhdx2raw.cli.usage import INPUT, OUTPUT, PANELS, REPORTING, SPEED, TRUST
+from vhdx2raw.cli.usage import INPUT, NEXT, OUTPUT, PANELS, REPORTING, SPEED, TRUST
 
 Capture = pytest.CaptureFixture[str]
 
@@ -65,10 +65,11 @@ def test_options_of_convert_stand_in_groups(
 ) -> None:
     text = help_of(monkeypatch, capfd, "convert", "-h")
     titles = re.findall(r"^([A-Z].*):$", text, re.MULTILINE)
-    assert titles == ["Arguments", INPUT, OUTPUT, TRUST, SPEED, REPORTING]
+    assert titles == ["Arguments", INPUT, OUTPUT, NEXT, TRUST, SPEED, REPORTING]
     groups = dict(zip(titles, re.split(r"^[A-Z].*:$", text, flags=re.MULTILINE)[1:], strict=True))
     for title, option in [
         *((INPUT, "--parent FILE"), (OUTPUT, "--update"), (OUTPUT, "--force")),
+        *((NEXT, "--output-format FORMAT"), (NEXT, "--bmap FILE")),
         *((TRUST, "--salvage"), (TRUST, "--verify"), (SPEED, "--workers N"), (REPORTING, "--json")),
         (REPORTING, "-h, --help"),
     ]:
@@ -150,19 +151,9 @@ USAGE = [
     ),
     (["--verify", "disk.vhdx", "-"], "--verify needs a DST that can be read back", "convert"),
     (["map"] * 2 + ["x"], "Got unexpected extra argument(s) (x)", "map"),
-    (["--mapfil"], "No such option: --mapfil (Possible options: --mapfile)", "convert"),
+    (["--workr"], "No such option: --workr (Possible options: --workers)", "convert"),
     (["map", "--json", "--picture", "x"], "give only one of --json, --picture and --svg", "map"),
     (["-q", "-v", "a", "b"], "-q and -v contradict each other", "convert"),
-    (
-        ["--holes", "source", "-S", "0", "a", "b"],
-        "--holes source fits neither --update nor -S 0",
-        "convert",
-    ),
-    (
-        ["--holes", "source", "--update", "a", "b"],
-        "--holes source fits neither --update nor -S 0",
-        "convert",
-    ),
 ]
 
 

@@ -40,7 +40,7 @@ def test_what_is_wrong_elsewhere_is_a_failure(
             file.write(b"\0spoiled")
         verify(disk, path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("vhdx2raw.operations.convert.verify", spoil_and_verify)
+    monkeypatch.setattr("vhdx2raw.operations.writing.verify", spoil_and_verify)
     with (
         vhdx2raw.open(write_cut(tmp_path), salvage=True) as disk,
         pytest.raises(vhdx2raw.OutputError, match="is not what was written"),
@@ -70,7 +70,7 @@ def test_what_reads_differently_the_next_time_is_left_out(
         verify(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FileSource, "_fill", fill)
-    monkeypatch.setattr("vhdx2raw.operations.convert.verify", verify_later)
+    monkeypatch.setattr("vhdx2raw.operations.writing.verify", verify_later)
     with vhdx2raw.open(path, salvage=True) as disk:
         result = vhdx2raw.convert(disk, tmp_path / "out.img", verify=True, clone=False)
     assert bool(result.lost_ranges) == heals

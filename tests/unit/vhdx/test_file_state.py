@@ -25,9 +25,9 @@ from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import CorruptImageError, SourceChangedError, TruncatedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.operations.compare import compare
-from vhdx2raw.operations.convert import CHANGED_REMEDY
 from vhdx2raw.operations.digest import digest
 from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.operations.writing import CHANGED_REMEDY
 from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.source.base import Status
 from vhdx2raw.source.file import FileSource

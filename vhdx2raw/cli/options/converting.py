@@ -106,10 +106,18 @@ class ConvertFlags:
             metavar="ALG",
             parser=parsed(require_algorithm),
             rich_help_panel=TRUST,
-            help="Print the digest of the disk as well, as sha256sum does; repeat it for several.",
+            help="Print the digest of what is written, as sha256sum does; repeat it for several.",
             show_default=False,
         ),
     ] = field(default_factory=list)
+    hash_source: Annotated[
+        bool,
+        typer.Option(
+            "--hash-source",
+            rich_help_panel=TRUST,
+            help="Print the digests of the files that are read as well; SHA-256 without --hash.",
+        ),
+    ] = False
     verify: Annotated[
         bool,
         typer.Option(
@@ -217,6 +225,7 @@ class ConvertFlags:
             clone=not self.no_clone,
             sync=not self.no_sync,
             hash_algorithm=self.hash_algorithms,
+            hash_source=self.hash_source,
             verify=self.verify,
             strict=self.strict,
             max_virtual_disk_size=self.max_virtual_size,

@@ -36,7 +36,8 @@ from vhdx2raw.operations.batch.planning import Plan, plan_batch
 from vhdx2raw.operations.batch.results import Results
 from vhdx2raw.operations.batch.space import find_shortages
 from vhdx2raw.operations.batch.tasks import Task, read_list
-from vhdx2raw.operations.convert import ConvertOptions, default_workers
+from vhdx2raw.operations.convert import ConvertOptions
+from vhdx2raw.operations.writing import default_workers
 
 EXAMPLES = """\b
 Examples:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
 from vhdx2raw.cli.progress import interruptible
+from vhdx2raw.cli.record import now
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.batch.earlier import (
@@ -76,13 +77,13 @@ class BatchConverter(Converter):
 
     def _confirm(self, task: Task, show: ProgressCallback) -> Outcome:
         """Make sure that an output that is there is complete, as no line of results says."""
-        started = time.monotonic()
+        began, started = now(), time.monotonic()
         with open_disk(task.source, self.opening) as whole:
             disk = self.part.of(whole)
             options = replace(self.options, progress=interruptible(show))
             result = confirm(disk, task.destination, options)
             options, seconds = replace(options, verify=True), time.monotonic() - started
-            return Outcome(options, self.part, disk, task.destination, result, seconds)
+            return Outcome(options, self.part, disk, task.destination, result, seconds, began)
 
     def write(
         self, disk: VirtualDisk, destination: str, show: ProgressCallback

@@ -20,6 +20,7 @@ from vhdx2raw.cli.options.opening import (
     SalvageFlags,
 )
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
+from vhdx2raw.cli.options.shaping import ShapeFlags
 from vhdx2raw.cli.progress import show_progress
 from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.usage import TRUST
@@ -62,16 +63,19 @@ def run(
         ),
     ] = None,
     converting: ConvertFlags,
+    shape: ShapeFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
 ) -> None:
     """Convert the virtual disk in SRC to the raw image DST."""
     options = converting.options(salvage=salvage.salvage or opening.ignore_log)
+    options = shape.added_to(options, needs_version=converting.needs_version)
     opened, mode = opening.options(salvage), progress.mode(quiet=verbosity.quiet)
     converter = Converter(opened, options, part, mapfile, converting.save_state)
     require_consistent(converter)
     pair = _check_pair(paths, converter, as_json=bool(as_json))
+    shape.require_distinct([pair[1], *([mapfile] if mapfile else [])])
     with show_progress(mode) as show:
         outcome = converter.convert(*pair, show)
     outcome.print(verbosity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,6 @@ import typer
 from vhdx2raw import host
 from vhdx2raw.cli.console import (
     format_size,
-    log_facts,
     print_damage,
     print_digest,
     print_error,
@@ -27,11 +27,13 @@ from vhdx2raw.cli.options.converting import NO_VERSION, NULL_OUTPUT
 from vhdx2raw.cli.options.opening import STANDARD_STREAM, PartitionFlags
 from vhdx2raw.cli.options.reporting import VerbosityFlags
 from vhdx2raw.cli.progress import interruptible
-from vhdx2raw.cli.results import UntoldResultError, telling
+from vhdx2raw.cli.record import digest_facts, file_facts, now, run_facts
+from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk
+from vhdx2raw.errors import UntoldResultError
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.operations.state import default_state_path
@@ -66,14 +68,14 @@ class Converter:
 
     def convert(self, source: str, destination: str, show: ProgressCallback) -> Outcome:
         """Convert one file, such that a signal leaves nothing behind."""
-        started = time.monotonic()
+        began, started = now(), time.monotonic()
         with self.part.open(source, self.opening) as disk:
             inputs, force = disk.chain.identities, self.options.force
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)
             result = self.write(disk, destination, show)
             seconds = time.monotonic() - started
-            outcome = Outcome(self.options, self.part, disk, destination, result, seconds)
+            outcome = Outcome(self.options, self.part, disk, destination, result, seconds, began)
             if self.mapfile is not None:
                 try:
                     with telling(destination, MAPFILE_REMEDY):
@@ -120,7 +122,7 @@ def require_consistent(converter: Converter) -> None:
 
 def hash_facts(digests: Mapping[str, str]) -> dict[str, object]:
     """Return digests as JSON; the first one has a key of its own."""
-    hashes = [{"algorithm": name, "digest": found} for name, found in digests.items()]
+    hashes = digest_facts(digests)
     return {"hash": hashes[0], "hashes": hashes} if hashes else {}
 
 
@@ -133,6 +135,7 @@ class Outcome(NamedTuple):
     destination: str
     result: ConversionResult
     seconds: float
+    began: str
 
     @property
     def exit_code(self) -> int:
@@ -184,12 +187,15 @@ class Outcome(NamedTuple):
             )
 
     def print_digest(self) -> None:
-        """Write the digest, if there is one; stdout may be taken by the disk itself."""
-        for digest in self.result.digests.values():
+        """Write the digests, if there are any; stdout may be taken by the disk itself."""
+        found = [(digest, self.destination) for digest in self.result.digests.values()]
+        for image, digests in zip(self.disk.chain.images, self.result.source_digests, strict=False):
+            found += ((digest, image.source.name) for digest in digests.values())
+        for digest, name in found:
             if self.destination == STANDARD_STREAM:
-                print_message(f"{digest}  {self.destination}")
+                print_message(f"{digest}  {name}")
             else:
-                print_digest(digest, self.destination)
+                print_digest(digest, name)
 
     def facts(self) -> dict[str, object]:
         """Return the summary as JSON, with the keys of qemu-img where they mean the same."""
@@ -198,20 +204,22 @@ class Outcome(NamedTuple):
             "filename": self.disk.name,
             "partition": self.part.partition,
             "destination": self.destination,
-            "format": "raw",
+            "format": self.options.output_format,
+            "image-size": result.virtual_disk_size + result.added_bytes,
             "virtual-size": result.virtual_disk_size,
             "data-size": result.data_bytes,
             "cloned-size": result.cloned_bytes,
             "written-size": result.written_bytes,
             "logical-sector-size": chain.child.metadata.logical_sector_size,
-            "chain": [
-                {"filename": image.source.name, "log": log_facts(image.log)}
-                for image in chain.images
-            ],
+            "chain": file_facts(chain, result.source_digests),
             "warnings": warning_facts(result.warnings),
             "verified": self.options.verify,
             "duration-seconds": round(self.seconds, 3),
+            **run_facts(self.began),
         }
+        for key, path in (("map", self.options.map_out), ("bmap", self.options.bmap)):
+            if path is not None:
+                facts[key] = os.fspath(path)
         facts |= hash_facts(result.digests)
         if self.options.resume:
             facts["resumed-size"] = result.resumed_bytes

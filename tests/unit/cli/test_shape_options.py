@@ -1,0 +1,180 @@
+"""Options for the next program, and the record of a run."""
+
+import hashlib
+import json
+import os
+import platform
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, log_sectors
+from tests.support.cli import run, small_disk
+from tests.support.files import has_expected_bytes, names_in, sha256_of, stored_ranges
+from tests.support.schemas import validator_of
+
+Capture = pytest.CaptureFixture[str]
+NOT_KEPT = "-O vhd and --round-size fit none of --save-state, --state and --update"
+NO_MAP = "--map-out and --bmap fit neither --update nor --resume"
+DIFFER = "--map-out, --bmap and the other outputs must differ"
+HOLES = "--holes source fits neither --update nor -S 0"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    small_disk().write(tmp_path / "disk.vhdx")
+    return tmp_path
+
+
+CONTRADICTIONS = [
+    (["--holes", "source", "-S", "0"], HOLES),
+    (["--holes", "source", "--update"], HOLES),
+    (["-O", "vhd", "--round-size", "512"], "-O vhd needs a --round-size of whole MiB"),
+    *(
+        ([*shape, kept], NOT_KEPT)
+        for shape in (["-O", "vhd"], ["--round-size", "1M"])
+        for kept in ("--save-state", "--state=s", "--update")
+    ),
+    *(
+        ([option, "m", work], NO_MAP)
+        for option in ("--map-out", "--bmap")
+        for work in ("--update", "--resume")
+    ),
+    (["--map-out", "-"], "--map-out and --bmap need the name of a file"),
+    (["--bmap", "./out.img"], DIFFER),
+    (["--bmap", "m", "--map-out", "m"], DIFFER),
+    (["--bmap", "m", "--salvage", "--mapfile", "m"], DIFFER),
+]
+
+
+@pytest.mark.parametrize(("words", "problem"), CONTRADICTIONS, ids=" ".join)
+def test_contradiction_is_refused(
+    folder: Path, capfd: Capture, words: list[str], problem: str
+) -> None:
+    outcome = run(capfd, *words, "disk.vhdx", "out.img")
+    assert (outcome.exit_code, outcome.out) == (2, "")
+    assert outcome.err_lines == [
+        f"vhdx2raw: {problem}",
+        "vhdx2raw: hint: see vhdx2raw convert --help",
+    ]
+    assert names_in(folder) == ["disk.vhdx"]
+
+
+@pytest.mark.parametrize("size", ["0", "1000", "65T"])
+def test_round_size_has_its_limits(folder: Path, capfd: Capture, size: str) -> None:
+    outcome = run(capfd, "--round-size", size, "disk.vhdx", "out.img")
+    assert outcome.exit_code == 2
+    assert "give a multiple of 512, at most 64T" in outcome.err_lines[0]
+
+
+def test_holes_by_the_command_line(folder: Path, capfd: Capture) -> None:
+    expected = {
+        "zeros": [(4096, 12288), (4 * MIB, 5 * MIB)],
+        "source": [(0, MIB), (2 * MIB, 3 * MIB), (4 * MIB, 5 * MIB)],
+        "none": [(0, 5 * MIB + 512)],
+    }
+    for holes, ranges in expected.items():
+        assert run(capfd, "--holes", holes, "disk.vhdx", holes).exit_code == 0
+        assert has_expected_bytes(folder / holes, small_disk())
+        assert stored_ranges(folder / holes) == ranges
+
+
+# -- the record -----------------------------------------------------------------------------------
+
+
+def record_of(capfd: Capture, *words: str, exit_code: int = 0) -> dict[str, Any]:
+    """Run a conversion with --json, and give the summary, which fits its schema."""
+    outcome = run(capfd, "--json", *words)
+    assert outcome.exit_code == exit_code, outcome.err
+    record: dict[str, Any] = json.loads(outcome.out)
+    validator_of("convert").validate(record)
+    return record
+
+
+def seconds_of(time: str) -> float:
+    """Give a time in seconds since 1970, which Python reads to the microsecond only."""
+    whole, _, fraction = time.removesuffix("+00:00").partition(".")
+    parsed = datetime.fromisoformat(whole).replace(tzinfo=timezone.utc).timestamp()
+    return parsed + float(f"0.{fraction or 0}")
+
+
+def test_record_says_who_when_and_where(folder: Path, capfd: Capture) -> None:
+    started = datetime.now(timezone.utc).timestamp()
+    record = record_of(capfd, "-q", "disk.vhdx", "out.img")
+    assert record["program"] == f"vhdx2raw {metadata.version('vhdx2raw')}"
+    assert record["command-line"] == ["vhdx2raw", "--json", "-q", "disk.vhdx", "out.img"]
+    assert record["host"]["name"] == platform.node()
+    assert record["host"]["python"] == platform.python_version()
+    assert started - 1 <= seconds_of(record["began"]) <= seconds_of(record["ended"])
+    assert seconds_of(record["ended"]) <= datetime.now(timezone.utc).timestamp()
+    assert record["image-size"] == (folder / "out.img").stat().st_size
+
+
+def test_record_says_what_was_read(folder: Path, capfd: Capture) -> None:
+    spec = small_disk()
+    bits = range(0, 2048, 2)
+    blocks = {1: Block(BlockState.PARTIALLY_PRESENT, sector_bits=bits)}
+    child_of(spec, ".\\disk.vhdx", blocks=blocks).write(folder / "child.avhdx")
+    os.utime("disk.vhdx", ns=(0, 1_600_000_000_123_456_789))
+    record = record_of(
+        capfd, "--hash-source", "--hash", "md5", "--hash", "sha1", "child.avhdx", "o"
+    )
+    names = ["child.avhdx", "./disk.vhdx"]
+    for file, name in zip(record["chain"], names, strict=True):
+        status = (folder / name).stat()
+        assert Path(file["filename"]) == Path(name)
+        assert file["size"] == status.st_size
+        assert seconds_of(file["modified"]) == pytest.approx(status.st_mtime, abs=1e-5)
+        assert seconds_of(file["changed"]) == pytest.approx(status.st_ctime, abs=1e-5)
+        data = (folder / name).read_bytes()
+        assert file["hashes"] == [
+            {"algorithm": name, "digest": hashlib.new(name, data).hexdigest()}
+            for name in ("md5", "sha1")
+        ]
+    assert record["chain"][1]["modified"] == "2020-09-13T12:26:40.123456789+00:00"
+
+
+def test_file_with_a_log_is_hashed_as_it_is_stored(folder: Path, capfd: Capture) -> None:
+    spec = ImageSpec(4 * MIB, MIB, {0: Block()})
+    log_sectors(spec, {spec.block_file_offset(0): b"new".ljust(4096, b"!")}).write(
+        folder / "d.vhdx"
+    )
+    outcome = run(capfd, "--hash-source", "d.vhdx", "out.img")
+    assert outcome.out == f"{sha256_of(folder / 'd.vhdx')}  d.vhdx\n"
+
+
+def test_digests_of_output_and_source_can_be_checked(folder: Path, capfd: Capture) -> None:
+    outcome = run(capfd, "-O", "vhd", "--hash", "sha256", "--hash-source", "disk.vhdx", "out.vhd")
+    assert outcome.out.splitlines() == [
+        f"{sha256_of(folder / name)}  {name}" for name in ("out.vhd", "disk.vhdx")
+    ]
+
+
+def test_record_names_the_maps_and_the_format(folder: Path, capfd: Capture) -> None:
+    words = ["-O", "vhd", "--map-out", "m", "--bmap", "b", "disk.vhdx", "out.vhd"]
+    record = record_of(capfd, *words)
+    assert (record["format"], record["map"], record["bmap"]) == ("vhd", "m", "b")
+    assert record["image-size"] == 6 * MIB + 512 == (folder / "out.vhd").stat().st_size
+    assert record["virtual-size"] == 5 * MIB + 512
+
+
+def test_record_of_a_loss(folder: Path, capfd: Capture) -> None:
+    os.truncate("disk.vhdx", (folder / "disk.vhdx").stat().st_size - MIB // 2)
+    record = record_of(capfd, "--salvage", "--hash-source", "disk.vhdx", "out.img", exit_code=3)
+    assert record["lost-size"] == sum(lost["length"] for lost in record["lost-ranges"]) > 0
+    assert record["damage"]
+    expected = {"algorithm": "sha256", "digest": sha256_of(folder / "disk.vhdx")}
+    assert record["chain"][0]["hashes"] == [expected]
+
+
+def test_lines_of_a_batch_are_records_as_well(folder: Path, capfd: Capture) -> None:
+    outcome = run(capfd, "--json", "--hash-source", "--output-dir", "raw", "disk.vhdx")
+    record = json.loads(outcome.out)
+    validator_of("batch").validate(record)
+    assert record["chain"][0]["hashes"][0]["digest"] == sha256_of(folder / "disk.vhdx")
+    outcome = run(capfd, "--output-dir", "raw", "--map-out", "m", "disk.vhdx")
+    assert outcome.err_lines[0] == "vhdx2raw: --map-out and --bmap fit one SRC"
