@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vhdx2raw.disk.chain import NamedFinding
-from vhdx2raw.disk.contents import Scheme, read_contents
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.findings import Finding
@@ -58,6 +57,8 @@ def find_misplaced_backup(disk: VirtualDisk, shape: Shape) -> Iterator[NamedFind
     """
     if shape.end == disk.size:
         return
+    from vhdx2raw.disk.contents import Scheme, read_contents  # noqa: PLC0415 - takes a while
+
     table = read_contents(disk, disk.metadata.logical_sector_size).table
     if table is not None and table.scheme is not Scheme.MBR:
         problem = (

@@ -9,12 +9,15 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of
+from tests.support.devices import OLD_BYTE, loop_devices
 from tests.support.files import has_expected_bytes, stored_ranges
 from tests.support.promised import has_block, with_promised_end, write_promised
 from tests.support.random_chains import RandomChain, chains
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.operations.copying import Copy, Holes
+from vhdx2raw.operations.pieces import Piece
 
 PARTIAL = BlockState.PARTIALLY_PRESENT
 
@@ -144,3 +147,43 @@ def test_a_wrong_word_is_refused(tmp_path: Path) -> None:
 def test_contradictions_are_refused(tmp_path: Path, options: dict[str, bool | int]) -> None:
     with pytest.raises(ValueError, match="not by update or a sparse_size of 0"):
         convert(tmp_path / "disk.vhdx", tmp_path / "disk.img", holes="source", **options)  # type: ignore[arg-type]
+
+
+def test_stored_zeros_are_written_to_a_device(tmp_path: Path) -> None:
+    """What was never stored may be left out of a device that reads as zeros; this one does not."""
+    spec = zeros_and_holes(tmp_path / "disk.vhdx")
+    with loop_devices(tmp_path) as devices:
+        device = devices.make()
+        convert(tmp_path / "disk.vhdx", device, force=True, target_is_zero=True, holes="source")
+        expected = spec.expected_disk(0, 4 * MIB) + OLD_BYTE * 4 * MIB
+        is_right = devices.contents() == expected
+        assert is_right
+        convert(tmp_path / "disk.vhdx", device, force=True, holes="source")
+        is_right = devices.contents() == spec.expected_disk(0, 5 * MIB) + OLD_BYTE * 3 * MIB
+        assert is_right
+
+
+@pytest.mark.parametrize("holes", ["zeros", "source"])
+def test_resumed_conversion_keeps_the_holes(
+    tmp_path: Path, holes: Holes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = zeros_and_holes(tmp_path / "disk.vhdx")
+    hand_over = Copy._hand_over
+
+    def fail(self: Copy, piece: Piece, data: memoryview) -> None:
+        if piece.virtual_offset >= 2 * MIB:
+            raise OSError(5, "Input/output error", "out.img")
+        hand_over(self, piece, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Copy, "_hand_over", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            convert(
+                tmp_path / "disk.vhdx", tmp_path / "out", resume=True, workers=1, holes="source"
+            )
+    result = convert(tmp_path / "disk.vhdx", tmp_path / "out", resume=True, holes=holes)
+    is_same = holes == "source"
+    assert result.resumed_bytes == (2 * MIB if is_same else 0)
+    assert result.begun_anew == ("" if is_same else "the earlier run had other options")
+    assert has_expected_bytes(tmp_path / "out", spec)
+    assert (stored_ranges(tmp_path / "out") == [(0, 4 * MIB)]) is is_same
