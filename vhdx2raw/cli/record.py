@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -10,6 +11,8 @@ from vhdx2raw.cli.console import Answer, log_facts
 from vhdx2raw.disk.chain import Chain
 
 SECOND_NS = 10**9
+_URL = re.compile(r"(.*?https?://)(?:[^/?#]*@)?([^?#]*)(.*)", re.DOTALL | re.IGNORECASE)
+"""What stands before a host, with a user perhaps; host and path; and what follows."""
 
 
 def now() -> str:
@@ -24,7 +27,7 @@ def run_facts(began: str) -> dict[str, object]:
 
     return {
         "program": f"vhdx2raw {metadata.version('vhdx2raw')}",
-        "command-line": ["vhdx2raw", *Answer.arguments],
+        "command-line": ["vhdx2raw", *map(_without_secrets, Answer.arguments)],
         "host": {
             "name": platform.node(),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -61,6 +64,12 @@ def file_facts(chain: Chain, digests: Sequence[Mapping[str, str]]) -> list[dict[
 def digest_facts(digests: Mapping[str, str]) -> list[dict[str, str]]:
     """Return digests as every command writes them in JSON."""
     return [{"algorithm": name, "digest": found} for name, found in digests.items()]
+
+
+def _without_secrets(word: str) -> str:
+    """Return a word of the command line without the password or the signature of a URL."""
+    match = _URL.fullmatch(word)
+    return f"{match[1]}{match[2]}{'?...' if match[3] else ''}" if match else word
 
 
 def _time(nanoseconds: int | None) -> str | None:

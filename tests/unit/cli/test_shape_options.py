@@ -15,6 +15,8 @@ from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, l
 from tests.support.cli import run, small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of, stored_ranges
 from tests.support.schemas import validator_of
+from vhdx2raw.cli.console import Answer
+from vhdx2raw.cli.record import run_facts
 
 Capture = pytest.CaptureFixture[str]
 NOT_KEPT = "-O vhd and --round-size fit none of --save-state, --state and --update"
@@ -112,6 +114,23 @@ def test_record_says_who_when_and_where(folder: Path, capfd: Capture) -> None:
     assert started - 1 <= seconds_of(record["began"]) <= seconds_of(record["ended"])
     assert seconds_of(record["ended"]) <= datetime.now(timezone.utc).timestamp()
     assert record["image-size"] == (folder / "out.img").stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("https://me:secret@host/a/disk.vhdx?sig=secret#x", "https://host/a/disk.vhdx?..."),
+        ("--parent=HTTP://host:80/b.vhdx?sig=secret", "--parent=HTTP://host:80/b.vhdx?..."),
+        ("https://host/me@home.vhdx", "https://host/me@home.vhdx"),
+        ("s3://bucket/disk?.vhdx", "s3://bucket/disk?.vhdx"),
+        ("what?.vhdx", "what?.vhdx"),
+    ],
+)
+def test_record_shows_no_secret_of_a_url(
+    monkeypatch: pytest.MonkeyPatch, word: str, expected: str
+) -> None:
+    monkeypatch.setattr(Answer, "arguments", [word])
+    assert run_facts("")["command-line"] == ["vhdx2raw", expected]
 
 
 def test_record_says_what_was_read(folder: Path, capfd: Capture) -> None:
