@@ -67,5 +67,6 @@ NOT_CHECKABLE = {
     "R119": "a reader looks twice; a check looks once",
     "R121": "about the disk and not the file",
     "R123": "about other files in the folder",
+    "R124": "about the output",
 }
 """Why a rule has no fault: it binds the reader and not the file, or it allows something."""
