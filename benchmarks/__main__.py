@@ -25,6 +25,7 @@ from benchmarks.workloads import (
     Workload,
     make_checkpoint,
     make_dense,
+    make_many,
     mounted,
 )
 from tests.support.builder import GIB, MIB
@@ -35,6 +36,7 @@ UNSYNCED = "vhdx2raw --no-sync"
 SYNCED = "vhdx2raw"
 START_UP = "start-up"
 APPLY = "apply"
+BATCH = "batch"
 FULL = "full conversion"
 MOUNT = "mount"
 PASSTHROUGH = "passthrough"
@@ -46,8 +48,12 @@ SYNC_SUFFIX = " + sync"
 """Ends the name of a command that waits for the disk; such are compared with such."""
 
 
-OWN_TARGETS = {START_UP: [Target(WALL_FIGURE, 0.08)], APPLY: [Target(FULL, 0.05)]}
-OWN_TARGETS[MOUNT] = [Target(PASSTHROUGH, 1 / 0.6)]
+OWN_TARGETS = {
+    START_UP: [Target(WALL_FIGURE, 0.08)],
+    APPLY: [Target(FULL, 0.05)],
+    BATCH: [Target(WALL_FIGURE, 10.0)],
+    MOUNT: [Target(PASSTHROUGH, 1 / 0.6)],
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Judgement:
 
 def main() -> None:
     """Parse the options and run."""
-    names = [*WORKLOADS, APPLY, MOUNT, START_UP]
+    names = [*WORKLOADS, APPLY, BATCH, MOUNT, START_UP]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", type=int, default=2048, help="MiB of the full disks (2048)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
@@ -111,6 +117,8 @@ def run(name: str, size: int, rounds: int, folder: Path | None) -> list[Result]:
         return run_apply(size, rounds, folder)
     if name == MOUNT:
         return run_mount(size, rounds, folder)
+    if name == BATCH:
+        return run_batch(rounds, folder)
     workload = WORKLOADS[name]
     with ExitStack() as stack:
         temporary = tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder)
@@ -180,6 +188,24 @@ def run_mount(size: int, rounds: int, folder: Path | None) -> list[Result]:
             read = ["dd", f"if={place / file}", "of=/dev/null", "bs=1M", "status=none"]
             # What the kernel keeps of a mount is not measured.
             commands.append(Command(name, read, cold=(place / file,)))
+        return measure(commands, rounds)
+
+
+def run_batch(rounds: int, folder: Path | None) -> list[Result]:
+    """Measure a thousand small disks in a folder, with a line of results for each."""
+    with tempfile.TemporaryDirectory(prefix="vhdx2raw-bench-", dir=folder) as name:
+        work = Path(name)
+        maker = multiprocessing.Process(target=make_many, args=(work / "in",))
+        maker.start()
+        maker.join()
+        output, results = work / "out", work / "results.jsonl"
+        anew = shlex.join(["rm", "-rf", str(output), str(results)])
+        words = [*PROGRAM, "batch", str(work / "in"), "--output-dir", str(output)]
+        batch = shlex.join([*words, "--results", str(results)])
+        commands = [
+            Command(how, ["sh", "-c", f"{anew} && exec {batch} {options}"])
+            for how, options in ((SYNCED, ""), ("--jobs 4", "--jobs 4"), (UNSYNCED, "--no-sync"))
+        ]
         return measure(commands, rounds)
 
 

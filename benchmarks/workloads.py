@@ -91,6 +91,15 @@ def make_checkpoint(folder: Path, size: int) -> None:
     ).write(folder / "child.avhdx")
 
 
+def make_many(folder: Path) -> None:
+    """Write a thousand disks of 1 MiB into ten folders."""
+    disk = ImageSpec(MIB, MIB, {0: Block(content={0: b"data"})})
+    for number in range(1000):
+        home = folder / str(number % 10)
+        home.mkdir(parents=True, exist_ok=True)
+        disk.write(home / f"disk{number}.vhdx")
+
+
 def make_shuffled(folder: Path, size: int) -> None:
     """Write a full dynamic disk whose blocks lie in random order."""
     content = random_piece(1)

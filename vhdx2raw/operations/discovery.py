@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -26,6 +27,7 @@ from vhdx2raw.errors import (
     ParentError,
     ParentMismatchError,
     ParentNotFoundError,
+    Vhdx2rawError,
 )
 from vhdx2raw.findings import quote
 from vhdx2raw.rules import Rule
@@ -41,7 +43,7 @@ class BrokenFile(NamedTuple):
     """A file that cannot be read, and why."""
 
     path: str
-    error: ImageError | OSError
+    error: Vhdx2rawError | OSError
 
 
 def iter_files(folder: str, report: Callable[[OSError], None]) -> Iterator[str]:
@@ -73,14 +75,14 @@ def discover(paths: Iterable[str], options: OpenOptions = DEFAULTS) -> Catalog:
     for path in paths:
         try:
             images.append(read_found_image(path, options))
-        except (ImageError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
+        except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
             if isinstance(error, CorruptImageError) or _is_no_vhdx(error):
                 error.message = f"broken: {error.message}"
             broken.append(BrokenFile(path, error))
     return Catalog(images, broken, options)
 
 
-def _is_no_vhdx(error: ImageError | OSError) -> TypeGuard[ImageError]:
+def _is_no_vhdx(error: Exception) -> TypeGuard[ImageError]:
     return isinstance(error, ImageError) and error.finding.rule is Rule.SIGNATURE
 
 
@@ -188,7 +190,9 @@ class Catalog:
 
     def _read_named(self, path: str, child: FoundImage) -> FoundImage | None:
         """Read a file that a locator names; None if it was made from `child`, or is it."""
-        image = self._by_identity.get(identity_of(os.stat(path)))  # noqa: PTH116
+        image = None
+        with suppress(OSError, ValueError):  # no file of the host
+            image = self._by_identity.get(identity_of(os.stat(path)))  # noqa: PTH116
         if image is None:
             image = read_found_image(path, self._options)
             image = self._by_identity.setdefault(image.identity, image)
@@ -234,7 +238,7 @@ class _NamedFiles:
             image = read(str(candidate.path))
             if image:
                 candidate.check_opened(image.identity)
-        except (ImageError, OSError, ParentNotFoundError) as error:
+        except (Vhdx2rawError, OSError) as error:
             if isinstance(error, ImageError) and not _is_no_vhdx(error):
                 self._broken = self._broken or error  # a broken VHDX: that is the news
             problem = getattr(error, "message", None) or getattr(error, "strerror", None)

@@ -161,7 +161,7 @@ def test_existing_output_fails_that_file_alone(folder: Path, capfd: Capture) -> 
 
 
 def test_options_apply_to_every_file(folder: Path, capfd: Capture) -> None:
-    words = ["--json", "--verify", "--hash", "sha256", "--max-virtual-size", "4M"]
+    words = ["--json", "--verify", "--hash", "sha256", "--max-virtual-size", "4M", "--workers", "1"]
     lines = lines_of(run(capfd, "batch", *words, "--output-dir", "raw", "a.vhdx", "b.vhdx"))
     assert lines["a.vhdx"]["exit-code"] == 4
     assert lines["b.vhdx"]["verified"] is True

@@ -201,6 +201,7 @@ def test_two_branches_are_two_tips(folder: Path) -> None:
     catalog = found()
     assert tips(catalog) == ["./2.avhdx", "./3.avhdx"]
     (base_image,) = (image for image in catalog.images if image not in catalog.tips)
+    assert [catalog.parent_of(image) for image in catalog.tips] == [base_image] * 2
     assert [image.path for image in catalog.children_of(base_image)] == ["./2.avhdx", "./3.avhdx"]
 
 

@@ -106,7 +106,7 @@ class ConvertFlags:
             metavar="ALG",
             parser=parsed(require_algorithm),
             rich_help_panel=TRUST,
-            help="Print the digest of what is written, as sha256sum does; repeat it for several.",
+            help="Print the digest of what is written; repeat it for several.",
             show_default=False,
         ),
     ] = field(default_factory=list)
@@ -115,7 +115,7 @@ class ConvertFlags:
         typer.Option(
             "--hash-source",
             rich_help_panel=TRUST,
-            help="Print the digests of the files that are read as well; SHA-256 without --hash.",
+            help="Print the digests of the files that are read, too; by default SHA-256.",
         ),
     ] = False
     verify: Annotated[
@@ -123,7 +123,7 @@ class ConvertFlags:
         typer.Option(
             "--verify",
             rich_help_panel=TRUST,
-            help="Read DST back from storage, and compare, before it is done.",
+            help="Read DST back from storage, and compare.",
         ),
     ] = False
     save_state: Annotated[
@@ -131,7 +131,7 @@ class ConvertFlags:
         typer.Option(
             "--save-state",
             rich_help_panel=OUTPUT,
-            help="Record in DST.state.json what DST holds, for `apply`.",
+            help="Keep DST.state.json, which `apply` needs.",
         ),
     ] = False
     state: Annotated[
@@ -149,7 +149,7 @@ class ConvertFlags:
         typer.Option(
             "--update",
             rich_help_panel=OUTPUT,
-            help="Read DST, and write to it only what differs, in place.",
+            help="Write to DST, in place, only what differs.",
         ),
     ] = False
     resume: Annotated[
@@ -157,7 +157,7 @@ class ConvertFlags:
         typer.Option(
             "--resume",
             rich_help_panel=OUTPUT,
-            help="Keep what was written if this fails; go on with what was kept.",
+            help="Keep what was written at a failure; go on with it.",
         ),
     ] = False
     workers: Annotated[

@@ -43,7 +43,7 @@ class SalvageFlags:
             "--region",
             rich_help_panel=TRUST,
             metavar="NAME=OFFSET",
-            help="Where a region lies (bat or metadata), if --salvage does not find it.",
+            help="Where bat or metadata lies, for --salvage.",
         ),
     ] = field(default_factory=list)
 
@@ -81,7 +81,7 @@ class PartitionFlags:
             metavar="N",
             min=1,
             rich_help_panel=INPUT,
-            help="Take partition N, by its number in `info`, instead of the whole disk.",
+            help="Take only partition N, as `info` numbers it.",
             show_default=False,
         ),
     ] = None
@@ -116,7 +116,7 @@ class OpeningFlags:
             "--parent",
             metavar="FILE",
             rich_help_panel=INPUT,
-            help="The parent of a differencing disk; repeat it for the parent's parent.",
+            help="The parent; repeat it for the parent's parent.",
         ),
     ] = field(default_factory=list)
     parent_dirs: Annotated[
@@ -133,7 +133,7 @@ class OpeningFlags:
         typer.Option(
             "--allow-parent-mismatch",
             rich_help_panel=INPUT,
-            help="Use a parent that is not the version that the child was made from.",
+            help="Use a parent of another version, too.",
         ),
     ] = False
     no_replay: Annotated[
@@ -147,7 +147,7 @@ class OpeningFlags:
         typer.Option(
             "--ignore-log",
             rich_help_panel=TRUST,
-            help="Read a disk as it is without the updates in its log.",
+            help="Leave out the updates in the log.",
         ),
     ] = False
 

@@ -17,6 +17,7 @@ from vhdx2raw.operations.batch.tasks import Task
 from vhdx2raw.operations.compare import compare
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.output.null import NullSink
+from vhdx2raw.source.file_object import name_of
 from vhdx2raw.source.raw_file import RawFile
 
 NOT_THIS_DISK = "exists already, and is not this disk"
@@ -65,7 +66,7 @@ def find_earlier(
         results: What earlier runs have recorded, if that is kept.
 
     Raises:
-        ImageError: The source cannot be read.
+        ImageError: The source or a parent cannot be read.
         OSError: The host cannot look.
     """
     try:
@@ -77,7 +78,8 @@ def find_earlier(
     is_whole = wanted.partition is None
     known_size = record.get("virtual-size") if record else None
     size = image.metadata.virtual_disk_size if is_whole else known_size
-    problem = _problem_of(status, size, image, task.parents)
+    parents = [read_found_image(parent, opening) for parent in task.parents]
+    problem = _problem_of(status, size, image, parents)
     if problem or (results is None and is_whole and not wanted.algorithms):
         return Earlier(problem)
     if results is None or record is None:
@@ -96,17 +98,16 @@ def _words_of(version: object, partition: object) -> str:
 
 
 def _problem_of(
-    status: os.stat_result, size: int | None, image: FoundImage, parents: Sequence[str]
+    status: os.stat_result, size: int | None, image: FoundImage, parents: Sequence[FoundImage]
 ) -> str:
     """Return why a file is not the raw image of a disk, whose size may not be known."""
     if not stat.S_ISREG(status.st_mode):
         return "is no regular file"
     if size is not None and status.st_size != size:
         return f"has {status.st_size} bytes, and the disk {size}"
-    written = {image.path: image.modified_ns}
-    written |= {parent: os.stat(parent).st_mtime_ns for parent in parents}  # noqa: PTH116
-    newest = max(written, key=lambda path: written[path])
-    return f"is older than {newest}" if status.st_mtime_ns < written[newest] else ""
+    newest = max([image, *parents], key=lambda each: each.modified_ns)
+    is_older = status.st_mtime_ns < newest.modified_ns
+    return f"is older than {name_of(newest.path)}" if is_older else ""
 
 
 def confirm(disk: VirtualDisk, path: str, options: ConvertOptions) -> ConversionResult:

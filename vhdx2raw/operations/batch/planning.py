@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.found import FoundImage
-from vhdx2raw.errors import ImageError, OutputError, ParentError
+from vhdx2raw.errors import OutputError, Vhdx2rawError
 from vhdx2raw.operations.batch.tasks import Task, output_name
 from vhdx2raw.operations.discovery import Catalog, discover, iter_files
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY
 from vhdx2raw.source.base import Identity
 from vhdx2raw.source.file import identity_of
 
-Failure = ImageError | ParentError | OSError
+Failure = Vhdx2rawError | OSError
 
 
 class LeftOut(NamedTuple):

@@ -36,7 +36,8 @@ class Results:
     def _take(self, line: bytes) -> None:
         with suppress(ValueError):
             facts = json.loads(line)
-            if isinstance(facts, dict) and facts.get("status") in DONE:
+            is_done = isinstance(facts, dict) and facts.get("status") in DONE
+            if is_done and isinstance(facts.get("digests", {}), dict):
                 self._done[os.path.abspath(str(facts.get("destination")))] = facts  # noqa: PTH100
 
     def find_done(self, destination: str) -> Mapping[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.convert import ConvertOptions
+from vhdx2raw.source.file_object import name_of
 from vhdx2raw.vhdx.log import LogPolicy
 
 _JSON_NAMES = {str: "a string", int: "a number", bool: "true or false", list: "a list", dict: "an"
@@ -76,7 +77,7 @@ class Task(NamedTuple):
 
 def output_name(path: str) -> str:
     """Return what the raw image of a file is called: `disk.vhdx` becomes `disk.img`."""
-    return Path(path).stem + ".img"
+    return Path(name_of(path)).stem + ".img"
 
 
 class ListedDisks(NamedTuple):

@@ -42,6 +42,7 @@ def test_last_line_about_an_image_counts() -> None:
     for facts in (done("a", n=1), done("a", n=2), done("a", "failed"), done("b", "failed")):
         Results("r").add(facts)
     Results("r").add(done("c", "salvaged"))
+    Results("r").add(done("c", digests=["sha256"]))  # not ours
     results = Results("r")
     assert results.find_done("a") == done("a", n=2)
     assert results.find_done("./x/../a") == done("a", n=2)

@@ -71,6 +71,7 @@ WRONG = [
     ('{"source": "a", "options": {"sparse-size": true}}', "the option sparse-size cannot be true"),
     ('{"source": "a", "options": {"sparse-size": null}}', "the option sparse-size cannot be null"),
     ('{"source": "a", "options": {"hash-algorithm": [1]}}', "hash-algorithm cannot be [1]"),
+    ('{"source": "a", "options": {"parent-dirs": 5}}', "parent-dirs cannot be 5"),
     ('{"source": "a", "options": {"log-policy": "x"}}', 'log-policy cannot be "x"'),
     ('{"source": "a", "options": {"regions": {"bat": "x"}}}', "regions cannot be"),
     ('{"source": "a", "options": {"regions": [1]}}', "regions cannot be [1]"),

@@ -13,6 +13,7 @@ from vhdx2raw.cli.exit_codes import reason_of
 from vhdx2raw.disk.found import read_found_image
 from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.operations.batch.tasks import Task
+from vhdx2raw.source.file_object import name_of
 from vhdx2raw.vhdx.log import LogState
 
 LOG_STATES = (LogState.IGNORED, LogState.REPLAYED, LogState.CLEAN)
@@ -33,7 +34,7 @@ def result_facts(
         "exit-code": exit_code,
         "reason": reason_of(error) if error else None,
         "message": format_error(error) if error else None,
-        "source": task.source,
+        "source": name_of(task.source),
         "data-write-guid": None,
         "partition": partition,
         "destination": task.destination,

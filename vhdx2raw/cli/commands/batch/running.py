@@ -37,6 +37,7 @@ from vhdx2raw.operations.batch.tasks import Task
 from vhdx2raw.operations.progress import ProgressCallback
 from vhdx2raw.operations.threads import share_work
 from vhdx2raw.output.sparse_file import remove_abandoned
+from vhdx2raw.source.file_object import name_of
 
 STATUSES = ("converted", "salvaged", "skipped", "failed", "left")
 """What becomes of disks, as it is counted at the end."""
@@ -163,22 +164,26 @@ class Batch:
 
     def _print(self, task: Task, ended: _Ended, exit_code: int, _seconds: float) -> None:
         """Write the result of a disk to stdout."""
-        status = {"status": _status_of(ended), "exit-code": exit_code}
-        facts: dict[str, object] = {"filename": task.source, "destination": task.destination}
         digests: Mapping[str, str] = {}
         if isinstance(ended, Outcome):
-            facts, digests = ended.facts(), ended.result.digests
-        elif isinstance(ended, Exception):
-            facts["error"] = error_facts(ended)
-        elif ended.record:
+            digests = ended.result.digests
+        elif isinstance(ended, Earlier) and ended.record:
             algorithms = self.converter.for_task(task).options.hash_algorithms
             digests = {name: str(ended.record["digests"][name]) for name in algorithms}
-            facts |= hash_facts(digests)
-        if self.as_json:
-            print_result(json.dumps({**status, **facts}))
+        if not self.as_json:
+            for digest in digests.values():
+                print_digest(digest, task.destination)
             return
-        for digest in digests.values():
-            print_digest(digest, task.destination)
+        name, destination = name_of(task.source), task.destination
+        facts: dict[str, object] = {"filename": name, "destination": destination}
+        if isinstance(ended, Outcome):
+            facts = ended.facts()
+        elif isinstance(ended, Exception):
+            facts["error"] = error_facts(ended)
+        else:
+            facts |= hash_facts(digests)
+        status = {"status": _status_of(ended), "exit-code": exit_code}
+        print_result(json.dumps({**status, **facts}))
 
     def _stop_if_full(self, error: BaseException | None) -> None:
         """Begin no other disk after a failure that all of them would meet."""

@@ -9,6 +9,7 @@ from vhdx2raw.cli.progress import Display, FileOfMany
 from vhdx2raw.operations.batch.space import stored_size
 from vhdx2raw.operations.batch.tasks import Task
 from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.source.file_object import name_of
 
 
 class Total:
@@ -20,7 +21,8 @@ class Total:
 
     def __init__(self, tasks: Sequence[Task], display: Display) -> None:
         self._files = [
-            FileOfMany(task.source, number, len(tasks)) for number, task in enumerate(tasks, 1)
+            FileOfMany(name_of(task.source), number, len(tasks))
+            for number, task in enumerate(tasks, 1)
         ]
         self._sizes = [stored_size(task) for task in tasks]
         self._done = [0] * len(tasks)
