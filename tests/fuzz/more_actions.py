@@ -38,6 +38,7 @@ COMMANDS = (
     *(("info",), ("info", "--json"), ("map",), ("check",), ("check", "--json")),
     ("measure", "--json"),
 )
+END_OF_PARTITION = 4096
 EXIT_CODES = (0, 4, 5, 6)
 """Read; not for us; corrupt; a parent cannot be used. Nothing else can be the fault of a file."""
 
@@ -98,9 +99,16 @@ def make_map(path: Path) -> None:
 
 
 def look_inside(path: Path) -> None:
-    """Read partition tables and file systems, as `info` does."""
+    """Read partition tables and file systems, as `info` does, and the ends of each partition."""
     with vhdx2raw.open(path) as disk:
         read_contents(disk, disk.metadata.logical_sector_size)
+        for part in disk.partitions():
+            demand(0 <= part.start < part.start + part.size <= disk.size, "lies elsewhere")
+            length = min(part.size, END_OF_PARTITION)
+            for start in (0, part.size - length):
+                right = disk.pread(length, part.start + start)
+                demand(part.pread(2 * length, start)[:length] == right, "differs in a partition")
+            demand(part.pread(length, part.size) == b"", "a partition has no end")
 
 
 def take_digest(path: Path) -> None:

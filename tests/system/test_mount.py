@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.builder import MIB, Block, ImageSpec
 from tests.support.cli import run_program
+from tests.support.contents import record
 from tests.support.files import has_expected_bytes
 from tests.support.mounts import (
     PATIENCE,
@@ -27,6 +28,7 @@ from tests.support.mounts import (
     start,
     wait_until,
 )
+from tests.support.partitions import disk_with
 from tests.support.peers import needs_superuser
 
 SIZE = 8 * MIB
@@ -377,6 +379,18 @@ def aligned(size: int) -> memoryview:
     import mmap  # noqa: PLC0415
 
     return memoryview(mmap.mmap(-1, size))
+
+
+def test_a_partition_table_that_cannot_be_read_is_a_failure(folder: Path, tmp_path: Path) -> None:
+    """What is said of it is not taken for words of the library of FUSE."""
+    spec = disk_with({0: record((0x05, 6144, 2048)), 3 * MIB: record((0x83, 64, 64))})
+    spec.write(tmp_path / "disk.vhdx")
+    start_of_bad = spec.block_file_offset(3)
+    patch = BROKEN.format(start=start_of_bad, end=start_of_bad + 512)
+    with start(["mount", str(tmp_path / "disk.vhdx"), str(folder)], patch) as process:
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 8
+    assert said == f"vhdx2raw: {tmp_path / 'disk.vhdx'}: Input/output error\n"
 
 
 def test_the_background_writes_to_the_log_of_the_system(

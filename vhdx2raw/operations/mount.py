@@ -77,7 +77,7 @@ def mount_disk(
     fuse = _load_fuse()
     path = _require_empty_folder(os.fspath(folder))
     disk.watch()
-    caught, is_mounted = _CaughtStderr(), False
+    is_mounted = False
 
     def begin() -> None:
         nonlocal is_mounted
@@ -99,6 +99,7 @@ def mount_disk(
         "attr_timeout": ATTRIBUTE_SECONDS,
         "entry_timeout": ATTRIBUTE_SECONDS,
     }
+    caught = _CaughtStderr()
     try:
         _server_class(fuse)(files, path, foreground=True, **options)
     except RuntimeError as error:  # also after a signal
