@@ -9,9 +9,9 @@ from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.findings import Finding
 from vhdx2raw.output import vhd
-from vhdx2raw.output.shape import OutputFormat, Shape
+from vhdx2raw.output.shape import OutputFormat, Shape, rounded_size
 from vhdx2raw.rules import Rule
-from vhdx2raw.units import GIB, ceil_div
+from vhdx2raw.units import GIB
 
 NOT_VHD_REMEDY = "write it raw; {output_format} raw does"
 SECOND_NS = 10**9
@@ -28,10 +28,8 @@ def shape_of(disk: VirtualDisk, output_format: OutputFormat, round_size: int | N
     Raises:
         OutputError: The disk cannot be in that format.
     """
-    is_vhd = output_format == "vhd"
-    unit = round_size or (vhd.SIZE_UNIT if is_vhd else 1)
-    end = ceil_div(disk.size, unit) * unit
-    if not is_vhd:
+    end = rounded_size(disk.size, output_format, round_size)
+    if output_format != "vhd":
         return Shape(disk.size, end)
     sector_size = disk.metadata.logical_sector_size
     if sector_size != vhd.SECTOR_SIZE:

@@ -5,14 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from vhdx2raw.output import vhd
 from vhdx2raw.output.base import Sink
-from vhdx2raw.units import MIB
+from vhdx2raw.units import MIB, ceil_div
 from vhdx2raw.zeros import MAX_BUFFER_SIZE, ZEROS
 
 OutputFormat = Literal["raw", "vhd"]
 """The disk as it is, or with the footer of a fixed VHD."""
 HOLE_SIZE = 64 * MIB
 """Bytes made a hole at once, so that the run can be ended in between."""
+
+
+def rounded_size(disk_size: int, output_format: OutputFormat, round_size: int | None) -> int:
+    """Return where the zeros after a disk end; a VHD has whole MiB at least."""
+    unit = round_size or (vhd.SIZE_UNIT if output_format == "vhd" else 1)
+    return ceil_div(disk_size, unit) * unit
+
+
+def output_size(disk_size: int, output_format: OutputFormat, round_size: int | None) -> int:
+    """Return the bytes that the output of a disk has."""
+    footer_size = vhd.FOOTER_SIZE if output_format == "vhd" else 0
+    return rounded_size(disk_size, output_format, round_size) + footer_size
 
 
 class Shape(NamedTuple):

@@ -190,10 +190,95 @@ def test_record_of_a_loss(folder: Path, capfd: Capture) -> None:
     assert record["chain"][0]["hashes"] == [expected]
 
 
+# -- batches --------------------------------------------------------------------------------------
+
+
+def batch(capfd: Capture, *words: str) -> list[dict[str, Any]]:
+    """Run a batch; give its lines, which fit their schema."""
+    outcome = run(capfd, "batch", "--json", *words)
+    assert outcome.exit_code == 0, outcome.err
+    lines = [json.loads(line) for line in outcome.out.splitlines()]
+    for line in lines:
+        validator_of("batch").validate(line)
+    return lines
+
+
 def test_lines_of_a_batch_are_records_as_well(folder: Path, capfd: Capture) -> None:
-    outcome = run(capfd, "--json", "--hash-source", "--output-dir", "raw", "disk.vhdx")
-    record = json.loads(outcome.out)
-    validator_of("batch").validate(record)
-    assert record["chain"][0]["hashes"][0]["digest"] == sha256_of(folder / "disk.vhdx")
-    outcome = run(capfd, "--output-dir", "raw", "--map-out", "m", "disk.vhdx")
-    assert outcome.err_lines[0] == "vhdx2raw: --map-out and --bmap fit one SRC"
+    [line] = batch(capfd, "--hash-source", "--output-dir", "raw", "disk.vhdx")
+    assert line["chain"][0]["hashes"][0]["digest"] == sha256_of(folder / "disk.vhdx")
+    assert line["command-line"][1] == "batch"
+
+
+SHAPES: dict[str, tuple[list[str], str, int]] = {
+    "rounded": (["--round-size", "2M"], "disk.img", 6 * MIB),
+    "vhd": (["-O", "vhd"], "disk.vhd", 6 * MIB + 512),
+}
+
+
+@pytest.mark.parametrize("digest", [[], ["--hash", "md5"]], ids=["without", "with digest"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_batch_of_a_shape_is_not_done_again(
+    folder: Path, capfd: Capture, shape: str, digest: list[str]
+) -> None:
+    words, name, size = SHAPES[shape]
+    words = [*words, *digest, "--output-dir", "raw", "--skip-done", "disk.vhdx"]
+    [line] = batch(capfd, *words)
+    assert (line["status"], line["image-size"]) == ("converted", size)
+    assert names_in(folder / "raw") == [name]
+    before = (folder / "raw" / name).stat()
+    assert before.st_size == size
+    [again] = batch(capfd, *words)
+    assert again["status"] == ("converted" if digest else "skipped")
+    assert again.get("hash") == line.get("hash")
+    assert (folder / "raw" / name).stat().st_mtime_ns == before.st_mtime_ns
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("place", [5 * MIB + 512, -1])
+def test_changed_rest_is_not_this_disk(
+    folder: Path, capfd: Capture, shape: str, place: int
+) -> None:
+    words, name, _ = SHAPES[shape]
+    batch(capfd, *words, "--output-dir", "raw", "disk.vhdx")
+    with (folder / "raw" / name).open("r+b") as file:
+        file.seek(place, os.SEEK_SET if place >= 0 else os.SEEK_END)
+        file.write(b"x")
+    words = [*words, "--hash", "md5", "--skip-done", "--output-dir", "raw", "disk.vhdx"]
+    outcome = run(capfd, "batch", *words)
+    assert outcome.exit_code == 7
+    assert "exists already, and is not this disk" in outcome.err
+
+
+def test_another_shape_is_not_this_disk(folder: Path, capfd: Capture) -> None:
+    batch(capfd, "--output-dir", "raw", "disk.vhdx")
+    words = ["--round-size", "1M", "--skip-done", "--output-dir", "raw", "disk.vhdx"]
+    outcome = run(capfd, "batch", *words)
+    assert outcome.exit_code == 7
+    assert f"has {5 * MIB + 512} bytes, and the disk {6 * MIB}" in outcome.err
+
+
+def test_a_list_gives_each_disk_its_shape(folder: Path, capfd: Capture) -> None:
+    options = {"output-format": "vhd", "holes": "source", "map-out": "m", "round-size": 4 * MIB}
+    small_disk().write(folder / "other.vhdx")
+    lines = [{"source": "disk.vhdx", "options": options}, {"source": "other.vhdx"}]
+    (folder / "list").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    batch(capfd, "--all", "--from-list", "list", "--output-dir", "raw")
+    assert names_in(folder / "raw") == ["disk.vhd", "other.img"]
+    assert (folder / "raw/disk.vhd").stat().st_size == 8 * MIB + 512
+    data = [entry for entry in json.loads((folder / "m").read_text()) if entry["data"]]
+    assert [entry["start"] for entry in data] == [0, 2 * MIB, 4 * MIB, 8 * MIB]
+
+
+def test_list_with_an_unknown_word_is_refused(folder: Path, capfd: Capture) -> None:
+    line = {"source": "disk.vhdx", "options": {"holes": "all"}}
+    (folder / "list").write_text(json.dumps(line))
+    outcome = run(capfd, "batch", "--from-list", "list", "--output-dir", "raw")
+    assert outcome.exit_code == 2
+    assert 'the option holes cannot be "all"' in outcome.err
+
+
+@pytest.mark.parametrize("option", ["--map-out", "--bmap"])
+def test_one_map_fits_one_disk(folder: Path, capfd: Capture, option: str) -> None:
+    outcome = run(capfd, "batch", option, "m", "--output-dir", "raw", "disk.vhdx")
+    assert outcome.exit_code == 2
+    assert f"{option} fits one SRC; in --from-list each disk can have its own" in outcome.err

@@ -16,7 +16,9 @@ from vhdx2raw.operations.batch.results import Results
 from vhdx2raw.operations.batch.tasks import Task
 from vhdx2raw.operations.compare import compare
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
+from vhdx2raw.operations.shaping import shape_of
 from vhdx2raw.output.null import NullSink
+from vhdx2raw.output.shape import OutputFormat, output_size
 from vhdx2raw.source.file_object import name_of
 from vhdx2raw.source.raw_file import RawFile
 
@@ -44,10 +46,14 @@ class Wanted(NamedTuple):
     Attributes:
         partition: Which partition of a disk, if not all of it.
         algorithms: The digests.
+        output_format: What the output is.
+        round_size: Of what its size is a multiple.
     """
 
     partition: int | None = None
     algorithms: Sequence[str] = ()
+    output_format: OutputFormat = "raw"
+    round_size: int | None = None
 
 
 def find_earlier(
@@ -78,6 +84,8 @@ def find_earlier(
     is_whole = wanted.partition is None
     known_size = record.get("virtual-size") if record else None
     size = image.metadata.virtual_disk_size if is_whole else known_size
+    if size is not None:
+        size = output_size(size, wanted.output_format, wanted.round_size)
     parents = [read_found_image(parent, opening) for parent in task.parents]
     problem = _problem_of(status, size, image, parents)
     if problem or (results is None and is_whole and not wanted.algorithms):
@@ -123,11 +131,18 @@ def confirm(disk: VirtualDisk, path: str, options: ConvertOptions) -> Conversion
         ImageError: The disk cannot be read, or is not accepted.
         OSError: The host cannot read.
     """
+    shape = shape_of(disk, options.output_format, options.round_size)
     with RawFile(path) as raw:
+        is_same_rest = raw.size == shape.size
+        if is_same_rest:
+            is_same_rest = raw.pread(shape.end, len(shape.footer)) == shape.footer
+        raw.size = min(raw.size, shape.end)
         found = compare(disk, raw, stop_at_first=True, progress=options.progress)
-    if not (found.same_contents and found.same_size):
-        where = min(found.sizes) if found.same_contents else found.first_difference
+    if not (found.same_contents and is_same_rest):
+        where = found.sizes[1] if found.same_contents else found.first_difference
         problem = f"{NOT_THIS_DISK}: differs from offset {where} on"
         raise OutputError(problem, path=path, remedy=NOT_THIS_DISK_REMEDY)
-    reading = replace(options, state=None, update=False, resume=False, verify=False)
+    reading = replace(
+        options, state=None, update=False, resume=False, verify=False, map_out=None, bmap=None
+    )
     return replace(convert_disk(disk, NullSink(), reading), written_bytes=0)

@@ -14,6 +14,7 @@ from vhdx2raw.errors import OutputError, Vhdx2rawError
 from vhdx2raw.operations.batch.tasks import Task, output_name
 from vhdx2raw.operations.discovery import Catalog, discover, iter_files
 from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY
+from vhdx2raw.output.shape import OutputFormat
 from vhdx2raw.source.base import Identity
 from vhdx2raw.source.file import identity_of
 
@@ -89,19 +90,21 @@ def plan_batch(
     *,
     listed: Iterable[Task] = (),
     all_states: bool = False,
+    output_format: OutputFormat = "raw",
 ) -> Plan:
     """Find what is to be done with files and folders.
 
     Args:
         sources: VHDX files, and folders that are looked through to the bottom.
-        folder: Where the raw images go. A file becomes NAME.img there; one that is found in a
-            folder lies as deep below this one as it did below that.
+        folder: Where the raw images go. A file becomes NAME.img there, or NAME.vhd; one that is
+            found in a folder lies as deep below this one as it did below that.
         opening: How disks are opened.
         listed: Disks that a list says all about.
         all_states: Whether files are converted, too, that others were made from.
+        output_format: What they become.
     """
     plan = Plan([], {}, [], [])
-    places = list(_iter_places(sources, folder, plan))
+    places = list(_iter_places(sources, folder, plan, output_format))
     given = list(listed)
     catalog = discover([*(path for path, _ in places), *(task.source for task in given)], opening)
     images = {image.path: image for image in catalog.images}
@@ -124,13 +127,15 @@ def plan_batch(
     return plan
 
 
-def _iter_places(sources: Sequence[str], folder: str, plan: Plan) -> Iterator[tuple[str, str]]:
+def _iter_places(
+    sources: Sequence[str], folder: str, plan: Plan, output_format: OutputFormat
+) -> Iterator[tuple[str, str]]:
     """Yield the files, and what they become; a folder that cannot be listed fails as a whole."""
     found: set[str] = set()
     for source in sources:
         if not os.path.isdir(source):  # noqa: PTH112 - no Path is needed
             if os.path.abspath(source) not in found:  # noqa: PTH100
-                yield source, str(Path(folder, output_name(source)))
+                yield source, str(Path(folder, output_name(source, output_format)))
             continue
         unlisted: list[OSError] = []
         paths = [*iter_files(source, unlisted.append)]
@@ -139,7 +144,7 @@ def _iter_places(sources: Sequence[str], folder: str, plan: Plan) -> Iterator[tu
             if os.path.abspath(path) not in found:  # noqa: PTH100
                 found.add(os.path.abspath(path))  # noqa: PTH100
                 below = os.path.relpath(path, source)
-                yield path, str(Path(folder, below).with_name(output_name(path)))
+                yield path, str(Path(folder, below).with_name(output_name(path, output_format)))
         for error in unlisted:
             place = os.fspath(error.filename)
             plan.failures[place] = error

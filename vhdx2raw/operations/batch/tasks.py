@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.convert import ConvertOptions
+from vhdx2raw.output.shape import OutputFormat
 from vhdx2raw.source.file_object import name_of
 from vhdx2raw.vhdx.log import LogPolicy
 
@@ -19,6 +20,8 @@ _JSON_NAMES = {str: "a string", int: "a number", bool: "true or false", list: "a
 
 
 STANDARD_STREAM = "-"
+SUFFIXES = {"raw": ".img", "vhd": ".vhd"}
+"""How the name of an output ends, by its format."""
 
 
 class Task(NamedTuple):
@@ -75,9 +78,9 @@ class Task(NamedTuple):
         return json.dumps(facts)
 
 
-def output_name(path: str) -> str:
-    """Return what the raw image of a file is called: `disk.vhdx` becomes `disk.img`."""
-    return Path(name_of(path)).stem + ".img"
+def output_name(path: str, output_format: OutputFormat) -> str:
+    """Return what the output of a file is called: `disk.vhdx` becomes `disk.img`."""
+    return Path(name_of(path)).stem + SUFFIXES[output_format]
 
 
 class ListedDisks(NamedTuple):
@@ -92,12 +95,13 @@ class ListedDisks(NamedTuple):
     tasks: list[Task]
 
 
-def read_list(path: str, folder: str | None) -> ListedDisks:
+def read_list(path: str, folder: str | None, output_format: OutputFormat = "raw") -> ListedDisks:
     """Read a list of disks: a path a line, or an object of JSON, which begins with a brace.
 
     Args:
         path: The list.
         folder: Where images go that the list gives no place.
+        output_format: What they are, unless the list says so.
 
     Raises:
         ValueError: A line is not what it should be; names the line.
@@ -110,13 +114,13 @@ def read_list(path: str, folder: str | None) -> ListedDisks:
             listed.paths.extend([text] if text.strip() else [])
             continue
         try:
-            listed.tasks.append(_parse(text, folder))
+            listed.tasks.append(_parse(text, folder, output_format))
         except ValueError as error:
             raise ValueError(f"{path}: line {number}: {error}") from error
     return listed
 
 
-def _parse(text: str, folder: str | None) -> Task:
+def _parse(text: str, folder: str | None, output_format: OutputFormat) -> Task:
     try:
         facts = json.loads(text)
     except json.JSONDecodeError as error:
@@ -138,13 +142,14 @@ def _parse(text: str, folder: str | None) -> Task:
     if not all(isinstance(parent, str) for parent in parents):
         raise ValueError("parents is not a list of strings")
     source, destination = facts.get("source", ""), facts.get("destination", "")
+    options = dict(_iter_options(facts.get("options", {})))
     if not destination and folder is not None:
-        destination = str(Path(folder, output_name(source)))
+        own: Any = options.get("output_format", output_format)
+        destination = str(Path(folder, output_name(source, own)))
     for name, value in {"source": source, "destination": destination}.items():
         if value in ("", STANDARD_STREAM):
             raise ValueError(f"has no {name} that is a file")
     size = facts.get("file-size", _size_of(source, *parents))
-    options = dict(_iter_options(facts.get("options", {})))
     return Task(source, destination, parents, options, size, facts.get("virtual-size", 0))
 
 
@@ -180,6 +185,8 @@ def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type or a union
     if isinstance(hint, type):
         return type(value) is hint
     origin = getattr(hint, "__origin__", None)
+    if origin is Literal:
+        return value in get_args(hint)
     if origin is None:  # a union, X | Y
         return any(_fits(value, part) for part in get_args(hint))
     if isinstance(value, list):

@@ -31,6 +31,7 @@ from vhdx2raw.cli.options.opening import (
     SalvageFlags,
 )
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
+from vhdx2raw.cli.options.shaping import ShapeFlags
 from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.operations.batch.planning import Plan, plan_batch
 from vhdx2raw.operations.batch.results import Results
@@ -64,6 +65,7 @@ def run(
     salvage: SalvageFlags,
     part: PartitionFlags,
     converting: ConvertFlags,
+    shape: ShapeFlags,
     progress: ProgressFlags,
     verbosity: VerbosityFlags,
     as_json: JsonFlags,
@@ -73,7 +75,10 @@ def run(
     What is found in a folder SRC lies below DIR as it did below SRC. Of a chain of checkpoints only
     the newest state is converted. A failure does not end the others.
     """
-    converter = _converter(opening, salvage, part, converting, many.jobs)
+    options = converting.options(salvage=salvage.salvage or opening.ignore_log)
+    options = shape.added_to(options, needs_version=converting.needs_version)
+    save_state = converting.save_state
+    converter = _converter(opening, salvage, part, options, many.jobs, save_state=save_state)
     plan = _make_plan(sources or [], many, converter)
     tasks = many.shard_of(plan.tasks)
     _refuse_conflicts(plan, many.results)
@@ -100,14 +105,15 @@ def _converter(
     opening: OpeningFlags,
     salvage: SalvageFlags,
     part: PartitionFlags,
-    converting: ConvertFlags,
+    options: ConvertOptions,
     jobs: int,
+    *,
+    save_state: bool,
 ) -> BatchConverter:
     """Return how each disk is converted, or refuse options that do not fit."""
     if opening.parents:
         words = "--parent fits one SRC: here parents are told by their GUIDs; see --parent-dir"
         raise typer.BadParameter(words)
-    options = converting.options(salvage=salvage.salvage or opening.ignore_log)
     hints = get_type_hints(ConvertOptions)
     for field in fields(options):
         names_file = any(get_origin(part) is os.PathLike for part in get_args(hints[field.name]))
@@ -121,7 +127,7 @@ def _converter(
         opening.options(salvage),
         replace(options, look_for_newer=False),
         part,
-        save_state=converting.save_state,
+        save_state=save_state,
         most_workers=max(1, default_workers() // jobs),
     )
     require_consistent(converter)
@@ -139,7 +145,8 @@ def _make_plan(sources: list[str], many: BatchFlags, converter: BatchConverter) 
     tasks: list[Task] = []
     if many.from_list is not None:
         try:
-            sources, tasks = read_list(many.from_list, many.output_dir)
+            output_format = converter.options.output_format
+            sources, tasks = read_list(many.from_list, many.output_dir, output_format)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         for task in tasks:
@@ -150,7 +157,14 @@ def _make_plan(sources: list[str], many: BatchFlags, converter: BatchConverter) 
     if many.output_dir is None and sources:
         raise typer.BadParameter("Missing option '--output-dir'")
     folder = many.output_dir or ""
-    return plan_batch(sources, folder, converter.opening, listed=tasks, all_states=many.all_states)
+    return plan_batch(
+        sources,
+        folder,
+        converter.opening,
+        listed=tasks,
+        all_states=many.all_states,
+        output_format=converter.options.output_format,
+    )
 
 
 def _refuse_conflicts(plan: Plan, results: str | None) -> None:

@@ -54,7 +54,9 @@ class BatchConverter(Converter):
 
     def find_earlier(self, task: Task, results: Results | None) -> Earlier | None:
         """Return what an earlier run has left of a disk that this converter is for."""
-        wanted = Wanted(self.part.partition, self.options.hash_algorithms)
+        options = self.options
+        shape = options.output_format, options.round_size
+        wanted = Wanted(self.part.partition, options.hash_algorithms, *shape)
         return find_earlier(task, self.opening, wanted, results)
 
     def convert_unless_done(
