@@ -159,8 +159,8 @@ def test_an_interruption_is_an_object_too(folder: Path, capfd: Capture, monkeypa
         signal.raise_signal(signal.SIGTERM)
 
     small_disk().write(folder / "disk.vhdx")
-    monkeypatch.setattr("vhdx2raw.cli.commands.map.command.open_chain", interrupt)
-    error = error_of(run(capfd, "map", "--json", "disk.vhdx"))
+    monkeypatch.setattr("vhdx2raw.cli.commands.measure.open_chain", interrupt)
+    error = error_of(run(capfd, "measure", "--json", "disk.vhdx"))
     assert (error["reason"], error["exit-code"]) == ("interrupted", 143)
 
 
