@@ -106,6 +106,7 @@ class Catalog:
         self._parents: dict[FoundImage, FoundImage] = {}
         self._children: defaultdict[Identity, list[FoundImage]] = defaultdict(list)
         self._errors: dict[FoundImage, ImageError | ParentError] = {}
+        self._misled: set[FoundImage] = set()
         for image in images:
             self._by_version[image.data_write_guid].append(image)
             self._by_identity.setdefault(image.identity, image)
@@ -148,6 +149,10 @@ class Catalog:
         """Return why an image, or the last of its parents, has no parent here."""
         return self._errors.get((image, *self.parents_of(image))[-1])
 
+    def leads_to_parents(self, image: FoundImage) -> bool:
+        """Return whether opening an image finds its parents without being told where they are."""
+        return self._misled.isdisjoint((image, *self.parents_of(image)))
+
     # -- the parent of one image ----------------------------------------------------------------
 
     def _find_parent(self, child: FoundImage) -> FoundImage | None:
@@ -158,6 +163,7 @@ class Catalog:
         search = _NamedFiles(child, self._options)
         parent = search.find(lambda path: self._read_named(path, child))
         if parent is None:
+            self._misled.add(child)
             known = self._known_parents(child)
             places = {image: (_distance(child.path, image.path), image.path) for image in known}
             parent = min(known, key=lambda image: places[image], default=search.substitute)

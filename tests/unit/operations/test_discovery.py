@@ -253,6 +253,20 @@ def test_parent_that_was_not_given_is_found_by_the_locator(folder: Path) -> None
     assert tips(catalog) == ["s.avhdx"]
 
 
+def test_opening_leads_only_to_parents_that_lie_where_their_names_are(folder: Path) -> None:
+    base, middle = root(1), child(root(1), 2, "base.vhdx")
+    files = {"base.vhdx": base, "far/mid.avhdx": middle, "s.avhdx": child(middle, 3, "gone.avhdx")}
+    write_files(folder, files | {"b.avhdx": child(base, 4, "base.vhdx")})
+    catalog = found()
+    leads = {image.path: catalog.leads_to_parents(image) for image in catalog.images}
+    assert leads == {
+        "./base.vhdx": True,
+        "./b.avhdx": True,
+        "./s.avhdx": False,
+        "./far/mid.avhdx": False,
+    }
+
+
 # -- no parent ----------------------------------------------------------------------------------
 
 

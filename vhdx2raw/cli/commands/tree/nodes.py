@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vhdx2raw.disk.found import FoundImage
-from vhdx2raw.disk.parent_paths import iter_candidates
 from vhdx2raw.errors import ImageError, ParentError
 from vhdx2raw.operations.discovery import Catalog
-from vhdx2raw.source.file import identity_of
-from vhdx2raw.source.file_object import open_source
 
 SUFFIX = ".img"
 
@@ -27,6 +24,7 @@ class Node(NamedTuple):
             that of the root's child first.
         children: The images that were made from it.
         parents: Its parent, the parent of that one, and so on.
+        leads_to_parents: Whether opening it finds them without being told where they are.
         is_tip: Whether it is the newest image of its chain.
         error: Why it has no parent here, though it needs one.
         chain_error: Why it, or the last of its parents, has none.
@@ -36,6 +34,7 @@ class Node(NamedTuple):
     ends: tuple[bool, ...]
     children: tuple[FoundImage, ...]
     parents: tuple[FoundImage, ...]
+    leads_to_parents: bool
     is_tip: bool
     error: ImageError | ParentError | None
     chain_error: ImageError | ParentError | None
@@ -64,6 +63,7 @@ def iter_nodes(catalog: Catalog) -> Iterator[Node]:
             ends,
             tuple(below),
             catalog.parents_of(image),
+            catalog.leads_to_parents(image),
             image in tips,
             catalog.error_of(image),
             catalog.chain_error_of(image),
@@ -79,26 +79,10 @@ def conversion_of(node: Node) -> list[str] | None:
     if not node.is_tip or node.chain_error:
         return None
     words: list[str] = []
-    chain = (node.image, *node.parents)
-    if not all(map(_leads_to, chain, node.parents)):
+    if not node.leads_to_parents:
         words = [word for parent in node.parents for word in ("--parent", _as_word(parent.path))]
     source, destination = node.image.path, str(Path(node.image.path).with_suffix(SUFFIX))
     return ["vhdx2raw", *words, _as_word(source), _as_word(destination)]
-
-
-def _leads_to(child: FoundImage, parent: FoundImage) -> bool:
-    """Return whether the locator of a child alone leads to its parent."""
-    locator = child.metadata.parent_locator
-    if locator is None:
-        return False
-    try:
-        with open_source(child.path) as source:
-            return any(
-                candidate.path is not None and identity_of(candidate.path.stat()) == parent.identity
-                for candidate in iter_candidates(locator, source, ())
-            )
-    except OSError:
-        return False
 
 
 def _as_word(path: str) -> str:
