@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         ParentMismatchError,
         ParentNotFoundError,
         PartitionError,
+        ServerError,
         SourceChangedError,
         TruncatedImageError,
         UnsupportedImageError,
@@ -95,6 +96,7 @@ __all__ = [
     "PartitionFile",
     "ProgressCallback",
     "RawFile",
+    "ServerError",
     "Severity",
     "Sink",
     "SourceChangedError",
@@ -117,7 +119,7 @@ __all__ = [
 _ERRORS = (
     *("CorruptImageError", "ImageError", "MountError", "NoSpaceError", "OutputError"),
     *("ParentCycleError", "ParentError", "ParentMismatchError", "ParentNotFoundError"),
-    *("PartitionError", "SourceChangedError", "TruncatedImageError"),
+    *("PartitionError", "ServerError", "SourceChangedError", "TruncatedImageError"),
     *("UnsupportedImageError", "UntoldResultError", "Vhdx2rawError"),
 )
 _MODULES = {

@@ -145,6 +145,10 @@ class MountError(Vhdx2rawError):
     """A disk cannot be mounted here: FUSE is missing, or refuses."""
 
 
+class ServerError(Vhdx2rawError):
+    """A disk cannot be served here: nbdkit is missing, cannot be used, or has failed."""
+
+
 class OutputError(Vhdx2rawError):
     """The raw output cannot be made as it was asked for: it exists, or is the input."""
 

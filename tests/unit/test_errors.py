@@ -30,6 +30,7 @@ FAMILIES = {
     "CorruptImageError": 5,
     "PartitionError": 4,
     "MountError": 8,
+    "ServerError": 8,
     "ParentError": 6,
     "OutputError": 7,
     "NoSpaceError": 8,

@@ -25,7 +25,8 @@ from tests.support.peers import needs_module, needs_program
 from tests.support.signals import SIGNAL_MESSAGES, SIGNALS, do_nothing, inherited
 from vhdx2raw.cli.commands.serve import server
 from vhdx2raw.cli.commands.serve.address import tcp_address, unix_address
-from vhdx2raw.cli.commands.serve.server import ServerError, plugin_path
+from vhdx2raw.cli.commands.serve.server import plugin_path
+from vhdx2raw.errors import ServerError
 
 Capture = pytest.CaptureFixture[str]
 MonkeyPatch = pytest.MonkeyPatch

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import vhdx2raw
 from vhdx2raw.cli.commands.serve.address import Address
 from vhdx2raw.cli.signals import defer, end_deferring
-from vhdx2raw.errors import OutputError, Vhdx2rawError
+from vhdx2raw.errors import OutputError, ServerError
 
 PROGRAM = "nbdkit"
 PLUGIN = Path(vhdx2raw.__file__).with_name("integrations") / "nbdkit.py"
@@ -32,10 +32,6 @@ PATIENCE_WITH_COMMAND = 10
 PATIENCE_WITH_SERVER = 1
 """Seconds that a program has to end after SIGTERM. nbdkit waits until its last client has gone, and
 has nothing that could be lost."""
-
-
-class ServerError(Vhdx2rawError):
-    """nbdkit is not here, cannot be used, or has failed."""
 
 
 # -- nbdkit and its Python ----------------------------------------------------------------------
