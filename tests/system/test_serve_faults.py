@@ -5,6 +5,7 @@ A reader that waits for ever would end the test by its time limit.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -90,6 +91,7 @@ def test_readers_of_a_killed_server_end(
         assert server.wait() == (exit_code, message)
     assert not Path(f"/proc/{nbdkit}/exe").exists()
     assert folder.exists() is (exit_code == -signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def cut_off(path: Path) -> None:
