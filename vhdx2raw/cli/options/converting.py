@@ -106,7 +106,7 @@ class ConvertFlags:
             metavar="ALG",
             parser=parsed(require_algorithm),
             rich_help_panel=TRUST,
-            help="Print the digest of what is written; repeat it for several.",
+            help="Print the digest of what is written; repeatable.",
             show_default=False,
         ),
     ] = field(default_factory=list)
@@ -115,7 +115,7 @@ class ConvertFlags:
         typer.Option(
             "--hash-source",
             rich_help_panel=TRUST,
-            help="Print the digests of the files that are read, too; by default SHA-256.",
+            help="Print those of the files that are read, too.",
         ),
     ] = False
     verify: Annotated[

@@ -81,7 +81,7 @@ class PartitionFlags:
             metavar="N",
             min=1,
             rich_help_panel=INPUT,
-            help="Take only partition N, as `info` numbers it.",
+            help="Take only partition N of `info`.",
             show_default=False,
         ),
     ] = None

@@ -47,7 +47,7 @@ class ShapeFlags:
             "--output-format",
             metavar="FORMAT",
             rich_help_panel=NEXT,
-            help="Write a raw image (raw), or a fixed VHD (vhd), as Azure takes it.",
+            help="raw, or vhd: a fixed VHD for Azure.",
         ),
     ] = OutputFormatFlag.RAW
     round_size: Annotated[
@@ -67,7 +67,7 @@ class ShapeFlags:
             "--map-out",
             metavar="FILE",
             rich_help_panel=NEXT,
-            help="Write a map of DST, data and holes, as qemu-img map does in JSON.",
+            help="Write a map of DST as qemu-img map does.",
             show_default=False,
         ),
     ] = None

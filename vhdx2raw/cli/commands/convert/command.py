@@ -29,7 +29,6 @@ EXAMPLES = """\b
 Examples:
   vhdx2raw disk.vhdx disk.img             convert; what is empty becomes holes
   vhdx2raw --force disk.vhdx /dev/sdx     overwrite a disk
-  vhdx2raw -S 0 disk.vhdx disk.img        write and allocate every byte
   vhdx2raw disk.vhdx - | zstd > disk.zst  write to a pipe
   vhdx2raw snapshot.avhdx disk.img        merge a checkpoint with its parents
   vhdx2raw --hash sha256 --verify disk.vhdx disk.img
@@ -44,8 +43,8 @@ def run(
         list[str],
         typer.Argument(
             metavar="SRC DST",
-            help="The VHDX file, which is never written to, and the raw image: a file, a block"
-            f" device, '{STANDARD_STREAM}' for standard output or '{NULL_OUTPUT}' for none.",
+            help="The VHDX file, only read, and the raw image: a file, a device,"
+            f" '{STANDARD_STREAM}' for standard output or '{NULL_OUTPUT}' for none.",
         ),
     ],
     *,
