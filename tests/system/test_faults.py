@@ -29,6 +29,7 @@ from tests.support.faults import (
     is_short,
 )
 from tests.support.files import names_in
+from vhdx2raw.cli.record import program
 
 ALL = bool(os.environ.get("VHDX2RAW_ALL_FAULTS"))
 """Whether every errno is tried at every call, and every call in every way."""
@@ -75,6 +76,7 @@ def scene(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def stage(scene: str, tmp_path: Path, capfd: Capture) -> Iterator[Stage]:
     """Give the stage of a scene, whose sources must be as they were in the end."""
+    program()  # what it is called is looked up once in a process, in folders of Python's own
     stage = Stage(SCENES[scene], tmp_path, capfd)
     yield stage
     stage.assert_sources_untouched()

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 
 from vhdx2raw.cli.console import Answer, log_facts
 from vhdx2raw.disk.chain import Chain
@@ -23,10 +24,9 @@ def now() -> str:
 def run_facts(began: str) -> dict[str, object]:
     """Return the facts of the run itself, which began at a time and ends now."""
     import platform  # noqa: PLC0415 - takes a while
-    from importlib import metadata  # noqa: PLC0415
 
     return {
-        "program": f"vhdx2raw {metadata.version('vhdx2raw')}",
+        "program": program(),
         "command-line": ["vhdx2raw", *map(_without_secrets, Answer.arguments)],
         "host": {
             "name": platform.node(),
@@ -36,6 +36,20 @@ def run_facts(began: str) -> dict[str, object]:
         "began": began,
         "ended": now(),
     }
+
+
+@cache
+def program() -> str:
+    """Return the name and version of the program.
+
+    It is asked for when an output is complete: what cannot be found out then must be no failure.
+    """
+    from importlib import metadata  # noqa: PLC0415 - takes a while
+
+    try:
+        return f"vhdx2raw {metadata.version('vhdx2raw')}"
+    except metadata.PackageNotFoundError:
+        return "vhdx2raw of an unknown version"
 
 
 def file_facts(chain: Chain, digests: Sequence[Mapping[str, str]]) -> list[dict[str, object]]:

@@ -16,7 +16,7 @@ from tests.support.cli import run, small_disk
 from tests.support.files import has_expected_bytes, names_in, sha256_of, stored_ranges
 from tests.support.schemas import validator_of
 from vhdx2raw.cli.console import Answer
-from vhdx2raw.cli.record import run_facts
+from vhdx2raw.cli.record import program, run_facts
 
 Capture = pytest.CaptureFixture[str]
 NOT_KEPT = "-O vhd and --round-size fit none of --save-state, --state and --update"
@@ -114,6 +114,19 @@ def test_record_says_who_when_and_where(folder: Path, capfd: Capture) -> None:
     assert started - 1 <= seconds_of(record["began"]) <= seconds_of(record["ended"])
     assert seconds_of(record["ended"]) <= datetime.now(timezone.utc).timestamp()
     assert record["image-size"] == (folder / "out.img").stat().st_size
+
+
+def test_record_without_a_version_is_no_failure(
+    folder: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", fail)
+    program.cache_clear()
+    record = record_of(capfd, "disk.vhdx", "out.img")
+    program.cache_clear()
+    assert record["program"] == "vhdx2raw of an unknown version"
 
 
 @pytest.mark.parametrize(
