@@ -6,7 +6,7 @@
 # make docs   write docs/cli.md, the manual page and docs/format-rules.md anew from the code
 # make dist   build the wheel and the source distribution; make zipapp: a single file for Python
 # make test-wheel, make test-lowest    test what users install, with the newest or oldest dependencies
-# make bench  compare with qemu-img and cp
+# make bench  compare with qemu-img and cp; make azurite: a server that tests of Azure need
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +18,7 @@ WHEEL := dist/vhdx2raw-$(VERSION)-py3-none-any.whl
 CHECKOUT_TESTS := test_wheel.py test_packaging.py test_zipapp.py
 
 .PHONY: run test quick matrix coverage lint types check docs fuzz fuzz-coverage bench dist zipapp \
-	test-wheel test-lowest clean
+	test-wheel test-lowest azurite clean
 
 run: $(VENV)/.run
 	$(BIN)/vhdx2raw -v $(if $(filter sample.img,$(DST)),--force) "$(SRC)" "$(DST)"
@@ -106,6 +106,13 @@ $(VENV)/.dist: $(VENV)/.dev
 $(VENV)/.fuzz: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --group fuzz
 	@touch $@
+
+# Azure's Blob storage on this machine, for the tests; the newest one that runs on Node.js 18 and 20.
+azurite: build/azurite/node_modules/.bin/azurite-blob
+
+build/azurite/node_modules/.bin/azurite-blob:
+	npm install --silent --no-audit --no-fund --omit=dev --omit=optional --prefix build/azurite \
+		azurite@3.35.0
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .nox \

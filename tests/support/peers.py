@@ -21,6 +21,7 @@ import pytest
 
 PACKAGES = {
     "7zz": "7zip",
+    "azurite-blob": "azurite, with make azurite",
     "ddrescuelog": "gddrescue",
     "debugfs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
