@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         ParentMismatchError,
         ParentNotFoundError,
         PartitionError,
+        RemoteError,
         ServerError,
         SourceChangedError,
         TruncatedImageError,
@@ -96,6 +97,7 @@ __all__ = [
     "PartitionFile",
     "ProgressCallback",
     "RawFile",
+    "RemoteError",
     "ServerError",
     "Severity",
     "Sink",
@@ -119,7 +121,7 @@ __all__ = [
 _ERRORS = (
     *("CorruptImageError", "ImageError", "MountError", "NoSpaceError", "OutputError"),
     *("ParentCycleError", "ParentError", "ParentMismatchError", "ParentNotFoundError"),
-    *("PartitionError", "ServerError", "SourceChangedError", "TruncatedImageError"),
+    *("PartitionError", "RemoteError", "ServerError", "SourceChangedError", "TruncatedImageError"),
     *("UnsupportedImageError", "UntoldResultError", "Vhdx2rawError"),
 )
 _MODULES = {

@@ -12,6 +12,7 @@
         ParentCycleError            it is a file of the chain already
       PartitionError                a disk has no such partition, or it cannot be read as one
       MountError                    a disk cannot be mounted here
+      RemoteError                   a file could not be read over the network
       OutputError                   the raw output cannot be made
         NoSpaceError                there is no room for it
       UntoldResultError             it is complete, but what tells of it cannot be written
@@ -139,6 +140,22 @@ class ParentCycleError(ParentError):
 
 class PartitionError(Vhdx2rawError):
     """A disk has no partition of this number, or that one does not lie inside the disk."""
+
+
+class RemoteError(Vhdx2rawError):
+    """A file could not be read over the network: no connection, or not the answer that was needed.
+
+    It says nothing about the file, so that no `salvage` takes it for damage.
+
+    Attributes:
+        status: Of the answer, by HTTP; 0 if there was none, or nothing wrong with its status.
+    """
+
+    def __init__(
+        self, message: str, *, path: str | None = None, remedy: str = "", status: int = 0
+    ) -> None:
+        super().__init__(message, path=path, remedy=remedy)
+        self.status = status
 
 
 class MountError(Vhdx2rawError):

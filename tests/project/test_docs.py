@@ -32,6 +32,7 @@ EXIT_CODE = "echo $?"
 TESTED_ELSEWHERE = {
     "cli.md": "test_help.py",
     "batch.md": "test_docs_recipes.py",
+    "remote.md": "test_docs_remote.py",
     "schedulers.md": "test_parallel.py",
 }
 """Documents with scripts (`sh`), and what runs these."""

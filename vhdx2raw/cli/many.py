@@ -10,6 +10,7 @@ from vhdx2raw.cli.console import error_facts, print_failure, print_result
 from vhdx2raw.cli.exit_codes import first_failure
 from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.findings import printable
+from vhdx2raw.source.file_object import name_of
 
 
 class Answer(NamedTuple):
@@ -55,7 +56,7 @@ def answer_each(
             if len(images) == 1:
                 raise
             exit_code = print_failure(error)
-            facts, lines = {"filename": name, "error": error_facts(error)}, ()
+            facts, lines = {"filename": name_of(name), "error": error_facts(error)}, ()
         if as_json:
             print_result(json.dumps(facts, indent=2 if len(images) == 1 else None))
         elif lines and not quiet:

@@ -20,9 +20,10 @@ OUTPUT = "Output"
 NEXT = "For the next program"
 TRUST = "Damage and trust"
 SPEED = "Speed"
+NETWORK = "Network"
 REPORTING = "Reporting"
 OTHER = "Options"
-PANELS = (OTHER, MANY, INPUT, OUTPUT, NEXT, TRUST, SPEED, REPORTING)
+PANELS = (OTHER, MANY, INPUT, OUTPUT, NEXT, TRUST, SPEED, NETWORK, REPORTING)
 """The groups of options in the order of the help. An option names its own as `rich_help_panel`.
 
 Typer draws them as boxes of Rich, which at 80 columns cuts the names of options off and breaks

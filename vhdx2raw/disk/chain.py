@@ -17,8 +17,9 @@ from vhdx2raw.errors import (
 )
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
-from vhdx2raw.source.base import Closable, Identity
+from vhdx2raw.source.base import Closable, Fetched, Identity, total
 from vhdx2raw.source.file_object import AnyFile, name_of
+from vhdx2raw.source.remote.options import RemoteOptions
 from vhdx2raw.vhdx.image import VhdxImage, open_image
 from vhdx2raw.vhdx.log import LogPolicy
 from vhdx2raw.vhdx.region_search import REGION_NAMES
@@ -34,19 +35,24 @@ NamedFinding = tuple[str, Finding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenOptions:
+class OpenOptions(RemoteOptions):
     """How a disk is opened.
 
     Attributes:
         parents: The parent of a differencing disk, the parent of that one, and so on; the ones
             after these are looked for.
-        parent_dirs: Folders in which parents may lie, besides that of the child.
+        parent_dirs: Folders in which parents may lie, besides that of the child; URLs too.
         allow_parent_mismatch: Whether a parent may have another identity than the child records.
         log_policy: What to do with a log that holds updates, in every file.
         salvage: Whether to open damaged files too, and to show what they still hold; what a
             missing parent had counts as lost.
         regions: Of a damaged file that is salvaged, where its regions lie, by their names ``bat``
             and ``metadata``, in bytes.
+        connections: How many requests may be under way at a time, of URLs, 1 to 16.
+        retries: How often a request is made again that failed for the moment.
+        timeout: Seconds to wait for a connection, and each time for more bytes.
+        anonymous: Whether to use no credentials for what is public.
+        ca_file: Certificates, in PEM, that are trusted besides those that the host trusts.
     """
 
     parents: Sequence[AnyFile] = ()
@@ -57,11 +63,12 @@ class OpenOptions:
     regions: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the names of the regions.
+        """Check the names of the regions, and the numbers.
 
         Raises:
-            ValueError: There is no such region.
+            ValueError: There is no such region, or a number is out of its range.
         """
+        RemoteOptions.__post_init__(self)
         for name in self.regions:
             if name not in REGION_NAMES:
                 names = " or ".join(REGION_NAMES)
@@ -107,6 +114,21 @@ class Chain(Closable):
         """What distinguishes every file that is read."""
         return tuple(image.source.identity for image in self.images)
 
+    @property
+    def read_ahead(self) -> int:
+        """How many bytes are to be asked for before they are read, if any file wants that."""
+        return max(image.source.read_ahead for image in self.images)
+
+    @property
+    def fetched(self) -> Fetched | None:
+        """What was read over a network so far; None if every file is one of the host."""
+        return total(image.source.fetched for image in self.images)
+
+    def cancel(self) -> None:
+        """Let reads that wait for a network fail now."""
+        for image in self.images:
+            image.source.cancel()
+
     def watch(self) -> None:
         """Have the host note every write to any file from now on, before what counts is read."""
         for image in self.images:
@@ -140,7 +162,7 @@ def open_chain(
 ) -> Chain:
     """Open the image at `path` and every parent that it needs.
 
-    A file is named by its path, or is a binary file object, such as `io.BytesIO` or what
+    A file is named by its path or URL, or is a binary file object, such as `io.BytesIO` or what
     `gzip.open` gives. An object must be able to seek, must not be used for anything else
     meanwhile, and stays open. Beside a child that lies under no name of the host no parent is
     looked for.
@@ -157,10 +179,17 @@ def open_chain(
         UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
         CorruptImageError: A file breaks the specification or is truncated.
         ParentError: A parent is missing, is the wrong one, or lies where it may not.
+        RemoteError: A file could not be read over the network.
         OSError: The host cannot open or read a file.
         TypeError: Something is neither a path nor a binary file object.
     """
-    child = open_image(path, options.log_policy, salvage=options.salvage, regions=options.regions)
+    child = open_image(
+        path,
+        options.log_policy,
+        salvage=options.salvage,
+        regions=options.regions,
+        remote=options,
+    )
     return open_parents(child, options, partial=partial, stop_at=stop_at)
 
 
@@ -245,6 +274,7 @@ def _open_parent(images: list[VhdxImage], given: list[AnyFile], options: OpenOpt
         allow_mismatch=options.allow_parent_mismatch,
         log_policy=options.log_policy,
         salvage=options.salvage,
+        remote=options,
     )
     if broken and not options.salvage:
         return parent_search.Parent(parent.image, (broken.finding, *parent.warnings))

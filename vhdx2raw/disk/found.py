@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from vhdx2raw import host
@@ -18,6 +19,9 @@ from vhdx2raw.vhdx.log import replay_log
 from vhdx2raw.vhdx.metadata import Metadata, read_metadata
 from vhdx2raw.vhdx.region import read_region_table
 from vhdx2raw.vhdx.region_search import RegionSearch
+
+if TYPE_CHECKING:
+    from vhdx2raw.source.remote.url import RemoteUrl
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,23 +55,24 @@ class FoundImage:
         return locator.linkages if locator else ()
 
 
-def read_found_image(path: str, options: OpenOptions = DEFAULTS) -> FoundImage:
+def read_found_image(path: str | RemoteUrl, options: OpenOptions = DEFAULTS) -> FoundImage:
     """Read what a file says about itself, in the order in which it can be believed.
 
     Args:
-        path: The file.
+        path: The file; a `RemoteUrl` if not the user but an image has named it.
         options: How it would be opened; of these, what is done with logs and damage counts.
 
     Raises:
         UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
         CorruptImageError: It breaks the specification.
+        RemoteError: It could not be read over the network.
         OSError: The host cannot open or read it.
     """
-    with open_source(path) as source:
+    with open_source(path, options) as source:
         try:
-            return _read(path, source, options)
+            return _read(path if isinstance(path, str) else source.name, source, options)
         except ImageError as error:
-            error.path = path
+            error.path = source.name
             raise
 
 

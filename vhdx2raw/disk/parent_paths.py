@@ -12,15 +12,21 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from vhdx2raw import host
 from vhdx2raw.errors import ParentNotFoundError
 from vhdx2raw.source.base import Source
 from vhdx2raw.source.file import identity_of
+from vhdx2raw.source.file_object import is_url
 from vhdx2raw.vhdx.locator import ParentLocator
 
+if TYPE_CHECKING:
+    from vhdx2raw.source.remote.url import RemoteUrl
+
+Folder = TypeVar("Folder")
 _SEPARATORS = re.compile(r"[\\/]+")
 _ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:")
 
@@ -36,12 +42,19 @@ class Candidate(NamedTuple):
         path: The regular file that is there, or None.
         problem: Why there is none.
         allowed: Resolved folders, in or below which the file must lie.
+        url: Where the file lies if that is not on this host.
     """
 
     place: str
     path: Path | None
     problem: str
-    allowed: tuple[Path, ...]
+    allowed: tuple[Path, ...] = ()
+    url: RemoteUrl | None = None
+
+    @property
+    def file(self) -> str | RemoteUrl | None:
+        """What can be opened."""
+        return self.url or (None if self.path is None else str(self.path))
 
     def check_opened(self, identity: tuple[int, int]) -> None:
         """Judge the file that was really opened: a link may have been changed meanwhile.
@@ -50,6 +63,8 @@ class Candidate(NamedTuple):
             ParentNotFoundError: It is not the file that lies in an allowed folder.
             OSError: The host could not look.
         """
+        if self.url is not None:
+            return
         assert self.path is not None, "only a file that is there can be opened"
         resolved = Path(os.path.realpath(self.path))
         status = resolved.stat()
@@ -67,13 +82,25 @@ def iter_candidates(
         child: The file of the child.
         folders: Where the user allows parents to lie, besides the folder of the child.
     """
+    remote = [folder for folder in folders if is_url(folder)]
+    local = _iter_local(locator, child, [folder for folder in folders if folder not in remote])
+    if child.url is None and not remote:
+        return local
+    from vhdx2raw.disk.parent_urls import iter_remote  # noqa: PLC0415 - takes a while to load
+
+    both = iter_remote(locator, child.url, remote), local
+    return chain.from_iterable(both if child.url else reversed(both))
+
+
+def _iter_local(
+    locator: ParentLocator, child: Source, folders: Sequence[str]
+) -> Iterator[Candidate]:
+    """Yield the files of the host."""
     own_folders = _own_folders(child)
     allowed = tuple(Path(os.path.realpath(folder)) for folder in (*own_folders, *folders))
     tried: set[Path] = set()
-    for folder, name in _iter_places(locator, own_folders, folders):
-        parts = [
-            host.file_name(part) for part in _SEPARATORS.split(name) if part not in ("", os.curdir)
-        ]
+    for folder, names in iter_places(locator, own_folders, folders):
+        parts = [host.file_name(part) for part in names]
         place = Path(folder, *parts)
         if not parts or place in tried:
             continue
@@ -108,18 +135,22 @@ def _own_folders(child: Source) -> list[str]:
     return [str(named)] if same else [str(named), str(real)]
 
 
-def _iter_places(
-    locator: ParentLocator, own_folders: list[str], folders: Sequence[str]
-) -> Iterator[tuple[str, str]]:
-    """Yield folders and what to look for in them: the relative path, then base names."""
+def iter_places(
+    locator: ParentLocator, own_folders: Sequence[Folder], folders: Sequence[Folder]
+) -> Iterator[tuple[Folder, list[str]]]:
+    """Yield folders and the parts of a path to look for in them: the relative one, then names."""
     relative = locator.paths.get("relative_path", "")
     if relative and not _ABSOLUTE.match(relative):
         for folder in own_folders:
-            yield folder, relative
+            yield folder, _split(relative)
     for path in locator.paths.values():
         name = _SEPARATORS.split(path)[-1]
         for folder in (*own_folders, *folders):
-            yield folder, name
+            yield folder, _split(name)
+
+
+def _split(path: str) -> list[str]:
+    return [part for part in _SEPARATORS.split(path) if part not in ("", os.curdir)]
 
 
 def _find_file(folder: Path, parts: list[str], allowed: tuple[Path, ...]) -> Path:

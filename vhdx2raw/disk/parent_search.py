@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from vhdx2raw.disk.parent_paths import Candidate, iter_candidates
@@ -18,16 +18,23 @@ from vhdx2raw.errors import (
     ParentError,
     ParentMismatchError,
     ParentNotFoundError,
+    RemoteError,
 )
 from vhdx2raw.findings import Finding, quote
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Identity
 from vhdx2raw.source.file_object import AnyFile, name_of
+from vhdx2raw.source.remote.options import RemoteOptions
 from vhdx2raw.vhdx.image import VhdxImage, open_image
 from vhdx2raw.vhdx.layout import ZERO_GUID
 from vhdx2raw.vhdx.locator import ParentLocator
 from vhdx2raw.vhdx.log import LogPolicy
 
+if TYPE_CHECKING:
+    from vhdx2raw.source.remote.url import RemoteUrl
+
+NOT_THERE = (401, 403, 404)
+"""What a server answers, by HTTP, for a file that it does not have, or does not show."""
 MISSING_REMEDY = "name the parent with {parent_file}, or its folder with {parent_dir}"
 WRONG_REMEDY = "name the right parent with {parent_file}"
 CHANGED_REMEDY = (
@@ -58,6 +65,7 @@ def find_parent(
     allow_mismatch: bool,
     log_policy: LogPolicy,
     salvage: bool,
+    remote: RemoteOptions,
 ) -> Parent:
     """Find and open the parent of `child`.
 
@@ -69,20 +77,22 @@ def find_parent(
         allow_mismatch: Whether a parent with another identity will do, if no other is there.
         log_policy: What to do with a log that holds updates.
         salvage: Whether a damaged parent will do.
+        remote: How to read what lies under a URL.
 
     Raises:
         ParentError: There is none; lists every path tried and why.
         ImageError: The only one there is broken.
+        RemoteError: Whether it is there cannot be known at the moment.
     """
-    search = _Search(child, chain, log_policy, salvage=salvage)
+    search = _Search(child, chain, log_policy, remote, salvage=salvage)
     if given is not None:
         search.try_file(given)
     elif child.metadata.parent_locator:
         for candidate in iter_candidates(child.metadata.parent_locator, child.source, folders):
-            if candidate.path is None:
+            if candidate.file is None:
                 search.attempts.append(f"{candidate.place}: {candidate.problem}")
             else:
-                search.try_file(str(candidate.path), candidate)
+                search.try_file(candidate.file, candidate)
             if search.match:
                 break
     return search.finish(allow_mismatch=allow_mismatch)
@@ -95,6 +105,7 @@ class _Search:
     child: VhdxImage
     chain: Collection[Identity]
     log_policy: LogPolicy
+    remote: RemoteOptions
     salvage: bool = field(kw_only=True)
     attempts: list[str] = field(default_factory=list)
     match: VhdxImage | None = None
@@ -110,15 +121,20 @@ class _Search:
     def _locator(self) -> ParentLocator | None:
         return self.child.metadata.parent_locator
 
-    def try_file(self, file: AnyFile, candidate: Candidate | None = None) -> None:
+    def try_file(self, file: AnyFile | RemoteUrl, candidate: Candidate | None = None) -> None:
         """Open a file and see whether it is the parent; keep it open only if it may be."""
         path = name_of(file)
         try:
-            image = open_image(file, self.log_policy, salvage=self.salvage)
+            image = open_image(file, self.log_policy, salvage=self.salvage, remote=self.remote)
         except ImageError as error:
             self.attempts.append(f"{path}: {error.message}")
             if error.finding.rule is not Rule.SIGNATURE:  # a broken VHDX: that is the news
                 self.broken = self.broken or error
+            return
+        except RemoteError as error:
+            if error.status not in NOT_THERE:
+                raise
+            self.attempts.append(f"{path}: {error.message}")
             return
         except OSError as error:
             self.attempts.append(f"{path}: {error.strerror or error}")

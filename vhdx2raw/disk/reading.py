@@ -121,8 +121,11 @@ class Blend(NamedTuple):
     def prefetch(self) -> None:
         """Expect that it is read soon."""
         for share in self.shares:
-            start = self.virtual_offset + share.distance
-            share.image.source.prefetch(start, self.length)
+            source, distance = share.image.source, self.virtual_offset + share.distance
+            # What asks for all that it reads joins the ranges itself.
+            spans = self.spans(share.sectors) if source.read_ahead else [(0, self.length)]
+            for start, end in spans:
+                source.prefetch(start + distance, end - start)
 
     def cut(self, virtual_offset: int, virtual_end: int) -> Blend:
         """Return the part between two offsets in the virtual disk."""
@@ -211,10 +214,11 @@ class Blend(NamedTuple):
     def _read_share(self, share: Share, buffer: memoryview) -> None:
         """Read the sectors of one image, those together between which little is unused."""
         source, distance = share.image.source, self.virtual_offset + share.distance
+        max_gap = 0 if source.read_ahead else MAX_GAP
         buffers: list[memoryview] = []
         first = done = 0
         for start, end in self.spans(share.sectors):
-            if buffers and (start - done > MAX_GAP or len(buffers) >= MAX_BUFFERS):
+            if buffers and (start - done > max_gap or len(buffers) >= MAX_BUFFERS):
                 _read(source, first + distance, buffers)
                 buffers = []
             if not buffers:

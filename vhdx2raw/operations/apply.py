@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from vhdx2raw.disk.chain import AnyPath, NamedFinding, OpenOptions, open_parents
@@ -39,6 +39,7 @@ from vhdx2raw.output.block_device import BlockDeviceSink
 from vhdx2raw.output.in_place import InPlaceSink
 from vhdx2raw.output.opening import open_in_place
 from vhdx2raw.rules import Rule
+from vhdx2raw.source.base import Fetched
 from vhdx2raw.source.raw_file import RawFile
 from vhdx2raw.units import KIB, MIB
 from vhdx2raw.vhdx.image import VhdxImage, open_image
@@ -59,6 +60,11 @@ class ApplyOptions(OpenOptions):
         log_policy: What to do with a log that holds updates, in every file; none can be ignored.
         salvage: Must not be set: what is lost is no version of a disk.
         regions: Of no use without `salvage`.
+        connections: How many requests may be under way at a time, of URLs, 1 to 16.
+        retries: How often a request is made again that failed for the moment.
+        timeout: Seconds to wait for a connection, and each time for more bytes.
+        anonymous: Whether to use no credentials for what is public.
+        ca_file: Certificates, in PEM, that are trusted besides those that the host trusts.
         state: The state file; by default the one beside the image.
         force: Whether the image may have been changed since its state was written.
         dry_run: Whether to write nothing, and only say what would be written.
@@ -93,6 +99,7 @@ class ApplyResult:
         verified_bytes: Read back and compared.
         state: What the image holds now.
         warnings: What is unusual about a file, though its bytes are right.
+        fetched: What was read over a network; None if every file is one of the host.
     """
 
     virtual_disk_size: int
@@ -103,6 +110,7 @@ class ApplyResult:
     state: ImageState
     verified_bytes: int = 0
     warnings: tuple[NamedFinding, ...] = ()
+    fetched: Fetched | None = None
 
 
 def apply_checkpoint(
@@ -121,6 +129,7 @@ def apply_checkpoint(
 
     Raises:
         ImageError: A file is no VHDX, is not supported, is damaged or was changed meanwhile.
+        RemoteError: A file could not be read over the network.
         ParentError: The checkpoint does not descend from what the image holds, or a file between
             is missing.
         OutputError: The image is not what its state file says, or cannot be written.
@@ -134,14 +143,16 @@ def apply_checkpoint(
         require_version(disk)
         _check_image(disk, name, path, state, options)
         if not state.applying and version_of(disk).is_same_file_state(state.holds):
-            return ApplyResult(disk.size, 0, 0, 0, (), state, warnings=disk.warnings)
-        work = _Work(disk, name, path, state, options)
-        return work.planned() if options.dry_run else work.run()
+            result = ApplyResult(disk.size, 0, 0, 0, (), state, warnings=disk.warnings)
+        else:
+            work = _Work(disk, name, path, state, options)
+            result = work.planned() if options.dry_run else work.run(child)
+        return replace(result, fetched=disk.chain.fetched)
 
 
 def _open(child: AnyPath, name: str, state: ImageState, options: ApplyOptions) -> VirtualDisk:
     """Open the checkpoint and its parents, down to the version that the image holds."""
-    image = open_image(child, options.log_policy, salvage=options.salvage)
+    image = open_image(child, options.log_policy, salvage=options.salvage, remote=options)
     try:
         base = _base_of(image, state)
     except BaseException:
@@ -157,13 +168,11 @@ def _open(child: AnyPath, name: str, state: ImageState, options: ApplyOptions) -
         disk.close()
         if version.data_write_guid == state.holds.data_write_guid:
             problem = f"was written to after {name} was made of it"
-            raise OutputError(problem, path=os.fspath(child), remedy=CHANGED_REMEDY)
+            raise OutputError(problem, path=disk.name, remedy=CHANGED_REMEDY)
         problem = f"does not descend from what {name} holds, {state.holds}"
         problem += f"; it is {version}"
         remedy = f"apply the checkpoint that was made of that version first, or {ANEW_REMEDY}"
-        raise ParentMismatchError(
-            problem, rule=Rule.PARENT_VERSION, path=os.fspath(child), remedy=remedy
-        )
+        raise ParentMismatchError(problem, rule=Rule.PARENT_VERSION, path=disk.name, remedy=remedy)
     return disk
 
 
@@ -207,7 +216,12 @@ class _Work:
     """What is to be done to an image, and how it is done."""
 
     def __init__(
-        self, disk: VirtualDisk, name: str, path: str, state: ImageState, options: ApplyOptions
+        self,
+        disk: VirtualDisk,
+        name: str,
+        path: str,
+        state: ImageState,
+        options: ApplyOptions,
     ) -> None:
         self._disk, self._name, self._options = disk, name, options
         self._path, self._state = path, state
@@ -244,7 +258,7 @@ class _Work:
                 start = max(extent.virtual_offset, old_size)
                 yield Extent(ExtentKind.ZERO, start, extent.virtual_end - start)
 
-    def run(self) -> ApplyResult:
+    def run(self, child: AnyPath) -> ApplyResult:
         """Change the image, and record before and after what it holds."""
         disk = self._disk
         disk.chain.watch()
@@ -252,7 +266,7 @@ class _Work:
         try:
             begin(self._name, self._path, self._state, version_of(disk), "apply")
             written = self._write(sink)
-            verified = self._verify() if self._options.verify else 0
+            verified = self._verify(child) if self._options.verify else 0
             sink.commit()
         except BaseException:
             sink.abort()
@@ -274,7 +288,7 @@ class _Work:
         progress(copy.done_bytes, copy.total_bytes * passes)
         return copy.written_bytes
 
-    def _verify(self) -> int:
+    def _verify(self, child: AnyPath) -> int:
         """Read back from the storage what was written, or all of the disk; return how much.
 
         Raises:
@@ -286,7 +300,7 @@ class _Work:
             progress(total + total * done // max(1, all_), 2 * total)
 
         try:
-            whole = open_disk(self._disk.name, self._options)
+            whole = open_disk(child, self._options)
         except (ParentError, ImageError):  # the base need not be here, nor be sound
             self._verify_changes(throttled(report))
             return total

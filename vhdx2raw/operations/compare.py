@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -103,9 +104,17 @@ def _compare_all(
     report = throttled(progress)
     done = count = 0
     first: int | None = None
-    spans = _iter_spans(disk, other)
+    far = [
+        one for one in (disk, other) if isinstance(one, VirtualDisk) and one.chain.read_ahead > 0
+    ]
+    spans = _iter_asked_ahead(far, _iter_spans(disk, other))
+
+    def cancel() -> None:
+        for one in far:
+            one.chain.cancel()
+
     with closing(
-        map_ahead(lambda span: _compare(disk, other, *span, skipped), spans, THREADS)
+        map_ahead(lambda span: _compare(disk, other, *span, skipped), spans, THREADS, cancel)
     ) as results:
         for found in results:
             done += found.length
@@ -212,6 +221,24 @@ def _iter_spans(*disks: VirtualDisk | RawFile) -> Iterator[tuple[int, int]]:
             span_end = min(stop, (done // SPAN_SIZE + 1) * SPAN_SIZE)
             yield done, span_end
             done = span_end
+
+
+def _iter_asked_ahead(
+    disks: Sequence[VirtualDisk], spans: Iterator[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield spans, and ask for the data of those that come next, where that takes a while."""
+    size = min((disk.chain.read_ahead for disk in disks), default=0) // max(1, len(disks))
+    ahead: deque[tuple[int, int]] = deque()
+    for start, stop in spans:
+        for disk in disks:
+            inside = min(stop, disk.size) - start
+            for stretch in disk.stretches(start, inside) if inside > 0 else ():
+                if stretch.kind is ExtentKind.DATA:
+                    stretch.prefetch()
+        ahead.append((start, stop))
+        while ahead and len(ahead) * SPAN_SIZE > size:
+            yield ahead.popleft()
+    yield from ahead
 
 
 def verify(

@@ -17,7 +17,13 @@ from vhdx2raw.disk.extents import Extent, ExtentKind
 from vhdx2raw.disk.reading import Stretch
 from vhdx2raw.disk.salvage import LostRanges
 from vhdx2raw.disk.virtual_disk import VirtualDisk
-from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces, iter_prefetched
+from vhdx2raw.operations.pieces import (
+    Piece,
+    cut_zeros,
+    iter_in_file_order,
+    iter_pieces,
+    iter_prefetched,
+)
 from vhdx2raw.operations.progress import ProgressCallback, throttled
 from vhdx2raw.operations.threads import map_ahead, share_work
 from vhdx2raw.output.base import CLONE_ALIGNMENT, Sink
@@ -53,6 +59,7 @@ class Copy:
         sparse_size: int,
         clone: bool,
         extents: Callable[[], Iterator[Stretch]] | None = None,
+        in_order: bool = False,
     ) -> None:
         """Plan to copy `disk` to `sink`; what was cloned on the way is not copied.
 
@@ -63,7 +70,9 @@ class Copy:
             sparse_size: Bytes, a power of two; of ``zeros``, how many together become a hole.
             clone: Whether the output may share storage with the images.
             extents: What yields the ranges to copy, by default all of the disk.
+            in_order: Whether to keep close to the order of the disk, whatever takes less requests.
         """
+        self._chain = disk.chain
         self._sink = sink
         self._sparse_size = sparse_size
         self._piece_size = max(sink.piece_size, sparse_size)
@@ -77,15 +86,18 @@ class Copy:
             self._iter_all = lambda: map(_as_stored, iter_all())
         self._is_part = extents is not None
         stretches = self.lost.note_lost(self._iter_all())
-        if clone and not self._writes_zeros:
+        read_ahead = disk.chain.read_ahead
+        if clone and not (self._writes_zeros or read_ahead):
             stretches = self._iter_after_cloning(stretches)
         if not self._keeps_stored:
             stretches = self._iter_without_holes(stretches)
         self._plan = iter_pieces(stretches, self._piece_size, cut_zeros=self._writes_zeros)
-        self._plan = iter_prefetched(self._plan)
         if sink.zeroing_is_work:
             self._plan = cut_zeros(self._plan, ZERO_SIZE)
         self._plan = self._noted(self._plan)
+        if read_ahead and not (in_order or sink.sequential):
+            self._plan = iter_in_file_order(self._plan)
+        self._plan = iter_prefetched(self._plan, read_ahead)
         self._counts_zeros = self._writes_zeros or sink.zeroing_is_work
         self._counting = Lock()
         self._under_way: set[int] = set()
@@ -119,13 +131,14 @@ class Copy:
                 self._start_worker,
                 workers,
                 lambda: progress(self.done_bytes, self.total_bytes),
+                self._chain.cancel,
             )
             return
         report = throttled(progress)
         # One thread reads ahead while this one writes.
         buffers = cycle([host.page_aligned(self._piece_size) for _ in range(3)])
         numbered = zip(self._plan, buffers)  # noqa: B905 - the buffers never end
-        with closing(map_ahead(self._read_numbered, numbered, 1)) as pieces:
+        with closing(map_ahead(self._read_numbered, numbered, 1, self._chain.cancel)) as pieces:
             for piece, data in pieces:
                 self._hand_over(piece, data)
                 report(self.done_bytes, self.total_bytes)

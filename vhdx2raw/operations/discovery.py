@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 from uuid import UUID
 
 from vhdx2raw.disk.chain import DEFAULTS, OpenOptions
@@ -33,7 +32,8 @@ from vhdx2raw.findings import quote
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Identity
 from vhdx2raw.source.file import identity_of
-from vhdx2raw.source.file_object import open_source
+from vhdx2raw.source.file_object import is_url, open_source
+from vhdx2raw.source.remote.options import RemoteOptions
 
 SUFFIXES = (".vhdx", ".avhdx")
 """Of the files that are looked for in folders, in small or capital letters."""
@@ -46,7 +46,13 @@ class BrokenFile(NamedTuple):
     error: Vhdx2rawError | OSError
 
 
-def iter_files(folder: str, report: Callable[[OSError], None]) -> Iterator[str]:
+if TYPE_CHECKING:
+    from vhdx2raw.source.remote.url import RemoteUrl
+
+
+def iter_files(
+    folder: str, report: Callable[[OSError], None], options: RemoteOptions = DEFAULTS
+) -> Iterator[str]:
     """Yield the paths of the VHDX files in a folder and in all below it, those of a folder sorted.
 
     A symbolic link to a file is a name like any other; one to a folder is not followed.
@@ -54,7 +60,18 @@ def iter_files(folder: str, report: Callable[[OSError], None]) -> Iterator[str]:
     Args:
         folder: Where to look; what is found begins with it.
         report: Called with what the host says of a folder that it cannot list.
+        options: How to ask if it is a URL, that of a prefix in an object store.
+
+    Raises:
+        UnsupportedImageError: It is the URL of what has no list.
+        RemoteError: It could not be listed.
     """
+    if is_url(folder):
+        from vhdx2raw.source.remote.listing import iter_names  # noqa: PLC0415 - for URLs alone
+
+        urls = iter_names(folder, options)
+        yield from (url for url in urls if url.casefold().endswith(SUFFIXES))
+        return
     for place, folders, names in os.walk(folder, onerror=report):
         folders.sort()
         for name in sorted(names):
@@ -194,10 +211,10 @@ class Catalog:
                     return ParentCycleError(problem, rule=Rule.PARENT_CYCLE, path=child.path)
         return None
 
-    def _read_named(self, path: str, child: FoundImage) -> FoundImage | None:
+    def _read_named(self, path: str | RemoteUrl, child: FoundImage) -> FoundImage | None:
         """Read a file that a locator names; None if it was made from `child`, or is it."""
         image = None
-        with suppress(OSError, ValueError):  # no file of the host
+        if isinstance(path, str):
             image = self._by_identity.get(identity_of(os.stat(path)))  # noqa: PTH116
         if image is None:
             image = read_found_image(path, self._options)
@@ -215,13 +232,13 @@ class _NamedFiles:
         self._mismatch: FoundImage | None = None
         self._broken: ImageError | None = None
 
-    def find(self, read: Callable[[str], FoundImage | None]) -> FoundImage | None:
+    def find(self, read: Callable[[str | RemoteUrl], FoundImage | None]) -> FoundImage | None:
         """Return the first file that is the right version."""
         locator = self._child.metadata.parent_locator
         if locator is None:
             return None
         folders = [os.fspath(folder) for folder in self._options.parent_dirs]
-        with open_source(self._child.path) as source:
+        with open_source(self._child.path, self._options) as source:
             for candidate in iter_candidates(locator, source, folders):
                 image = self._judge(candidate, read)
                 if image:
@@ -234,14 +251,14 @@ class _NamedFiles:
         return self._mismatch if self._options.allow_parent_mismatch else None
 
     def _judge(
-        self, candidate: Candidate, read: Callable[[str], FoundImage | None]
+        self, candidate: Candidate, read: Callable[[str | RemoteUrl], FoundImage | None]
     ) -> FoundImage | None:
         """Return the image at a place if it is the parent, else note why it is not."""
-        if candidate.path is None:
+        if candidate.file is None:
             self._attempts.append(f"{candidate.place}: {candidate.problem}")
             return None
         try:
-            image = read(str(candidate.path))
+            image = read(candidate.file)
             if image:
                 candidate.check_opened(image.identity)
         except (Vhdx2rawError, OSError) as error:

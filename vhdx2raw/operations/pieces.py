@@ -16,6 +16,8 @@ from vhdx2raw.units import MIB
 
 PREFETCH_SIZE = 16 * MIB
 """Bytes that are asked for before they are read."""
+ORDERED_SIZE, ORDERED_COUNT = 2048 * MIB, 16384
+"""Bytes of data, and pieces, that are put into the order of the file."""
 MIN_IN_ORDER = 4 * MIB
 """Bytes of a file read one after the other, after which the host has noticed that."""
 
@@ -87,11 +89,13 @@ def iter_pieces(
         yield Piece(start, end - start, tuple(data))
 
 
-def iter_prefetched(pieces: Iterable[Piece]) -> Iterator[Piece]:
+def iter_prefetched(pieces: Iterable[Piece], read_ahead: int = 0) -> Iterator[Piece]:
     """Yield pieces, and let the host begin to read the data of those that come next.
 
-    What lies in the order in which it is read is left to the host, which does that by itself.
+    What lies in the order in which it is read is left to the host, which does that by itself,
+    unless the files want so many bytes of it to be asked for ahead.
     """
+    size = max(PREFETCH_SIZE, read_ahead)
     ahead: deque[Piece] = deque()
     bytes_ahead = in_order = file_end = 0
     for piece in pieces:
@@ -99,15 +103,45 @@ def iter_prefetched(pieces: Iterable[Piece]) -> Iterator[Piece]:
             follows = isinstance(stretch, Extent) and stretch.file_offset == file_end
             in_order = in_order + stretch.length if follows else 0
             file_end = stretch.file_offset + stretch.length if isinstance(stretch, Extent) else 0
-            if in_order < MIN_IN_ORDER:
+            if read_ahead or in_order < MIN_IN_ORDER:
                 stretch.prefetch()
             bytes_ahead += stretch.length
         ahead.append(piece)
-        while bytes_ahead > PREFETCH_SIZE:
+        while bytes_ahead > size:
             first = ahead.popleft()
             bytes_ahead -= sum(stretch.length for stretch in first.data)
             yield first
     yield from ahead
+
+
+def iter_in_file_order(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield pieces in the order in which their data lies in the files, many of them at a time.
+
+    So what lies together is asked for together, wherever on the disk it belongs.
+    """
+    rest = iter(pieces)
+    while window := _take(rest):
+        yield from sorted(window, key=_place_of)
+
+
+def _take(pieces: Iterator[Piece]) -> list[Piece]:
+    """Return the next pieces with so much data that they are put in order by themselves."""
+    window: list[Piece] = []
+    size = 0
+    while size < ORDERED_SIZE and len(window) < ORDERED_COUNT and (piece := next(pieces, None)):
+        window.append(piece)
+        size += piece.data_length
+    return window
+
+
+def _place_of(piece: Piece) -> tuple[str, int]:
+    """Return in which file, and where, the data of a piece begins; zeros come first."""
+    for stretch in piece.data:
+        extents = (stretch,) if isinstance(stretch, Extent) else stretch.iter_extents()
+        for extent in extents:
+            if extent.image is not None:
+                return extent.image.source.name, extent.file_offset
+    return "", 0
 
 
 def cut_zeros(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:

@@ -136,9 +136,10 @@ def _facts_of(disk: VirtualDisk, options: ConvertOptions) -> dict[str, Any]:
     """
     files = [
         {
-            "name": os.path.realpath(image.source.name),
+            "name": image.source.name if image.source.url else os.path.realpath(image.source.name),
             "bytes": image.state.status.size,
             "modified-ns": image.state.status.modified_ns,
+            "version": image.state.status.version,
             "headers": hashlib.sha256(b"".join(image.state.headers)).hexdigest(),
             "log": image.log.state.value,
         }

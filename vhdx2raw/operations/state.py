@@ -54,6 +54,7 @@ class Version:
         file_size: Its bytes.
         modified_ns: When it was written last; None if that is not known.
         headers: A digest of its two headers.
+        version: What the server that it lies on calls this version of it.
     """
 
     data_write_guid: str
@@ -61,6 +62,7 @@ class Version:
     file_size: int
     modified_ns: int | None
     headers: str
+    version: str | None = None
 
     def __str__(self) -> str:
         return f"{self.filename} (DataWriteGuid {self.data_write_guid})"
@@ -107,6 +109,7 @@ def version_of(disk: VirtualDisk) -> Version:
         image.state.status.size,
         image.state.status.modified_ns,
         hashlib.sha256(b"".join(image.state.headers)).hexdigest(),
+        image.state.status.version,
     )
 
 

@@ -13,11 +13,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 def share_work(
     plan: Iterator[Item],
     start_worker: Callable[[], Callable[[Item], None]],
     count: int,
     report_progress: Callable[[], None],
+    cancel: Callable[[], None] = _nothing,
 ) -> None:
     """Let `count` threads work on a plan until nothing is left of it.
 
@@ -29,8 +34,9 @@ def share_work(
         start_worker: Called once in each thread; returns what does one item.
         count: How many threads.
         report_progress: Called from this thread about ten times a second.
+        cancel: Ends what a thread waits for, after a failure.
     """
-    crew = _Crew(plan, start_worker, count)
+    crew = _Crew(plan, start_worker, count, cancel)
     try:
         crew.start()
         while crew.is_running():
@@ -42,12 +48,16 @@ def share_work(
 
 
 def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], count: int
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    count: int,
+    cancel: Callable[[], None] = _nothing,
 ) -> Generator[Result, None, None]:
     """Yield `function` of each item, in the order of the items, computed by `count` threads.
 
     At most one result for each thread waits to be taken, so memory is bounded. Close the
-    generator unless it ends by itself: that waits for the threads.
+    generator unless it ends by itself: that waits for the threads, and calls `cancel`, which ends
+    what they wait for.
 
     Raises:
         BaseException: What `function` raised, in its turn, or what `items` raised.
@@ -75,7 +85,7 @@ def map_ahead(
     def result_is_there() -> bool:
         return taken in results or not crew.working
 
-    crew = _Crew(enumerate(items), lambda: work, count)
+    crew = _Crew(enumerate(items), lambda: work, count, cancel)
     try:
         crew.start()
         while True:
@@ -108,7 +118,11 @@ class _Crew(Generic[Item]):
     """What the threads share: the plan, and the fate of the work."""
 
     def __init__(
-        self, plan: Iterator[Item], start_worker: Callable[[], Callable[[Item], None]], count: int
+        self,
+        plan: Iterator[Item],
+        start_worker: Callable[[], Callable[[Item], None]],
+        count: int,
+        cancel: Callable[[], None],
     ) -> None:
         self.failure: BaseException | None = None
         self.changed = Condition()
@@ -116,6 +130,7 @@ class _Crew(Generic[Item]):
         self.stopping = False
         self._plan = plan
         self._start_worker = start_worker
+        self._cancel = cancel
         self._threads = [Thread(target=self._work) for _ in range(count)]
 
     def start(self) -> None:
@@ -137,8 +152,11 @@ class _Crew(Generic[Item]):
             self.stopping = True
             self.changed.notify_all()
         for thread in self._threads:
-            if thread.ident is not None:  # one that could not be started cannot be joined
-                thread.join()
+            # One that could not be started cannot be joined; one that goes on to another read
+            # is to give that up as well.
+            while thread.ident is not None and thread.is_alive():
+                self._cancel()
+                thread.join(PROGRESS_SECONDS)
 
     def _work(self) -> None:
         """Take items until none is left or the work is over: what each thread does."""

@@ -84,6 +84,7 @@ class Writing:
             sparse_size=options.sparse_size,
             clone=options.clone and not options.update,
             extents=(lambda: disk.extents(self._start)) if self._start else None,
+            in_order=resumption is not None,
         )
         self.source_digests: tuple[Mapping[str, str], ...] = ()
         # What comes after the copy counts as well: to read that back, and the files once more.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from vhdx2raw.errors import TruncatedImageError
@@ -12,6 +12,8 @@ from vhdx2raw.rules import Rule
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from vhdx2raw.source.remote.url import RemoteUrl
 
 Identity = tuple[int, int]
 """What distinguishes a file from every other: device and inode, or the like."""
@@ -25,12 +27,34 @@ class Status(NamedTuple):
         modified_ns: When its bytes were written last, in nanoseconds; any program can set this.
         changed_ns: When its bytes or anything else about it changed last, which no program can set.
         names: What changes when the file is renamed or linked, which sets `changed_ns` as well.
+        version: What a server calls this version of the file, and no other.
     """
 
     size: int
     modified_ns: int | None = None
     changed_ns: int | None = None
     names: tuple[int, bool] | None = None
+    version: str | None = None
+
+
+class Fetched(NamedTuple):
+    """What was read over a network.
+
+    Attributes:
+        bytes: Of files.
+        requests: How many were made.
+        retries: How many of them because an earlier one had failed.
+    """
+
+    bytes: int
+    requests: int
+    retries: int
+
+
+def total(parts: Iterable[Fetched | None]) -> Fetched | None:
+    """Return what was fetched in all; None if everything lies on the host."""
+    found = [fetched for fetched in parts if fetched is not None]
+    return Fetched(*map(sum, zip(*found, strict=True))) if found else None
 
 
 class Closable(ABC):
@@ -56,16 +80,32 @@ class Source(Closable):
         name: The file as the user named it, for messages.
         size: Bytes that can be read.
         identity: The same for every name of the same file, and different for any other.
+        url: Where it lies, if that is not on this host.
+        read_ahead: How many bytes are to be in `prefetch` before they are read; 0 if that is only
+            of use for what does not follow what was read before.
+        unwatched: Why a change might not be noticed; empty if any will be.
     """
 
     name: str
     size: int
     identity: Identity
+    url: RemoteUrl | None = None
+    read_ahead: int = 0
+    unwatched: str = ""
+
+    @property
+    def fetched(self) -> Fetched | None:
+        """What was read over a network so far; None for what does not come over one."""
+        return None
 
     @property
     @abstractmethod
     def descriptor(self) -> int:
-        """The open file, for the kernel; only ranges of `iter_in_file` may be taken from it."""
+        """The open file, for the kernel; only ranges of `iter_in_file` may be taken from it.
+
+        Raises:
+            UnsupportedOperation: The kernel does not know it.
+        """
 
     @property
     def file(self) -> Source:
@@ -118,8 +158,15 @@ class Source(Closable):
             buffer[:] = data[done : done + len(buffer)]
             done += len(buffer)
 
-    def prefetch(self, file_offset: int, length: int) -> None:  # noqa: ARG002
-        """Expect that a range is read soon; nothing is waited for, and nothing may come of it."""
+    def prefetch(self, file_offset: int, length: int, *, again: bool = False) -> None:  # noqa: ARG002
+        """Expect that a range is read soon, or even more than once.
+
+        Nothing is waited for, and nothing may come of it.
+        """
+        return  # not abstract
+
+    def cancel(self) -> None:
+        """Let reads that wait for a network fail now."""
         return  # not abstract
 
     def iter_without_holes(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +25,6 @@ KINDS = (
     (stat.S_ISCHR, "a character device", COPY_FIRST),
 )
 """What cannot be read at any offset: the test of `stat` for it, its name, what to do."""
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 BLOCK_DEVICE = -1
 """Stands for the device in the identity of a block device."""
@@ -56,8 +54,6 @@ class FileSource(Source):
         try:
             self._descriptor = os.open(path, flags)
         except OSError as error:
-            if error.errno == errno.ENOENT and URL.match(self.name):
-                raise self._unsupported("a URL", "download the file first") from error
             # A socket cannot even be opened, and on Windows no directory can.
             if error.errno in (errno.ENXIO, errno.EACCES):
                 self._require_random_access(Path(path).stat().st_mode)
@@ -109,7 +105,7 @@ class FileSource(Source):
         if count < length:  # now the usual way says why
             super().pread_scattered(file_offset, buffers)
 
-    def prefetch(self, file_offset: int, length: int) -> None:
+    def prefetch(self, file_offset: int, length: int, *, again: bool = False) -> None:  # noqa: ARG002
         host.prefetch(self._descriptor, file_offset, length)
 
     def iter_without_holes(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:

@@ -9,17 +9,24 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vhdx2raw.errors import UnsupportedImageError
 from vhdx2raw.findings import Finding
 from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Identity, Source, Status
 from vhdx2raw.source.file import FileSource, identity_of, note_writes, status_of
+from vhdx2raw.source.remote.options import DEFAULTS, RemoteOptions
 
+if TYPE_CHECKING:
+    from vhdx2raw.source.remote.url import RemoteUrl
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+INSTALL = "install it: pip install 'vhdx2raw[remote]'"
 NO_DEVICE = -2
 """Stands for the device in the identity of an object that is no file of the host."""
 
@@ -41,24 +48,69 @@ class BinaryFile(Protocol):
 
 
 AnyFile = str | os.PathLike[str] | BinaryFile
-"""A VHDX file: its path, or a binary file object."""
+"""A VHDX file: its path or URL, or a binary file object."""
 
 
-def open_source(file: AnyFile) -> Source:
-    """Open a path, or take a file object as it is.
+def is_url(path: str) -> bool:
+    """Return whether a path is none of this host, but a URL."""
+    return URL.match(path) is not None and not os.path.lexists(path)
+
+
+def open_source(file: AnyFile | RemoteUrl, remote: RemoteOptions = DEFAULTS) -> Source:
+    """Open a path or a URL, or take a file object as it is.
+
+    Args:
+        file: The file; a `RemoteUrl` if not the user but an image has named it.
+        remote: How to read it if it is a URL.
 
     Raises:
-        UnsupportedImageError: It cannot be read at any offset.
+        UnsupportedImageError: It cannot be read at any offset, or what reads URLs is missing.
+        RemoteError: It could not be read over the network.
         OSError: The host cannot open or read it.
         TypeError: It is neither a path nor a binary file object.
     """
+    if isinstance(file, str) and is_url(file):
+        return _open_url(file, remote)
     if isinstance(file, str | os.PathLike):
         return FileSource(file)
-    return FileObjectSource(file)
+    from vhdx2raw.source.remote.url import RemoteUrl  # noqa: PLC0415 - what is left is rare
+
+    return _open_url(file, remote) if isinstance(file, RemoteUrl) else FileObjectSource(file)
 
 
-def name_of(file: AnyFile) -> str:
-    """Return the name of a file for messages; that of an object without one is its class."""
+def _open_url(url: str | RemoteUrl, options: RemoteOptions) -> Source:
+    # All of this takes a while to load.
+    from vhdx2raw.source.remote.url import parse_url  # noqa: PLC0415
+
+    parsed = parse_url(url) if isinstance(url, str) else url
+    try:
+        from vhdx2raw.source.remote.source import RemoteSource  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "obstore":
+            raise
+        finding = Finding(Rule.SIGNATURE, "file", "is a URL, which takes a package more", spec="")
+        raise UnsupportedImageError(finding, path=parsed.name, remedy=INSTALL) from None
+    return RemoteSource(parsed, options, is_guarded=not isinstance(url, str))
+
+
+def file_name_of(path: str) -> str:
+    """Return the last part of a path or a URL."""
+    if is_url(path):
+        from vhdx2raw.source.remote.url import parse_url  # noqa: PLC0415 - for URLs alone
+
+        return parse_url(path).file_name
+    return os.path.basename(path)  # noqa: PTH119 - as it is
+
+
+def name_of(file: AnyFile | RemoteUrl) -> str:
+    """Return the name of a file for messages; that of an object without one is its class.
+
+    That of a URL has nothing in it that is secret.
+    """
+    if isinstance(file, str) and is_url(file):
+        from vhdx2raw.source.remote.url import clean_name  # noqa: PLC0415 - for URLs alone
+
+        return clean_name(file)
     if isinstance(file, str | os.PathLike):
         return os.fspath(file)
     name = getattr(file, "name", None)

@@ -25,6 +25,8 @@ CACHED_PIECES = 4
 CACHE_SIZE = CACHED_PIECES * PIECE_SIZE
 """Bytes that are kept of all tables of a chain."""
 MIN_PIECE_SIZE = 4 * KIB
+AHEAD_SIZE = 8 * MIB
+"""Bytes of the table that are asked for at once, where that takes a while."""
 _ZEROS = bytes(PIECE_SIZE)
 MISSING_ENTRY = 0xFFFF_FFFF_FFFF_FFF8 | PayloadBlockState.RESERVED
 """What stands for an entry that a lenient reader cannot have: every bit that must not be set, and a
@@ -97,6 +99,7 @@ class Bat:
         self._chunk_entries = geometry.chunk_ratio + 1
         self.unreadable: dict[int, str] = {}
         self._lenient = lenient
+        self._asked_entries = 0
         # What can be read of the table: a differencing disk may lack its last entries (R74), and
         # to a lenient reader any disk.
         length = max(0, min(region.length, source.size - region.file_offset))
@@ -121,6 +124,7 @@ class Bat:
         at_once = max(1, PIECE_SIZE // (BAT_ENTRY_SIZE * self._chunk_entries))
         for first in range(0, self.geometry.chunk_count, at_once):
             chunks = range(first, min(first + at_once, self.geometry.chunk_count))
+            self._ask_ahead((first + at_once) * self._chunk_entries)
             piece = self._read_array(first * self._chunk_entries, at_once * self._chunk_entries)
             if piece is None:
                 yield chunks, None, 0
@@ -134,6 +138,15 @@ class Bat:
                     piece[start : start + count],
                     bitmap[0] if bitmap else 0,
                 )
+
+    def _ask_ahead(self, end: int) -> None:
+        """Ask for entries well before those up to `end` are read, where that takes a while."""
+        ahead = AHEAD_SIZE // BAT_ENTRY_SIZE
+        while self._source.read_ahead and self._asked_entries < min(end + ahead, self._entry_count):
+            count = min(ahead, self._entry_count - self._asked_entries)
+            place = self.entry_file_offset(self._asked_entries)
+            self._source.prefetch(place, count * BAT_ENTRY_SIZE, again=True)
+            self._asked_entries += count
 
     def iter_runs(self, first_block: int, end_block: int) -> Iterator[BlockRun]:
         """Yield the runs that tile the payload blocks from `first_block` to `end_block`.

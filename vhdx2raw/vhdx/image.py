@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vhdx2raw.errors import ImageError
 from vhdx2raw.findings import Finding, Findings, Severity
+from vhdx2raw.rules import Rule
 from vhdx2raw.source.base import Closable, Source
 from vhdx2raw.source.file_object import AnyFile, open_source
+from vhdx2raw.source.remote.options import DEFAULTS, RemoteOptions
 from vhdx2raw.vhdx.allocation import Allocation, check_allocation
 from vhdx2raw.vhdx.bat import Bat
 from vhdx2raw.vhdx.file_state import (
@@ -25,6 +28,9 @@ from vhdx2raw.vhdx.region import RegionTable, read_region_table
 from vhdx2raw.vhdx.region_search import RegionSearch
 from vhdx2raw.vhdx.space import SpaceMap
 from vhdx2raw.vhdx.unclaimed import check_unclaimed
+
+if TYPE_CHECKING:
+    from vhdx2raw.source.remote.url import RemoteUrl
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,12 @@ class VhdxImage(Closable):
 
 
 def open_image(
-    path: AnyFile,
+    path: AnyFile | RemoteUrl,
     log_policy: LogPolicy = LogPolicy.REPLAY,
     *,
     salvage: bool = False,
     regions: Mapping[str, int] | None = None,
+    remote: RemoteOptions = DEFAULTS,
 ) -> VhdxImage:
     """Open one VHDX file and check everything about it but the contents of its blocks.
 
@@ -93,14 +100,16 @@ def open_image(
         salvage: Whether to open a damaged file too, and to show what it still holds.
         regions: Of a file to be salvaged, where its regions lie, by their names ``bat`` and
             ``metadata``, in bytes; the others are looked for where no table shows them.
+        remote: How to read it if it is a URL.
 
     Raises:
         UnsupportedImageError: Not a VHDX, or it needs something that is not supported.
         CorruptImageError: The file breaks the specification or is truncated.
+        RemoteError: It could not be read over the network.
         OSError: The host cannot open or read it.
         TypeError: `path` is neither a path nor a binary file object.
     """
-    source = open_source(path)
+    source = open_source(path, remote)
     try:
         search = RegionSearch(source, regions or {}) if salvage else None
         return read_image(source, log_policy, Findings(lenient=salvage), search)
@@ -118,6 +127,8 @@ def read_image(
 
     The errors are those of `open_image`; to a lenient reader, those that nothing can replace.
     """
+    if source.unwatched:
+        findings.warn(Rule.FILE_CHANGED, "file", source.unwatched)
     wait_for_distinct_times(source)
     state = read_state(source, lenient=findings.lenient)
     # 1. What the log cannot change: the identifier and the current header.

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
-from vhdx2raw.source.base import Source, Status
+from vhdx2raw.source.base import Fetched, Source, Status
 from vhdx2raw.vhdx.layout import LEADING_SIZE, LOG_DESCRIPTOR, LOG_SECTOR_SIZE, TRAILING_SIZE
 from vhdx2raw.zeros import fill_zeros
 
@@ -52,6 +52,7 @@ class OverlaySource(Source):
         self.name = source.name
         self.size = size
         self.identity = source.identity
+        self.url, self.read_ahead = source.url, source.read_ahead
         self._sector_offsets = array("Q")
         self._data_places = array("Q")
         self._descriptor_places = array("Q")
@@ -74,6 +75,13 @@ class OverlaySource(Source):
     def file(self) -> Source:
         return self._source
 
+    @property
+    def fetched(self) -> Fetched | None:
+        return self._source.fetched
+
+    def cancel(self) -> None:
+        self._source.cancel()
+
     def _fill(self, file_offset: int, buffer: memoryview) -> int:
         end = file_offset + len(buffer)
         in_file = max(0, min(end, self._source.size) - file_offset)
@@ -95,10 +103,10 @@ class OverlaySource(Source):
         else:
             super().pread_scattered(file_offset, buffers)
 
-    def prefetch(self, file_offset: int, length: int) -> None:
+    def prefetch(self, file_offset: int, length: int, *, again: bool = False) -> None:
         inside = min(length, self._source.size - file_offset)
         if inside > 0:
-            self._source.prefetch(file_offset, inside)
+            self._source.prefetch(file_offset, inside, again=again)
 
     def iter_without_holes(self, file_offset: int, length: int) -> Iterator[tuple[int, int]]:
         """Yield what may be other than zeros; of what an update has touched, everything."""

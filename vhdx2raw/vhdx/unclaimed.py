@@ -25,6 +25,8 @@ MAX_RANGES = 4096
 MAX_SAMPLES = 64
 """Units of 1 MiB that are read, evenly spread, until one is not all zeros."""
 SAMPLE_PIECE = MIB // 16
+FEW_SAMPLES = 2
+"""Units of which the first piece is read, where every read is a request to a server."""
 
 Range = tuple[int, int]
 """First unit and count, in units of 1 MiB."""
@@ -110,24 +112,27 @@ def _claim_kept(bat: Bat, space: SpaceMap, unit_count: int) -> None:
 
 def _find_data(source: Source, ranges: list[Range]) -> int | None:
     """Return the offset of a unit that is not all zeros, among a sample; None if there is none."""
+    is_far = source.read_ahead > 0
     total = sum(count for _, count in ranges)
     step = max(1, total // MAX_SAMPLES)
+    if is_far:
+        step = ceil_div(total, FEW_SAMPLES) or 1
     skipped = 0  # units since the last sample
     for first, count in ranges:
         for index in range((-skipped) % step, count, step):
             place = (first + index) * MIB
-            if not _is_zero(source, place):
+            if not _is_zero(source, place, SAMPLE_PIECE if is_far else MIB):
                 return place
         skipped = (skipped + count) % step
     return None
 
 
-def _is_zero(source: Source, file_offset: int) -> bool:
-    """Return whether a unit is all zeros; one that the host cannot read tells nothing."""
+def _is_zero(source: Source, file_offset: int, length: int) -> bool:
+    """Return whether a range is all zeros; one that the host cannot read tells nothing."""
     try:
         return all(
             is_zero(memoryview(source.pread(file_offset + start, SAMPLE_PIECE)))
-            for start in range(0, MIB, SAMPLE_PIECE)
+            for start in range(0, length, SAMPLE_PIECE)
         )
     except OSError:
         return True

@@ -14,6 +14,7 @@ from tests.support.cli import run, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in
 from vhdx2raw.cli.app import COMMANDS
 from vhdx2raw.cli.usage import INPUT, NEXT, OUTPUT, PANELS, REPORTING, SPEED, TRUST
+from vhdx2raw.source.remote.url import DOWNLOAD
 
 Capture = pytest.CaptureFixture[str]
 
@@ -200,13 +201,13 @@ def test_algorithm_is_taken_as_standards_write_it(folder: Path, capfd: Capture, 
     assert outcome.out.split()[0] == expected.split()[0]
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/disk.vhdx", "ftp://host/disk.vhdx"])
+@pytest.mark.parametrize("source", ["nfs://server/disk.vhdx", "ftp://host/disk.vhdx"])
 def test_url_gets_a_hint(folder: Path, capfd: Capture, source: str) -> None:
     outcome = run(capfd, source, "out.img")
     assert outcome.exit_code == 4
     assert outcome.err_lines == [
         f"vhdx2raw: {source}: file: is a URL, not a VHDX file",
-        "vhdx2raw: hint: download the file first",
+        f"vhdx2raw: hint: {DOWNLOAD}",
     ]
 
 

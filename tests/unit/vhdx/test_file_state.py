@@ -338,7 +338,7 @@ def test_a_state_is_what_a_file_is_like(tmp_path: Path) -> None:
         state = read_state(source)
         status = path.stat()
         times = status.st_mtime_ns, status.st_ctime_ns
-        assert state.status == (SIZE, *times, (1, True))
+        assert state.status == (SIZE, *times, (1, True), None)
         content = path.read_bytes()
         assert state.headers == tuple(content[at : at + 4096] for at in (HEADER_1, HEADER_2))
         assert find_change(state, read_state(source)) is None

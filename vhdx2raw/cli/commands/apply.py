@@ -21,7 +21,9 @@ from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFl
 from vhdx2raw.cli.progress import interruptible, show_progress
 from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer
+from vhdx2raw.cli.transfers import print_transfer, transfer_facts
 from vhdx2raw.operations.apply import ApplyOptions, ApplyResult, apply_checkpoint
+from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
@@ -89,13 +91,14 @@ def run(
             progress=interruptible(show),
         )
         result = apply_checkpoint(child, destination, options)
-    seconds = time.monotonic() - started
+    seconds, name = time.monotonic() - started, name_of(child)
     verbosity.print_warnings(result.warnings)
     if verbosity.reports:
         sentence = _sentence(result, destination, dry_run=applying.dry_run)
-        print_message(f"vhdx2raw: {child}: {sentence} in {seconds:.1f} s")
+        print_message(f"vhdx2raw: {name}: {sentence} in {seconds:.1f} s")
+        print_transfer(name, result.fetched)
     if as_json:
-        facts = _facts(result, child, destination, seconds) | {"dry-run": applying.dry_run}
+        facts = _facts(result, name, destination, seconds) | {"dry-run": applying.dry_run}
         with nullcontext() if applying.dry_run else telling(destination):
             print_result(json.dumps(facts, indent=2))
 
@@ -125,4 +128,5 @@ def _facts(result: ApplyResult, child: str, destination: str, seconds: float) ->
         },
         "warnings": warning_facts(result.warnings),
         "duration-seconds": round(seconds, 3),
+        **transfer_facts(result.fetched),
     }

@@ -12,6 +12,7 @@ from vhdx2raw.cli.exit_codes import exit_code_of
 from vhdx2raw.cli.many import Answer, answer_each
 from vhdx2raw.cli.options.opening import Images, OpeningFlags
 from vhdx2raw.cli.options.reporting import JsonFlags
+from vhdx2raw.cli.transfers import transfer_facts
 from vhdx2raw.cli.usage import REPORTING
 from vhdx2raw.errors import ParentError, ParentNotFoundError
 from vhdx2raw.findings import Finding, Severity
@@ -102,6 +103,7 @@ def _facts(report: CheckReport) -> dict[str, object]:
             for (severity, rule), count in report.suppressed.items()
         ],
         "error": error_facts(report.error) if report.error else None,
+        **transfer_facts(report.fetched),
     }
 
 

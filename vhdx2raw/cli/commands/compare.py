@@ -27,10 +27,13 @@ from vhdx2raw.cli.options.opening import (
 )
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import show_progress
+from vhdx2raw.cli.transfers import print_transfer, transfer_facts
 from vhdx2raw.disk.chain import NamedFinding, OpenOptions
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.findings import printable
 from vhdx2raw.operations.compare import Comparison, compare
+from vhdx2raw.source.base import total
+from vhdx2raw.source.file_object import is_url, name_of
 from vhdx2raw.source.raw_file import RawFile
 
 EXAMPLES = """\b
@@ -89,11 +92,14 @@ def run(
         other_disk = _part_of(other_whole, part)
         result = compare(disk, other_disk, stop_at_first=first, progress=show)
     seconds = time.monotonic() - started
-    report = _Report(image, disk, other, other_disk, result, strict, part.partition)
+    names = name_of(image), name_of(other)
+    report = _Report(names[0], disk, names[1], other_disk, result, strict, part.partition)
     verbosity.print_warnings(report.warnings)
     print_damage(report.damage)
     if verbosity.verbose:
         print_message(f"vhdx2raw: {format_size(result.compared_bytes)} compared in {seconds:.1f} s")
+        for one in report.disks:
+            print_transfer(one.name, one.chain.fetched)
     if as_json:
         facts = report.facts() | {"duration-seconds": round(seconds, 3)}
         print_result(json.dumps(facts, indent=2))
@@ -110,7 +116,9 @@ def _part_of(disk: VirtualDisk | RawFile, part: PartitionFlags) -> VirtualDisk |
 
 
 def _open_as_it_begins(path: str, options: OpenOptions) -> VirtualDisk | RawFile:
-    """Open a VHDX if the signature is that of one, else a raw disk."""
+    """Open a VHDX if the signature is that of one, or it is a URL, else a raw disk."""
+    if is_url(path):
+        return open_disk(path, options)
     with RawFile(path) as raw:
         is_vhdx = raw.begins_like_a_vhdx()
     return open_disk(path, options) if is_vhdx else RawFile(path)
@@ -130,6 +138,10 @@ class _Report(NamedTuple):
     @property
     def same(self) -> bool:
         return self.result.same_contents and (self.result.same_size or not self.strict)
+
+    @property
+    def disks(self) -> list[VirtualDisk]:
+        return [one for one in (self.disk, self.other) if isinstance(one, VirtualDisk)]
 
     @property
     def warnings(self) -> tuple[NamedFinding, ...]:
@@ -166,6 +178,7 @@ class _Report(NamedTuple):
             ],
             "warnings": warning_facts(self.warnings),
             "damage": warning_facts(self.damage),
+            **transfer_facts(total(one.chain.fetched for one in self.disks)),
         }
 
     def sentence(self) -> str:

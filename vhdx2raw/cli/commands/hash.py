@@ -23,10 +23,12 @@ from vhdx2raw.cli.options.groups import parsed
 from vhdx2raw.cli.options.opening import Images, OpeningFlags, PartitionFlags, SalvageFlags
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import ProgressMode, show_progress
+from vhdx2raw.cli.transfers import print_transfer, transfer_facts
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.operations.digest import digests
 from vhdx2raw.output.hashes import ALGORITHMS, DEFAULT_ALGORITHM, require_algorithm
+from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
@@ -71,14 +73,14 @@ def run(
         try:
             facts, exit_code = _hash(name, part, algorithms, options, mode, verbosity=verbosity)
         except (Vhdx2rawError, OSError) as error:  # noqa: PERF203 - a file is slow anyway
-            results.append({"filename": name, "error": error_facts(error)})
+            results.append({"filename": name_of(name), "error": error_facts(error)})
             codes.append(print_failure(error))
         else:
             results.append(facts)
             codes.append(exit_code)
             if not as_json:
                 for found in facts["digests"].values():
-                    print_digest(found, name + part.words)
+                    print_digest(found, name_of(name) + part.words)
     if as_json:
         print_result(json.dumps({"algorithm": algorithms[0], "images": results}, indent=2))
     if exit_code := first_failure(codes):
@@ -103,14 +105,17 @@ def _hash(
     if verbosity.verbose:
         size, kind = format_size(disk.size), disk.metadata.disk_type
         seconds = time.monotonic() - started
-        print_message(f"vhdx2raw: {path}{part.words}: {size} {kind} disk hashed in {seconds:.1f} s")
+        words = f"{disk.name}{part.words}: {size} {kind} disk hashed in {seconds:.1f} s"
+        print_message(f"vhdx2raw: {words}")
+        print_transfer(disk.name, disk.chain.fetched)
     facts = {
-        "filename": path,
+        "filename": disk.name,
         "partition": part.partition,
         "virtual-size": disk.size,
         "digest": found[algorithms[0]],
         "digests": found,
         "warnings": warning_facts(disk.warnings),
         "damage": warning_facts(disk.damage),
+        **transfer_facts(disk.chain.fetched),
     }
     return facts, 0 if disk.is_certain else SALVAGED

@@ -25,6 +25,7 @@ from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.findings import printable
 from vhdx2raw.operations.discovery import discover, iter_files
 from vhdx2raw.operations.measure import Measurement, measure
+from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
@@ -74,15 +75,15 @@ def run(
         except (Vhdx2rawError, OSError) as error:
             if sources == [disk.path]:
                 raise
-            results.append({"filename": disk.path, "error": error_facts(error)})
+            results.append({"filename": name_of(disk.path), "error": error_facts(error)})
             codes.append(print_failure(error))
             continue
         found.append(measured)
         codes.append(exit_code)
-        results.append({"filename": disk.path, **_facts(measured)})
+        results.append({"filename": name_of(disk.path), **_facts(measured)})
         if sources != [disk.path] and not as_json:
             required, sparse = format_size(measured.required), format_size(measured.sparse)
-            print_result(f"{printable(disk.path)}: required {required}, sparse {sparse}")
+            print_result(f"{printable(name_of(disk.path))}: required {required}, sparse {sparse}")
     total = Measurement(*map(sum, zip(*found, strict=True)))
     if as_json:
         print_result(json.dumps({**_facts(total), "images": results}, indent=2))

@@ -18,6 +18,7 @@ from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.errors import MountError, Vhdx2rawError
 from vhdx2raw.operations.acceptance import check_acceptable
 from vhdx2raw.operations.mount import mount_disk
+from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
@@ -60,7 +61,8 @@ def run(
 
             def tell() -> None:
                 if verbosity.reports:
-                    print_message(f"vhdx2raw: {image} is mounted; to end that: umount {folder}")
+                    name = name_of(image)
+                    print_message(f"vhdx2raw: {name} is mounted; to end that: umount {folder}")
                 detach(exit_code)
 
             with by_default():

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vhdx2raw.cli.options.remote import RemoteFlags
 from vhdx2raw.cli.usage import INPUT, TRUST
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
@@ -18,10 +19,13 @@ from vhdx2raw.vhdx.region_search import REGION_NAMES
 STANDARD_STREAM = "-"
 STANDARD_INPUT = "a VHDX cannot be read from standard input; name a file"
 Image = Annotated[
-    str, typer.Argument(metavar="IMAGE", help="The VHDX file; it is never written to.")
+    str, typer.Argument(metavar="IMAGE", help="The VHDX file or its URL; it is never written to.")
 ]
 Images = Annotated[
-    list[str], typer.Argument(metavar="IMAGE...", help="The VHDX files; they are never written to.")
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...", help="The VHDX files or their URLs; they are never written to."
+    ),
 ]
 
 
@@ -107,7 +111,7 @@ class PartitionFlags:
 
 
 @dataclass(frozen=True, slots=True)
-class OpeningFlags:
+class OpeningFlags(RemoteFlags):
     """How disks are opened."""
 
     parents: Annotated[
@@ -125,7 +129,7 @@ class OpeningFlags:
             "--parent-dir",
             metavar="DIR",
             rich_help_panel=INPUT,
-            help="Look for parents in DIR as well.",
+            help="Look for parents in DIR as well, which may be a URL.",
         ),
     ] = field(default_factory=list)
     allow_parent_mismatch: Annotated[
@@ -182,4 +186,5 @@ class OpeningFlags:
             log_policy=LogPolicy.REFUSE if self.no_replay else log_policy,
             salvage=salvage is not None and salvage.salvage,
             regions=salvage.places() if salvage is not None else {},
+            **self.remote_options(),
         )

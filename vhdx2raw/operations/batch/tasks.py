@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.convert import ConvertOptions
 from vhdx2raw.output.shape import OutputFormat
-from vhdx2raw.source.file_object import name_of
+from vhdx2raw.source.file_object import file_name_of
 from vhdx2raw.vhdx.log import LogPolicy
 
 _JSON_NAMES = {str: "a string", int: "a number", bool: "true or false", list: "a list", dict: "an"
@@ -80,7 +80,7 @@ class Task(NamedTuple):
 
 def output_name(path: str, output_format: OutputFormat) -> str:
     """Return what the output of a file is called: `disk.vhdx` becomes `disk.img`."""
-    return Path(name_of(path)).stem + SUFFIXES[output_format]
+    return Path(file_name_of(path)).stem + SUFFIXES[output_format]
 
 
 class ListedDisks(NamedTuple):

@@ -9,7 +9,7 @@ from vhdx2raw.errors import CorruptImageError, ImageError, ParentError, ParentNo
 from vhdx2raw.findings import Finding, Findings, Severity
 from vhdx2raw.operations.check.notes import add_notes
 from vhdx2raw.rules import Rule
-from vhdx2raw.source.base import Source
+from vhdx2raw.source.base import Fetched, Source
 from vhdx2raw.source.file_object import AnyFile, open_source
 from vhdx2raw.vhdx.image import VhdxImage, read_image
 from vhdx2raw.vhdx.locator import NAME as LOCATOR
@@ -40,12 +40,14 @@ class CheckReport:
             are many of them.
         error: What a conversion of the file would fail with; None if the contents are certain. It
             is about the parent only if nothing is wrong with the file itself.
+        fetched: What was read of it over a network; None if it is a file of the host.
     """
 
     filename: str
     results: tuple[tuple[Severity, Finding], ...]
     suppressed: dict[tuple[Severity, Rule], int]
     error: ImageError | ParentError | None = None
+    fetched: Fetched | None = None
 
     def count(self, severity: Severity) -> int:
         """Return how many findings of one severity there are, suppressed ones included."""
@@ -73,9 +75,10 @@ def check_file(file: AnyFile, options: OpenOptions = DEFAULTS) -> CheckReport:
     Raises:
         UnsupportedImageError: It is no VHDX at all.
         ParentMismatchError: More parents are given than there are.
+        RemoteError: It could not be read over the network.
         OSError: The host cannot open or read it.
     """
-    source = open_source(file)
+    source = open_source(file, options)
     findings = Findings(lenient=True)
     try:
         image = _read(source, options.log_policy, findings)
@@ -89,7 +92,8 @@ def check_file(file: AnyFile, options: OpenOptions = DEFAULTS) -> CheckReport:
     assert error is None or isinstance(error, ImageError | ParentError)
     if error is not None and error.path is None:
         error.path = source.name
-    return CheckReport(source.name, results, dict(findings.suppressed), error)
+    suppressed = dict(findings.suppressed)
+    return CheckReport(source.name, results, suppressed, error, source.fetched)
 
 
 def _severity(severity: Severity, finding: Finding) -> Severity:

@@ -39,6 +39,7 @@ from vhdx2raw.operations.batch.space import find_shortages
 from vhdx2raw.operations.batch.tasks import Task, read_list
 from vhdx2raw.operations.convert import ConvertOptions
 from vhdx2raw.operations.writing import default_workers
+from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
@@ -185,7 +186,7 @@ def _print_notes(plan: Plan) -> None:
         print_message(f"vhdx2raw: {folder}: warning: there is no VHDX file in this folder")
     for path, children in plan.left_out:
         more = f" and {len(children) - 1} more" if len(children) > 1 else ""
-        print_message(f"vhdx2raw: {path}: parent of {children[0]}{more}")
+        print_message(f"vhdx2raw: {name_of(path)}: parent of {name_of(children[0])}{more}")
 
 
 def _print_shortages(tasks: Sequence[Task], *, skip_done: bool) -> None:

@@ -30,6 +30,7 @@ from vhdx2raw.cli.progress import interruptible
 from vhdx2raw.cli.record import digest_facts, file_facts, now, run_facts
 from vhdx2raw.cli.results import telling
 from vhdx2raw.cli.signals import defer
+from vhdx2raw.cli.transfers import print_transfer, transfer_facts
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
 from vhdx2raw.disk.virtual_disk import VirtualDisk
@@ -160,6 +161,7 @@ class Outcome(NamedTuple):
                 f"vhdx2raw: {self.destination}: resumed after"
                 f" {format_size(result.resumed_bytes)}{again}"
             )
+        print_transfer(self.disk.name, self.disk.chain.fetched)
         cloned = f", {format_size(result.cloned_bytes)} shared" if result.cloned_bytes else ""
         print_message(
             f"vhdx2raw: {self.disk.name}{self.part.words}: {format_size(result.virtual_disk_size)}"
@@ -233,4 +235,4 @@ class Outcome(NamedTuple):
             facts["unlisted-ranges"] = result.unlisted_ranges
         if Path(self.destination).is_file():
             facts["actual-size"] = host.allocated_size(Path(self.destination).stat())
-        return facts
+        return facts | transfer_facts(chain.fetched)

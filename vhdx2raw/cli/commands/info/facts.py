@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from vhdx2raw import host
 from vhdx2raw.cli.console import log_facts, warning_facts
+from vhdx2raw.cli.transfers import transfer_facts
 from vhdx2raw.disk.chain import Chain
 from vhdx2raw.disk.contents import Contents, Partition, PartitionTable, Usage, Volume
 from vhdx2raw.vhdx.bat import OCCUPYING_STATES
@@ -47,7 +48,9 @@ def stored_block_count(image: VhdxImage) -> int:
 
 
 def actual_size(image: VhdxImage) -> int:
-    """Return the bytes that a file takes up on the host."""
+    """Return the bytes that a file takes up where it is."""
+    if image.source.url is not None:
+        return image.source.size
     return host.allocated_size(os.fstat(image.source.descriptor))
 
 
@@ -114,7 +117,7 @@ def facts_of(subject: Subject, *, with_chain: bool) -> dict[str, object]:
             _shared_facts(image) | _image_facts(image) for image in subject.chain.images
         ]
     facts["format-specific"] = {"type": "vhdx", "data": data}
-    return facts
+    return facts | transfer_facts(subject.chain.fetched)
 
 
 def _shared_facts(image: VhdxImage) -> dict[str, object]:

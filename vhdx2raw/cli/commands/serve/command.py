@@ -24,6 +24,7 @@ from vhdx2raw.cli.options.reporting import VerbosityFlags
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.integrations.keys import write_keys
 from vhdx2raw.operations.acceptance import check_acceptable
+from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
@@ -86,7 +87,7 @@ def run(
         address = listening.address(folder)
         with serving(nbdkit, address, folder, write_keys(image, options)) as server:
             if verbosity.verbose:
-                print_message(f"vhdx2raw: {image}: the exports are {exports}")
+                print_message(f"vhdx2raw: {name_of(image)}: the exports are {exports}")
             if command is not None:
                 exit_code = run_command(command, address)
             else:

@@ -12,8 +12,11 @@ from vhdx2raw.cli.commands.tree.drawing import NANOSECONDS, iter_lines
 from vhdx2raw.cli.commands.tree.nodes import Node, conversion_of, iter_nodes
 from vhdx2raw.cli.console import error_facts, print_failure, print_result
 from vhdx2raw.cli.exit_codes import first_failure
+from vhdx2raw.cli.options.remote import RemoteFlags
 from vhdx2raw.cli.options.reporting import JsonFlags
+from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.operations.discovery import BrokenFile, discover, iter_files
+from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
@@ -25,9 +28,14 @@ Examples:
 
 def run(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="The folder; what lies below it belongs to it.")
+        str,
+        typer.Argument(
+            metavar="DIR",
+            help="The folder, or the URL of a prefix in a store; what lies below it belongs to it.",
+        ),
     ],
     *,
+    remote: RemoteFlags,
     as_json: JsonFlags,
 ) -> None:
     """Draw the chains of VHDX files in DIR, from root to tip.
@@ -46,7 +54,9 @@ def run(
             raise error
         unreadable.append(error)
 
-    catalog = discover(iter_files(folder, report))
+    options = OpenOptions(**remote.remote_options())
+    catalog = discover(iter_files(folder, report, options), options)
+    folder = name_of(folder)
     nodes = list(iter_nodes(catalog))
     failures = [*(BrokenFile(str(e.filename), e) for e in unreadable), *catalog.broken]
     codes = [print_failure(error) for _, error in failures]

@@ -12,6 +12,7 @@ from vhdx2raw.cli.commands.tree.nodes import Node, conversion_of
 from vhdx2raw.cli.console import can_print, format_error, format_size, hint_of
 from vhdx2raw.errors import ImageError, ParentError, ParentMismatchError, ParentNotFoundError
 from vhdx2raw.findings import printable
+from vhdx2raw.source.file_object import is_url
 
 GUID_DIGITS = 8
 NANOSECONDS = 10**9
@@ -62,10 +63,12 @@ def _row(folder: str, node: Node, strokes: Strokes) -> tuple[str, ...]:
     if node.ends:
         lines += strokes.to_last if node.ends[-1] else strokes.to
     path = Path(image.path)
-    name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    name = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    if is_url(image.path):
+        name = image.path.removeprefix(f"{folder.rstrip('/')}/")
     date = datetime.fromtimestamp(image.modified_ns / NANOSECONDS).astimezone()
     return (
-        f"{lines}{printable(str(name))}",
+        f"{lines}{printable(name)}",
         format_size(image.metadata.virtual_disk_size),
         format_size(image.stored_size),
         f"{date:%Y-%m-%d %H:%M}" if image.modified_ns else "",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vhdx2raw.disk.found import FoundImage
 from vhdx2raw.errors import ImageError, ParentError
 from vhdx2raw.operations.discovery import Catalog
+from vhdx2raw.source.file_object import file_name_of, is_url
 
 SUFFIX = ".img"
 
@@ -74,14 +75,17 @@ def iter_nodes(catalog: Catalog) -> Iterator[Node]:
 def conversion_of(node: Node) -> list[str] | None:
     """Return the words of the command that converts a tip; None if its chain is not complete.
 
-    The image is made beside the tip. Parents are named where opening the tip would not find them.
+    The image is made beside the tip, or here if that lies under a URL. Parents are named where
+    opening the tip would not find them.
     """
     if not node.is_tip or node.chain_error:
         return None
     words: list[str] = []
     if not node.leads_to_parents:
         words = [word for parent in node.parents for word in ("--parent", _as_word(parent.path))]
-    source, destination = node.image.path, str(Path(node.image.path).with_suffix(SUFFIX))
+    source = node.image.path
+    place = Path(file_name_of(source) if is_url(source) else source)
+    destination = str(place.with_suffix(SUFFIX))
     return ["vhdx2raw", *words, _as_word(source), _as_word(destination)]
 
 
