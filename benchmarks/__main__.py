@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.measure import Command, Result, measure
+from benchmarks.remote import run_remote
 from benchmarks.workloads import (
     MEMORY_FIGURE,
     WALL_FIGURE,
@@ -36,6 +37,8 @@ UNSYNCED = "vhdx2raw --no-sync"
 SYNCED = "vhdx2raw"
 START_UP = "start-up"
 APPLY = "apply"
+REMOTE = "remote"
+FETCHED = Target("bytes fetched / bytes stored", 1.05)
 BATCH = "batch"
 FULL = "full conversion"
 MOUNT = "mount"
@@ -51,6 +54,7 @@ SYNC_SUFFIX = " + sync"
 OWN_TARGETS = {
     START_UP: [Target(WALL_FIGURE, 0.08)],
     APPLY: [Target(FULL, 0.05)],
+    REMOTE: [Target("curl", 1.3), Target("curl + sync", 1.3)],
     BATCH: [Target(WALL_FIGURE, 10.0)],
     MOUNT: [Target(PASSTHROUGH, 1 / 0.6)],
 }
@@ -72,7 +76,7 @@ class Judgement:
 
 def main() -> None:
     """Parse the options and run."""
-    names = [*WORKLOADS, APPLY, BATCH, MOUNT, START_UP]
+    names = [*WORKLOADS, APPLY, BATCH, MOUNT, REMOTE, START_UP]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--size", type=int, default=2048, help="MiB of the full disks (2048)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each (5)")
@@ -86,7 +90,14 @@ def main() -> None:
     figures: list[dict[str, object]] = []
     judgements: list[Judgement] = []
     for name in options.only or names:
-        results = run(name, options.size * MIB, options.rounds, options.folder)
+        if name == REMOTE:
+            results, fetched = run_remote(
+                PROGRAM, options.size * MIB, options.rounds, options.folder
+            )
+            label = f"{name}: {FETCHED.figure}"
+            judgements.append(Judgement(label, fetched, FETCHED.limit))
+        else:
+            results = run(name, options.size * MIB, options.rounds, options.folder)
         figures += report(name, results)
         targets = OWN_TARGETS[name] if name in OWN_TARGETS else WORKLOADS[name].targets
         judgements += judge(name, targets, results)

@@ -84,11 +84,11 @@ def _succeeds(words: list[str]) -> bool:
 
 
 @contextmanager
-def mounted(image: Path, folder: Path, *options: str, patch: str = "") -> Iterator[Mount]:
+def mounted(image: Path | str, folder: Path, *options: str, patch: str = "") -> Iterator[Mount]:
     """Mount an image in a folder that is made; at the end nothing of it is left.
 
     Args:
-        image: The VHDX file.
+        image: The VHDX file, or its URL.
         folder: The folder.
         options: Of the command.
         patch: Python that is run before the program, in its process.
