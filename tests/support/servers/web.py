@@ -10,8 +10,8 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate, parsedate_to_datetime
 from http.client import HTTPConnection
@@ -199,6 +199,7 @@ class WebServer:
         url: Its address, without a slash at the end.
         requests: All that it was asked for, in order.
         sent: How many bytes of bodies it has sent.
+        most_at_once: The most requests that waited for their replies at a moment.
         fault: Chooses what goes wrong with a request, if anything does; may be set at any time.
         latency: Seconds before each reply, and before the first one of a connection once more.
     """
@@ -206,7 +207,7 @@ class WebServer:
     def __init__(self, answer: Answer | Path, *, host: str = HOST, latency: float = 0) -> None:
         """Prepare a server of the files of a folder, or of what `answer` gives."""
         self.requests: list[Request] = []
-        self.sent = 0
+        self.sent = self.most_at_once = self._waiting = 0
         self.fault: Callable[[Request], Fault | None] = lambda _: None
         self.latency = latency
         self._answer = Folder(answer) if isinstance(answer, Path) else answer
@@ -245,6 +246,18 @@ class WebServer:
         with self._lock:
             self.sent += length
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count a request among those that wait for their replies."""
+        with self._lock:
+            self._waiting += 1
+            self.most_at_once = max(self.most_at_once, self._waiting)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
 
 class _Listener(ThreadingHTTPServer):
     daemon_threads = True
@@ -276,8 +289,9 @@ class _Connection(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         host, port = self.client_address[:2]
-        reply = owner.reply_to(self.command, self.path, headers, (str(host), port))
-        self._wait(owner.latency + reply.delay)
+        with owner.waiting():
+            reply = owner.reply_to(self.command, self.path, headers, (str(host), port))
+            self._wait(owner.latency + reply.delay)
         if reply.resets and not reply.sent:
             self._reset()
             return
