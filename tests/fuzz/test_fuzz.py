@@ -29,7 +29,9 @@ from tests.fuzz.cases import ALL_ACTIONS, Case, describe, reduce, spoil, tally, 
 from tests.fuzz.more_actions import check_everything, make_map, salvage
 from tests.fuzz.regressions import STRANGE_IMAGES
 from tests.fuzz.repair import repair
+from tests.fuzz.valid import try_part
 from tests.support.builder import MIB
+from vhdx2raw.output.sparse_file import SparseFileSink
 from vhdx2raw.vhdx.image import VhdxImage, open_image
 
 SEED = 20251122
@@ -98,6 +100,20 @@ def test_strange_image_is_read_or_refused_in_limits(
     for action in (action for action in ALL_ACTIONS if action.run in THOROUGH):
         outcome = perform(action, path)
         assert not isinstance(outcome, Violation), f"{action.name}: {outcome}"
+
+
+def test_every_path_gives_the_bytes_of_a_valid_chain(folder: Path) -> None:
+    assert try_part("0", 6, folder) > 6
+
+
+def test_a_wrong_byte_on_a_path_is_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_less(sink: SparseFileSink, virtual_offset: int, data: memoryview) -> None:
+        real(sink, virtual_offset, data[:-1])
+
+    real = SparseFileSink.write
+    monkeypatch.setattr(SparseFileSink, "write", write_less)
+    with pytest.raises(DisagreementError, match=r"convert_to_file: other bytes by {}"):
+        try_part("0", 6, folder)
 
 
 def test_a_case_is_the_same_every_time() -> None:

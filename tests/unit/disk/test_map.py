@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.bench import Bench
@@ -25,6 +25,7 @@ from tests.support.builder import (
 )
 from tests.support.files import write_files
 from tests.support.memory import peak_memory
+from tests.support.properties import cases
 from tests.support.random_chains import PAGE, RandomChain, chains, write_chain
 from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
 from vhdx2raw.disk.extents import ExtentKind
@@ -121,11 +122,7 @@ def assert_tiles(entries: Sequence[MapEntry], start: int, end: int) -> None:
 # -- the map ---------------------------------------------------------------------------------
 
 
-@settings(
-    max_examples=120,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@cases(40)
 @given(chain=chains(), data=st.data())
 def test_every_sector_is_where_it_was_put(chain: RandomChain, data: st.DataObject) -> None:
     size, sector_size = chain.specs[0].virtual_disk_size, chain.specs[0].logical_sector_size

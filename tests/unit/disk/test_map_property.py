@@ -4,25 +4,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of
 from tests.support.chains import chain_bytes
 from tests.support.promised import who_says, with_promised_end, write_promised
+from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains, ranges
 from vhdx2raw.disk.chain import open_chain
 from vhdx2raw.disk.extents import ExtentKind, iter_extents
 from vhdx2raw.disk.map import iter_map
 
 
-@seed(20261125)
-@settings(
-    max_examples=60,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@cases(30)
 @given(chain=chains(), data=st.data())
 def test_every_entry_names_the_image_that_says_what_is_there(
     chain: RandomChain, data: st.DataObject

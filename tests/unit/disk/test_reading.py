@@ -7,12 +7,13 @@ from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec, child_of
 from tests.support.chains import chain_bytes
 from tests.support.naive_reader import NaiveDisk
+from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains, ranges
 from vhdx2raw import convert
 from vhdx2raw.disk.chain import OpenOptions, open_chain
@@ -48,7 +49,7 @@ def alternating(folder: Path, step: int, layers: int = 2, size: int = 2 * MIB) -
     return paths
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@cases(25)
 @given(chain=chains(), data=st.data(), salvage=st.booleans())
 def test_any_range_of_any_chain_is_read_right(
     chain: RandomChain, data: st.DataObject, *, salvage: bool

@@ -4,10 +4,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of
+from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains, ranges
 from vhdx2raw import NullSink, convert
 from vhdx2raw.disk.chain import OpenOptions
@@ -69,13 +70,7 @@ def lost_by_extents(disk: VirtualDisk, start: int, length: int, sector_size: int
     }
 
 
-@seed(20261125)
-@settings(
-    max_examples=40,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@cases(25)
 @given(chain=chains(), data=st.data())
 def test_no_range_of_a_block_without_a_place_is_read(
     chain: RandomChain, data: st.DataObject

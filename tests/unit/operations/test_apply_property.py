@@ -4,16 +4,17 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains
 from vhdx2raw import convert
 from vhdx2raw.operations.apply import ApplyOptions, apply_checkpoint
 from vhdx2raw.operations.state import default_state_path
 
 
-@settings(max_examples=150, deadline=None)
+@cases(50)
 @given(chain=chains(), data=st.data())
 def test_any_split_into_convert_and_applies_equals_the_disk(
     chain: RandomChain, data: st.DataObject

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builder import MIB, TIB, Block, BlockState, ImageSpec, child_of
@@ -18,6 +18,7 @@ from tests.support.chains import PARTIAL, RELATIVE, base_disk
 from tests.support.cli import small_disk
 from tests.support.files import write_files
 from tests.support.peers import needs_shared_memory, run_as_superuser
+from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains, numbers, write_chain
 from tests.support.raw import break_file, raw_of, write_sparse
 from tests.support.sinks import StopEverything
@@ -124,9 +125,6 @@ def test_two_vhdx_files_are_compared_by_their_disks(tmp_path: Path) -> None:
     assert (result.first_difference, result.different_bytes) == naive(flat, raw_of(base))
 
 
-SEED = int(os.environ.get("VHDX2RAW_SEED", "20251121"))
-
-
 @st.composite
 def changes(draw: st.DrawFn, size: int) -> dict[int, bytes]:
     """Give what is written over a disk, by offset: few bytes, each somewhere."""
@@ -134,14 +132,7 @@ def changes(draw: st.DrawFn, size: int) -> dict[int, bytes]:
     return {place: draw(st.binary(min_size=1, max_size=20)) for place in places}
 
 
-@seed(SEED)
-@settings(
-    max_examples=60,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@cases(30)
 @given(chain=chains(), data=st.data())
 def test_any_change_to_any_chain_is_found_and_counted(
     chain: RandomChain, data: st.DataObject

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builder import KIB, MIB, Block, BlockState, Content, ImageSpec
+from tests.support.properties import cases
 from vhdx2raw import convert
 from vhdx2raw.disk.virtual_disk import open_disk
 from vhdx2raw.operations.convert import ConversionResult
@@ -70,7 +71,7 @@ def to_stream(source: Path, target: Path) -> ConversionResult:
         return convert(disk, StreamSink(stream))
 
 
-@settings(max_examples=40, deadline=None)
+@cases(25)
 @given(spec=specs(), sparse_size=st.sampled_from([512, 4 * KIB, 64 * KIB, MIB]))
 def test_every_way_to_convert_gives_the_same_bytes(spec: ImageSpec, sparse_size: int) -> None:
     """By one thread or several, with holes or without, as a file or as a stream."""

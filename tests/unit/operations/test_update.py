@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.support.builder import KIB, MIB, Block, ImageSpec, same_bytes_guid
+from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains
 from vhdx2raw import ConversionResult, OutputError, convert
 from vhdx2raw.operations.state import default_state_path, read_state
@@ -153,7 +154,7 @@ def test_options_that_contradict_an_update(place: Place, option: str) -> None:
         place.update(**{option: True})
 
 
-@settings(max_examples=60, deadline=None)
+@cases(30)
 @given(before=chains(), after=chains())
 def test_any_image_becomes_any_disk(before: RandomChain, after: RandomChain) -> None:
     with TemporaryDirectory() as name:
