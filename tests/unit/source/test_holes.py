@@ -265,5 +265,20 @@ def test_reading_ahead_of_an_overlay_ends_with_the_file(
     assert calls == [(MIB - 100, 100)]
 
 
-def test_a_refused_request_to_read_ahead_does_no_harm() -> None:
-    host.prefetch(-1, 0, 4096)
+def test_a_refused_request_to_read_ahead_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ImageSpec(4 * MIB, MIB, {index: Block() for index in (3, 0, 1)})
+    spec.write(tmp_path / "disk.vhdx")
+    refused: list[tuple[int, ...]] = []
+
+    def refuse(_descriptor: int, *request: int) -> None:
+        refused.append(request)
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_WILLNEED", 3, raising=False)
+    convert(tmp_path / "disk.vhdx", tmp_path / "disk.img")
+    assert refused
+    is_right = (tmp_path / "disk.img").read_bytes() == spec.expected_disk(0, 4 * MIB)
+    assert is_right
