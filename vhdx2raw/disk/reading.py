@@ -37,6 +37,8 @@ FEW_RUNS = 16
 """A window of so many runs is read as extents, which can be cloned, and may be holes of a file."""
 MAX_GAP = 16 * KIB
 """Bytes between two sectors of one image that are read with them rather than in two reads."""
+MOST_JOINED = 100_000
+"""Parts of the disk that become one extent."""
 MAX_BUFFERS = 1000
 """Of one read; Linux allows 1024."""
 KINDS = (ExtentKind.DATA, ExtentKind.ZERO, ExtentKind.LOST)
@@ -256,20 +258,25 @@ def iter_stretches(
         return
     parts = iter_mixed_parts(chain, virtual_offset, length)
     while True:
-        mixed: list[Mixed] = []
-        yield from iter_joined(chain, _until_mixed(parts, mixed))
-        if not mixed:
+        last: list[Part | Mixed] = []
+        yield from iter_joined(chain, _until_mixed(parts, last))
+        if not last:
             return
-        yield from _resolve(chain, mixed[0])
+        if isinstance(last[0], Mixed):
+            yield from _resolve(chain, last[0])
 
 
-def _until_mixed(parts: Iterator[Part | Mixed], mixed: list[Mixed]) -> Iterator[Part]:
-    """Pass parts on until there is one that is mixed, and put that into a list."""
-    for part in parts:
-        if isinstance(part, Mixed):
-            mixed.append(part)
+def _until_mixed(parts: Iterator[Part | Mixed], last: list[Part | Mixed]) -> Iterator[Part]:
+    """Pass parts on until there is one that is mixed, or there were many; put the last into a list.
+
+    Millions may become one extent, and who waits for it could not be stopped meanwhile.
+    """
+    for count, part in enumerate(parts, 1):
+        if isinstance(part, Part):
+            yield part
+        if isinstance(part, Mixed) or count == MOST_JOINED:
+            last.append(part)
             return
-        yield part
 
 
 def _resolve(chain: Chain, mixed: Mixed) -> Iterator[Stretch]:

@@ -71,8 +71,8 @@ class ApplyOptions(OpenOptions):
         verify: Whether to read back what was written, and compare; all of the disk if every parent
             is at hand.
         workers: Threads that write; by default as many as there are processors, up to four.
-        progress: Called from this thread about ten times a second with the bytes done so far and
-            the bytes to be done. What it raises ends the work.
+        progress: Called from this thread with the bytes done so far and the bytes to be done: once
+            before anything is changed, then about ten times a second. What it raises ends the work.
     """
 
     state: AnyPath | None = None
@@ -261,6 +261,8 @@ class _Work:
     def run(self, child: AnyPath) -> ApplyResult:
         """Change the image, and record before and after what it holds."""
         disk = self._disk
+        passes = 2 if self._options.verify else 1
+        self._options.progress(0, self._changed_bytes * passes)
         disk.chain.watch()
         sink = open_in_place(self._name, disk.size, inputs=disk.chain.identities)
         try:

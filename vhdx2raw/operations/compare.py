@@ -5,17 +5,18 @@ from __future__ import annotations
 import heapq
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.reading import Stretch
 from vhdx2raw.disk.salvage import Range
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.progress import ProgressCallback, no_progress, throttled
-from vhdx2raw.operations.threads import map_ahead
+from vhdx2raw.operations.threads import Ending, map_ahead
 from vhdx2raw.output.shape import Shape
 from vhdx2raw.source.raw_file import RawFile
 from vhdx2raw.units import KIB, MIB, ceil_div
@@ -27,6 +28,7 @@ SPAN_ALIGNMENT = 64 * KIB
 PART_SIZE = 16 * KIB
 """The bytes that differ are counted in parts that stay in the cache of a processor."""
 THREADS = 2
+Watch = Callable[[Iterator[Stretch]], Iterator[Stretch]]
 VERIFY_REMEDY = "the storage or the memory of this machine may be failing; do not use this output"
 
 
@@ -107,14 +109,21 @@ def _compare_all(
     far = [
         one for one in (disk, other) if isinstance(one, VirtualDisk) and one.chain.read_ahead > 0
     ]
-    spans = _iter_asked_ahead(far, _iter_spans(disk, other))
 
     def cancel() -> None:
         for one in far:
             one.chain.cancel()
 
+    ending = Ending(cancel)
+    spans = _iter_asked_ahead(far, _iter_spans(disk, other, watch=ending.until))
     with closing(
-        map_ahead(lambda span: _compare(disk, other, *span, skipped), spans, THREADS, cancel)
+        map_ahead(
+            lambda span: _compare(disk, other, *span, skipped),
+            spans,
+            THREADS,
+            ending,
+            lambda: report(done, total),
+        )
     ) as results:
         for found in results:
             done += found.length
@@ -129,11 +138,13 @@ def _compare_all(
 
 def _count(disk: VirtualDisk, other: VirtualDisk | RawFile, report: ProgressCallback) -> int:
     """Find out how much there is to compare, which can take a while too."""
-    total = 0
-    for start, stop in _iter_spans(disk, other):
-        total += stop - start
-        report(0, max(disk.size, other.size))
-    return total
+
+    def watch(stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+        for stretch in stretches:
+            report(0, max(disk.size, other.size))
+            yield stretch
+
+    return sum(stop - start for start, stop in _iter_spans(disk, other, watch=watch))
 
 
 class _Found(NamedTuple):
@@ -198,23 +209,26 @@ def _read(disk: VirtualDisk | RawFile, start: int, length: int) -> bytearray:
     return data
 
 
-def _iter_data(disk: VirtualDisk | RawFile) -> Iterator[tuple[int, int]]:
+def _iter_data(disk: VirtualDisk | RawFile, watch: Watch) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of what a disk stores, in order."""
     if isinstance(disk, RawFile):
         return disk.iter_data()
     return (
         (data.virtual_offset, data.virtual_end)
-        for stretch in disk.stretches()
+        for stretch in watch(disk.stretches())
         if stretch.kind is ExtentKind.DATA
         for data in stretch.iter_without_holes()
     )
 
 
-def _iter_spans(*disks: VirtualDisk | RawFile) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of the ranges to compare: all that any of the disks stores, once."""
+def _iter_spans(*disks: VirtualDisk | RawFile, watch: Watch) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of the ranges to compare: all that any of the disks stores, once.
+
+    All that a virtual disk is goes through `watch`, also where nothing is stored.
+    """
     size = max(disk.size for disk in disks)
     done = 0
-    for start, end in heapq.merge(*map(_iter_data, disks)):
+    for start, end in heapq.merge(*(_iter_data(disk, watch) for disk in disks)):
         stop = min(ceil_div(end, SPAN_ALIGNMENT) * SPAN_ALIGNMENT, size)
         done = max(done, start - start % SPAN_ALIGNMENT)
         while done < stop:

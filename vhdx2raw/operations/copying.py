@@ -25,7 +25,7 @@ from vhdx2raw.operations.pieces import (
     iter_prefetched,
 )
 from vhdx2raw.operations.progress import ProgressCallback, throttled
-from vhdx2raw.operations.threads import map_ahead, share_work
+from vhdx2raw.operations.threads import Ending, map_ahead, share_work
 from vhdx2raw.output.base import CLONE_ALIGNMENT, Sink
 from vhdx2raw.units import MIB, ceil_div
 from vhdx2raw.zeros import ZEROS, fill_zeros, iter_runs
@@ -72,7 +72,6 @@ class Copy:
             extents: What yields the ranges to copy, by default all of the disk.
             in_order: Whether to keep close to the order of the disk, whatever takes less requests.
         """
-        self._chain = disk.chain
         self._sink = sink
         self._sparse_size = sparse_size
         self._piece_size = max(sink.piece_size, sparse_size)
@@ -85,7 +84,8 @@ class Copy:
             iter_all = self._iter_all
             self._iter_all = lambda: map(_as_stored, iter_all())
         self._is_part = extents is not None
-        stretches = self.lost.note_lost(self._iter_all())
+        self._ending = Ending(disk.chain.cancel)
+        stretches = self.lost.note_lost(self._ending.until(self._iter_all()))
         read_ahead = disk.chain.read_ahead
         if clone and not (self._writes_zeros or read_ahead):
             stretches = self._iter_after_cloning(stretches)
@@ -125,23 +125,21 @@ class Copy:
         """Copy everything with some threads; in order in this thread if the sink needs that."""
         if self._is_part or not self._counts_zeros:
             self._count(progress)
+
+        def report() -> None:
+            progress(self.done_bytes, self.total_bytes)
+
         if not self._sink.sequential:
-            share_work(
-                self._plan,
-                self._start_worker,
-                workers,
-                lambda: progress(self.done_bytes, self.total_bytes),
-                self._chain.cancel,
-            )
+            share_work(self._plan, self._start_worker, workers, report, self._ending)
             return
-        report = throttled(progress)
+        report_now_and_then = throttled(progress)
         # One thread reads ahead while this one writes.
         buffers = cycle([host.page_aligned(self._piece_size) for _ in range(3)])
         numbered = zip(self._plan, buffers)  # noqa: B905 - the buffers never end
-        with closing(map_ahead(self._read_numbered, numbered, 1, self._chain.cancel)) as pieces:
+        with closing(map_ahead(self._read_numbered, numbered, 1, self._ending, report)) as pieces:
             for piece, data in pieces:
                 self._hand_over(piece, data)
-                report(self.done_bytes, self.total_bytes)
+                report_now_and_then(self.done_bytes, self.total_bytes)
 
     def _read_numbered(self, numbered: tuple[Piece, memoryview]) -> tuple[Piece, memoryview]:
         piece, buffer = numbered

@@ -16,6 +16,8 @@ from vhdx2raw.units import MIB
 
 PREFETCH_SIZE = 16 * MIB
 """Bytes that are asked for before they are read."""
+MAX_PIECES_AHEAD = 256
+"""What is planned before it is read; pieces of zeros hold no bytes to be counted."""
 ORDERED_SIZE, ORDERED_COUNT = 2048 * MIB, 16384
 """Bytes of data, and pieces, that are put into the order of the file."""
 MIN_IN_ORDER = 4 * MIB
@@ -63,7 +65,7 @@ def iter_pieces(
 ) -> Iterator[Piece]:
     """Cut a disk at multiples of `piece_size` bytes; what `stretches` leave out is left out.
 
-    Long zeros stay one piece, unless `cut_zeros` is set.
+    Zeros stay one piece, however many stretches they are, unless `cut_zeros` is set.
     """
     start = end = 0
     data: list[Stretch] = []
@@ -73,14 +75,19 @@ def iter_pieces(
                 yield Piece(start, end - start, tuple(data))
             start = end = stretch.virtual_offset
             data.clear()
+        is_data = stretch.kind is ExtentKind.DATA
+        first_cut = stretch.virtual_offset // piece_size * piece_size
+        if is_data and not data and start < first_cut:
+            yield Piece(start, first_cut - start, ())
+            start = first_cut
         while end < stretch.virtual_end:
             begin = end
             end = min((begin // piece_size + 1) * piece_size, stretch.virtual_end)
-            if stretch.kind is ExtentKind.DATA:
+            if is_data:
                 data.append(stretch.cut(begin, end))
             elif not data and not cut_zeros:
-                # Nothing but zeros so far: go on to the last cut that lies in this stretch.
-                end = max(end, stretch.virtual_end // piece_size * piece_size)
+                end = stretch.virtual_end
+                continue
             if end % piece_size == 0:
                 yield Piece(start, end - start, tuple(data))
                 start = end
@@ -107,7 +114,7 @@ def iter_prefetched(pieces: Iterable[Piece], read_ahead: int = 0) -> Iterator[Pi
                 stretch.prefetch()
             bytes_ahead += stretch.length
         ahead.append(piece)
-        while bytes_ahead > size:
+        while bytes_ahead > size or len(ahead) > MAX_PIECES_AHEAD:
             first = ahead.popleft()
             bytes_ahead -= sum(stretch.length for stretch in first.data)
             yield first

@@ -83,7 +83,7 @@ class Writing:
             holes=self._holes,
             sparse_size=options.sparse_size,
             clone=options.clone and not options.update,
-            extents=(lambda: disk.extents(self._start)) if self._start else None,
+            extents=(lambda: disk.stretches(self._start)) if self._start else None,
             in_order=resumption is not None,
         )
         self.source_digests: tuple[Mapping[str, str], ...] = ()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from itertools import accumulate, pairwise
+from collections.abc import Iterator
+from itertools import accumulate, count, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vhdx2raw.disk.extents import Extent, ExtentKind
-from vhdx2raw.operations.pieces import Piece, cut_zeros, iter_pieces
+from vhdx2raw.operations.pieces import (
+    MAX_PIECES_AHEAD,
+    Piece,
+    cut_zeros,
+    iter_pieces,
+    iter_prefetched,
+)
 
 PIECE = 100
 
@@ -105,7 +112,12 @@ def test_no_piece_is_needlessly_short(extents: list[Extent], size: int) -> None:
     [
         ([], []),
         ([zero(0, 1000)], [Piece(0, 1000, ())]),
-        ([zero(0, 1050)], [Piece(0, 1000, ()), Piece(1000, 50, ())]),
+        ([zero(0, 1050)], [Piece(0, 1050, ())]),
+        ([zero(0, 30), zero(30, 470), zero(500, 7)], [Piece(0, 507, ())]),
+        (
+            [zero(0, 30), zero(30, 270), data(300, 9, 0)],
+            [Piece(0, 300, ()), Piece(300, 9, (data(300, 9, 0),))],
+        ),
         ([data(0, 100, 7)], [Piece(0, 100, (data(0, 100, 7),))]),
         (
             [data(0, 250, 1000)],
@@ -166,6 +178,29 @@ def test_pieces_come_as_soon_as_they_are_complete() -> None:
     """Nothing is collected: a disk may have more extents than fit into memory."""
     endless = (data(100 * i, 100, 1000 * i) for i in iter(int, 1))
     assert next(iter_pieces(endless, PIECE)) == Piece(0, 100, (data(0, 100, 0),))
+
+
+def test_holes_that_come_one_by_one_are_one_piece() -> None:
+    extents = (zero(100 * at, 100) if at != 500 else data(50_000, 100, 0) for at in range(2000))
+    assert list(iter_pieces(extents, PIECE)) == [
+        Piece(0, 50_000, ()),
+        Piece(50_000, 100, (data(50_000, 100, 0),)),
+        Piece(50_100, 149_900, ()),
+    ]
+
+
+def test_few_pieces_of_zeros_are_planned_ahead() -> None:
+    """Of a large empty disk that is written to a stream."""
+    taken = 0
+
+    def pieces() -> Iterator[Piece]:
+        nonlocal taken
+        for taken in count():
+            yield Piece(100 * taken, 100, ())
+
+    planned = iter_prefetched(pieces())
+    assert [next(planned).virtual_offset for _ in range(1000)] == list(range(0, 100_000, 100))
+    assert taken <= 1000 + MAX_PIECES_AHEAD
 
 
 # -- pieces without data, cut once more ------------------------------------------------------

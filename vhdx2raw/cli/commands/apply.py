@@ -83,12 +83,17 @@ def run(
     if opening.ignore_log:
         raise typer.BadParameter("without its log, a checkpoint is no version of a disk")
     opened, started = opening.options(), time.monotonic()
-    defer()
     with show_progress(progress.mode(quiet=verbosity.quiet)) as show:
+        interrupted_or_shown = interruptible(show)
+
+        def report(done: int, total: int) -> None:
+            defer()  # from now on the image is changed
+            interrupted_or_shown(done, total)
+
         options = ApplyOptions(
             **{field.name: getattr(opened, field.name) for field in fields(opened)},
             **asdict(applying),
-            progress=interruptible(show),
+            progress=report,
         )
         result = apply_checkpoint(child, destination, options)
     seconds, name = time.monotonic() - started, name_of(child)

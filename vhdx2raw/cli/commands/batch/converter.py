@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from vhdx2raw.cli.commands.convert.outcome import Converter, Outcome
 from vhdx2raw.cli.progress import interruptible
 from vhdx2raw.cli.record import now
+from vhdx2raw.cli.signals import raise_if_interrupted
 from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import OutputError
 from vhdx2raw.operations.batch.earlier import (
@@ -23,6 +24,7 @@ from vhdx2raw.operations.batch.results import Results
 from vhdx2raw.operations.batch.tasks import Task
 from vhdx2raw.operations.convert import ConversionResult
 from vhdx2raw.operations.progress import ProgressCallback
+from vhdx2raw.operations.threads import run_aside
 from vhdx2raw.output.base import output_error
 from vhdx2raw.units import MIB
 
@@ -80,12 +82,16 @@ class BatchConverter(Converter):
     def _confirm(self, task: Task, show: ProgressCallback) -> Outcome:
         """Make sure that an output that is there is complete, as no line of results says."""
         began, started = now(), time.monotonic()
-        with open_disk(task.source, self.opening) as whole:
+        with self.open(task.source) as whole:
             disk = self.part.of(whole)
             options = replace(self.options, progress=interruptible(show))
             result = confirm(disk, task.destination, options)
             options, seconds = replace(options, verify=True), time.monotonic() - started
             return Outcome(options, self.part, disk, task.destination, result, seconds, began)
+
+    def open(self, source: str) -> VirtualDisk:
+        """Open a disk in a thread of its own, for which a deferred signal does not wait."""
+        return run_aside(lambda: open_disk(source, self.opening), raise_if_interrupted)
 
     def write(
         self, disk: VirtualDisk, destination: str, show: ProgressCallback

@@ -33,7 +33,7 @@ from vhdx2raw.cli.signals import defer
 from vhdx2raw.cli.transfers import print_transfer, transfer_facts
 from vhdx2raw.disk.chain import OpenOptions
 from vhdx2raw.disk.salvage import iter_mapfile
-from vhdx2raw.disk.virtual_disk import VirtualDisk
+from vhdx2raw.disk.virtual_disk import VirtualDisk, open_disk
 from vhdx2raw.errors import UntoldResultError
 from vhdx2raw.operations.convert import ConversionResult, ConvertOptions, convert_disk
 from vhdx2raw.operations.progress import ProgressCallback
@@ -70,7 +70,8 @@ class Converter:
     def convert(self, source: str, destination: str, show: ProgressCallback) -> Outcome:
         """Convert one file, such that a signal leaves nothing behind."""
         began, started = now(), time.monotonic()
-        with self.part.open(source, self.opening) as disk:
+        with self.open(source) as whole:
+            disk = self.part.of(whole)
             inputs, force = disk.chain.identities, self.options.force
             if self.mapfile is not None:
                 require_writable(self.mapfile, inputs, force=force)
@@ -87,6 +88,9 @@ class Converter:
                     outcome.print_losses()
                     raise
         return outcome
+
+    def open(self, source: str) -> VirtualDisk:
+        return open_disk(source, self.opening)
 
     def write(
         self, disk: VirtualDisk, destination: str, show: ProgressCallback
