@@ -89,7 +89,7 @@ class Place:
         return [(path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
 
     def run(self, *arguments: str | Path, code: int = 0) -> str:
-        """Run the command line, which has to end with `code`; return the first MiB it printed."""
+        """Run the command line, which has to end with `code`; return what it printed."""
         with (
             self._stream("out") as out,
             self._stream("err") as err,
@@ -100,7 +100,7 @@ class Place:
         errors = (self.folder / "err").read_text(encoding="utf-8", errors="replace")
         demand(got == code, f"{arguments} ends with {got} and not {code}: {errors}")
         with (self.folder / "out").open(encoding="utf-8", errors="replace") as file:
-            return file.read(MIB)
+            return file.read(64 * MIB)
 
     def _stream(self, name: str) -> TextIOWrapper:
         return TextIOWrapper((self.folder / name).open("wb"), encoding="utf-8")

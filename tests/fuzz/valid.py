@@ -65,10 +65,10 @@ def main() -> int:
         try:
             name = f"{options.seed}:{first}"
             layers += try_part(name, count, options.folder, reduce=options.reduce)
-        except Exception:  # noqa: BLE001 - whatever it is, it is the finding
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             found += 1
-            log(f"FOUND by --seed {options.seed} --first {first} --count {count}")
-            log(traceback.format_exc()[-6000:])
+            log(f"FOUND by --seed {options.seed} --first {first} --count {count}: {error!r}")
+            log("".join(traceback.format_tb(error.__traceback__)[-3:]))
         done, seconds = first - options.first + count, time.monotonic() - started
         log(
             f"{done} chains, {layers} images, {len(PATHS)} paths, {seconds:.0f} s, {found} findings"
