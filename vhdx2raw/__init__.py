@@ -158,7 +158,7 @@ _FUNCTIONS = {
 _DEPRECATED = {
     "Chain": "disk.chain",
     "VhdxImage": "vhdx.image",
-    "iter_extents": "disk.extents",
+    "iter_extents": "disk.walk",
     "open_chain": "disk.chain",
     "open_image": "vhdx.image",
 }

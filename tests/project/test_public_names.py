@@ -28,7 +28,7 @@ BUILDING_BLOCKS = {
 DEPRECATED = {
     "Chain": "disk.chain",
     "VhdxImage": "vhdx.image",
-    "iter_extents": "disk.extents",
+    "iter_extents": "disk.walk",
     "open_chain": "disk.chain",
     "open_image": "vhdx.image",
 }

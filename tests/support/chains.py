@@ -19,7 +19,8 @@ from tests.support.builder import (
     same_bytes_guid,
 )
 from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
-from vhdx2raw.disk.extents import ExtentKind, iter_extents
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.errors import (
     CorruptImageError,
     ParentCycleError,

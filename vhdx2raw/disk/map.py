@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.disk.extents import ExtentKind, Part, iter_parts
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.layers import Part
+from vhdx2raw.disk.walk import iter_parts
 
 
 class MapEntry(NamedTuple):

@@ -1,8 +1,8 @@
 """What is read of a disk, and how: as few and as long reads as its chain allows.
 
 A differencing disk can change its owner every sector. Each image is then read once for a window of
-the disk, straight to the places of the sectors that are its own; the rest goes to a place that
-nobody looks at. So time goes by bytes, and not by fragments times layers.
+the disk, straight to the places of the sectors that are its own; the rest goes to a buffer that is
+never read. So time goes by bytes, and not by fragments times layers.
 """
 
 from __future__ import annotations
@@ -14,20 +14,9 @@ from operator import or_
 from typing import NamedTuple
 
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.disk.extents import (
-    ALL_SECTORS,
-    Extent,
-    ExtentKind,
-    Inherited,
-    Mixed,
-    Part,
-    iter_extents,
-    iter_joined,
-    iter_layer,
-    iter_mixed_parts,
-    iter_stored,
-    require_salvaging,
-)
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.layers import ALL_SECTORS, Inherited, Mixed, Part, iter_layer, iter_stored
+from vhdx2raw.disk.walk import iter_extents, iter_joined, iter_mixed_parts, require_salvaging
 from vhdx2raw.source.base import Source
 from vhdx2raw.units import KIB, ceil_div
 from vhdx2raw.vhdx.image import VhdxImage

@@ -8,10 +8,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
 from vhdx2raw.disk.chain import DEFAULTS, Chain, NamedFinding, OpenOptions, open_chain
-from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.disk.extents import Extent, ExtentKind
 from vhdx2raw.disk.map import MapEntry, iter_map
 from vhdx2raw.disk.reading import Stretch, iter_stretches
 from vhdx2raw.disk.salvage import LostRanges
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.source.file_object import AnyFile
 from vhdx2raw.vhdx.metadata import Metadata
 from vhdx2raw.zeros import fill_zeros

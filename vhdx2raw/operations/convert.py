@@ -219,7 +219,8 @@ def convert_disk(
         source: A VHDX file, by its path or as a binary file object, which is only ever read; or
             an open disk, whose opening has the options for parents, logs and damage.
         destination: The name of the raw image, which appears when it is complete; a block
-            device; or a sink, which is committed at the end and aborted on any failure.
+            device; or a sink, which is committed at the end, and aborted on any failure but that
+            of an option that is out of its range.
         options: How to convert it.
 
     Raises:

@@ -13,12 +13,12 @@ import os
 import stat
 import struct
 from collections.abc import Collection
-from contextlib import suppress
 
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
-from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
+from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, output_error
 from vhdx2raw.output.inputs import folder_of, is_input, read_system
+from vhdx2raw.output.open_file import OpenFileSink
 from vhdx2raw.source.base import Identity
 from vhdx2raw.units import KIB, ceil_div
 from vhdx2raw.zeros import ZEROS
@@ -42,7 +42,7 @@ READ_ONLY_REMEDY = "if that is not a switch of the device itself, see blockdev(8
 TOO_SMALL_REMEDY = "choose a device that is at least as long as the disk"
 
 
-class BlockDeviceSink(Sink):
+class BlockDeviceSink(OpenFileSink):
     """A block device whose first bytes become the disk; what lies after them is left alone.
 
     Attributes:
@@ -73,12 +73,11 @@ class BlockDeviceSink(Sink):
             OutputError: It is no block device, an input, in use, read-only, or too small.
             OSError: The host cannot write there.
         """
-        self.name = os.fspath(path)
+        super().__init__(os.fspath(path))
         self.readable_path = self.name
         self._target_is_zero = target_is_zero
         self._can_zero_out = True
         self.zeroing_is_work = not target_is_zero
-        self._descriptor = -1
         self.left_incomplete = False
         try:
             status = os.stat(path)  # noqa: PTH116 - also what is no Path
@@ -123,7 +122,7 @@ class BlockDeviceSink(Sink):
     def write(self, virtual_offset: int, data: memoryview) -> None:
         """Put all of `data` at its place, also where it fills no sector of the device."""
         self.left_incomplete = True
-        write_fully(self._descriptor, virtual_offset, data, self.name)
+        super().write(virtual_offset, data)
 
     def zero(self, virtual_offset: int, length: int) -> None:
         """Make a range zero, whatever it held; nothing is done if the target is zero already."""
@@ -155,29 +154,9 @@ class BlockDeviceSink(Sink):
         for offset in range(start, end, len(ZEROS)):
             self.write(offset, ZEROS[: min(len(ZEROS), end - offset)])
 
-    def flush(self) -> None:
-        """Bring everything to stable storage: only now does the kernel report what failed."""
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise output_error(error, self.name) from error
-
     def commit(self) -> None:
-        try:
-            self._close()
-        except OSError as error:
-            raise output_error(error, self.name) from error
+        super().commit()
         self.left_incomplete = False
-
-    def abort(self) -> None:
-        """Release the device as it is; see `left_incomplete`. Does nothing after `commit`."""
-        with suppress(OSError):  # a failure is being reported already
-            self._close()
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
 
 
 def _sector_size_of(descriptor: int) -> int:

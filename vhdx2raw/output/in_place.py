@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection
-from contextlib import suppress
 
 from vhdx2raw import host
 from vhdx2raw.errors import OutputError
-from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, Sink, output_error, write_fully
-from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, DirectWriter
+from vhdx2raw.output.base import IS_INPUT, IS_INPUT_REMEDY, output_error
 from vhdx2raw.output.inputs import is_input
+from vhdx2raw.output.open_file import OpenFileSink
 from vhdx2raw.source.base import Identity
 from vhdx2raw.zeros import ZEROS
 
@@ -19,7 +18,7 @@ IN_USE = "is being changed by another run of this program"
 IN_USE_REMEDY = "wait for its end"
 
 
-class InPlaceSink(Sink):
+class InPlaceSink(OpenFileSink):
     """A regular file whose ranges are overwritten; what is not written stays as it is."""
 
     zeroing_is_work = True
@@ -39,18 +38,14 @@ class InPlaceSink(Sink):
                 run of this program is changing it.
             OSError: The host cannot write to it.
         """
-        self.name = os.fspath(path)
+        super().__init__(os.fspath(path))
         self.readable_path = self.name
         self._size = size
         self._can_punch = True
-        self._descriptor = -1
-        self._direct: DirectWriter | None = None
         try:
             self._descriptor = self._open(path)
             self._check_target(os.fstat(self._descriptor), inputs)
-            self._direct = DirectWriter(self._descriptor)
-            if not self._direct.refused:
-                self.piece_size = DIRECT_PIECE_SIZE
+            self._write_directly()
         except BaseException as error:
             self.abort()
             raise output_error(error, self.name) from error
@@ -83,14 +78,6 @@ class InPlaceSink(Sink):
         except OSError as error:
             raise output_error(error, self.name) from error
 
-    def write(self, virtual_offset: int, data: memoryview) -> None:
-        try:
-            if self._direct and self._direct.write(virtual_offset, data):
-                return
-        except OSError as error:
-            raise output_error(error, self.name) from error
-        write_fully(self._descriptor, virtual_offset, data, self.name)
-
     def zero(self, virtual_offset: int, length: int) -> None:
         """Make a range read as zeros, as a hole where the file system can do that."""
         if self._can_punch:
@@ -102,29 +89,3 @@ class InPlaceSink(Sink):
                 return
         for start in range(0, length, len(ZEROS)):
             self.write(virtual_offset + start, ZEROS[: min(len(ZEROS), length - start)])
-
-    def flush(self) -> None:
-        try:
-            host.sync(self._descriptor)
-        except OSError as error:
-            raise output_error(error, self.name) from error
-
-    def commit(self) -> None:
-        try:
-            self._close()
-        except OSError as error:
-            raise output_error(error, self.name) from error
-
-    def abort(self) -> None:
-        """Close the file as it is."""
-        with suppress(OSError):  # a failure is being reported already
-            self._close()
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        try:
-            if self._direct:
-                self._direct.close()
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)

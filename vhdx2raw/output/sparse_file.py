@@ -19,12 +19,11 @@ from vhdx2raw.output.base import (
     EXISTS_REMEDY,
     IS_INPUT,
     IS_INPUT_REMEDY,
-    Sink,
     output_error,
-    write_fully,
 )
-from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, MIN_SIZE, DirectWriter
+from vhdx2raw.output.direct import MIN_SIZE
 from vhdx2raw.output.inputs import is_input
+from vhdx2raw.output.open_file import OpenFileSink
 from vhdx2raw.output.permissions import PRIVATE_MODE, take_over
 from vhdx2raw.source.base import Identity
 
@@ -38,7 +37,7 @@ CLONE_RANGE = struct.Struct("=qQQQ")
 """The request of ioctl_ficlonerange(2): source, its offset, length, offset in the destination."""
 
 
-class SparseFileSink(Sink):
+class SparseFileSink(OpenFileSink):
     """A regular file that appears under its name when it is complete, or not at all."""
 
     def __init__(
@@ -64,7 +63,7 @@ class SparseFileSink(Sink):
             OutputError: The output exists, is an input, or there is no room for it.
             OSError: The host cannot write there.
         """
-        self.name = os.fspath(path)
+        super().__init__(os.fspath(path))
         self._replace = replace
         # A link is followed, so that the file it names is replaced and not the link itself.
         self._path = Path(os.path.realpath(path)) if replace else Path(path)
@@ -73,8 +72,6 @@ class SparseFileSink(Sink):
         self._temporary = self._path.with_name(f".{stem}.{self._token()}.part")
         self.readable_path = str(self._temporary)
         self._exists = False
-        self._descriptor = -1
-        self._direct: DirectWriter | None = None
         try:
             # What replaces a file is never open to more people than that is, not for a moment.
             mode = PRIVATE_MODE if replaced else 0o666
@@ -84,9 +81,7 @@ class SparseFileSink(Sink):
                 take_over(self._descriptor, replaced, self._path)
             host.set_length(self._descriptor, size)
             if direct and size >= MIN_SIZE:
-                self._direct = DirectWriter(self._descriptor)
-                if not self._direct.refused:
-                    self.piece_size = DIRECT_PIECE_SIZE
+                self._write_directly()
         except BaseException as error:
             self.abort()
             raise output_error(error, self.name) from error
@@ -122,14 +117,6 @@ class SparseFileSink(Sink):
             raise OutputError(EXISTS, path=self.name, remedy=EXISTS_REMEDY)
         return status
 
-    def write(self, virtual_offset: int, data: memoryview) -> None:
-        try:
-            if self._direct and self._direct.write(virtual_offset, data):
-                return
-        except OSError as error:
-            raise output_error(error, self.name) from error
-        write_fully(self._descriptor, virtual_offset, data, self.name)
-
     def zero(self, virtual_offset: int, length: int) -> None:
         """Do nothing: what is not written is a hole."""
 
@@ -143,16 +130,10 @@ class SparseFileSink(Sink):
             return False
         return True
 
-    def flush(self) -> None:
-        try:
-            host.sync(self._descriptor)
-        except OSError as error:
-            raise output_error(error, self.name) from error
-
     def commit(self) -> None:
+        # First, because some file systems report only here that they could not write.
+        super().commit()
         try:
-            # First, because some file systems report only here that they could not write.
-            self._close()
             if self._replace:
                 self._temporary.replace(self._path)
             else:
@@ -187,21 +168,12 @@ class SparseFileSink(Sink):
                 os.close(folder)
 
     def abort(self) -> None:
-        with suppress(OSError):  # what was written is thrown away
-            self._close()
+        """Remove what was written, unless it has its name."""
+        super().abort()
         if self._exists:
             self._exists = False
             with suppress(OSError):  # which would hide why it has to go
                 self._temporary.unlink(missing_ok=True)
-
-    def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        try:
-            if self._direct:
-                self._direct.close()
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
 
 
 def remove_abandoned(paths: Iterable[str]) -> None:

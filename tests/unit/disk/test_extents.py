@@ -16,7 +16,9 @@ from tests.support.bench import Bench
 from tests.support.builder import GIB, KIB, MIB, Block, BlockState, ImageSpec, child_of, golden_g1
 from tests.support.chains import disk_bytes
 from vhdx2raw.disk.chain import Chain, OpenOptions, open_chain
-from vhdx2raw.disk.extents import Extent, ExtentKind, _read_bitmap, iter_extents
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.layers import _read_bitmap
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.errors import CorruptImageError, TruncatedImageError
 from vhdx2raw.vhdx.image import VhdxImage, open_image
 

@@ -13,8 +13,9 @@ from tests.support.promised import who_says, with_promised_end, write_promised
 from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains, ranges
 from vhdx2raw.disk.chain import open_chain
-from vhdx2raw.disk.extents import ExtentKind, iter_extents
+from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.map import iter_map
+from vhdx2raw.disk.walk import iter_extents
 
 
 @cases(30)

@@ -70,8 +70,9 @@ from tests.support.seeded_faults.fault import NO_SIZES, NO_TABLES, Fault
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.disk.chain import OpenOptions, open_chain
-from vhdx2raw.disk.extents import ExtentKind, iter_extents
+from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.errors import (
     CorruptImageError,
     ParentMismatchError,

@@ -18,8 +18,8 @@ from tests.support.seeded_faults.disks import BAT, child, disk, family
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
 from vhdx2raw.disk.chain import OpenOptions, open_chain
-from vhdx2raw.disk.extents import iter_extents
 from vhdx2raw.disk.virtual_disk import open_disk
+from vhdx2raw.disk.walk import iter_extents
 
 Bad = Sequence[tuple[int, int]]
 """(start, end) of what cannot be read of a file."""

@@ -31,7 +31,8 @@ from tests.support.chains import disk_bytes
 from tests.support.files import open_files
 from tests.support.peers import needs_program
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.errors import CorruptImageError, ImageError, UnsupportedImageError
 from vhdx2raw.vhdx import image as image_module
 from vhdx2raw.vhdx.geometry import Geometry

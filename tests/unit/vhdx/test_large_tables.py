@@ -9,7 +9,8 @@ from tests.support.builder import GIB, MIB, TIB, Block, BlockState, ImageSpec, c
 from tests.support.chains import disk_bytes
 from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.errors import CorruptImageError
 from vhdx2raw.findings import Severity
 from vhdx2raw.vhdx.image import VhdxImage, open_image

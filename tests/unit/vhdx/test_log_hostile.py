@@ -22,7 +22,8 @@ from tests.support.chains import disk_bytes
 from tests.support.logs import BAT, BLOCK, FILE_SIZE, PAGE, bat_page, disk_with, entry, mark
 from tests.support.memory import peak_memory
 from vhdx2raw.disk.chain import Chain
-from vhdx2raw.disk.extents import ExtentKind, iter_extents
+from vhdx2raw.disk.extents import ExtentKind
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.errors import CorruptImageError
 from vhdx2raw.findings import Findings
 from vhdx2raw.source.base import Source, Status

@@ -41,7 +41,8 @@ from tests.support.logs import (
     marks_on,
 )
 from vhdx2raw.disk.chain import open_chain
-from vhdx2raw.disk.extents import Extent, ExtentKind, iter_extents
+from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.walk import iter_extents
 from vhdx2raw.errors import CorruptImageError
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy, LogReport, LogState
