@@ -25,10 +25,10 @@ run: $(VENV)/.run
 	@ls -ls "$(DST)"
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist loadfile $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 quick: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist loadfile -q tests/unit $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -q tests/unit $(PYTEST_OPTIONS)
 
 matrix: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --group matrix

@@ -11,4 +11,13 @@ def tests(session: nox.Session) -> None:
     """Install the package and run its tests, or those that are named after ``--``."""
     session.install("--upgrade", "pip>=25.1")
     session.install("--editable", ".", "--group", "test")
-    session.run("pytest", "-q", "-n", "auto", "--dist", "loadfile", *session.posargs)
+    session.run(
+        "pytest",
+        "-q",
+        "-n",
+        "auto",
+        "--dist",
+        "loadfile",
+        "--no-loadscope-reorder",
+        *session.posargs,
+    )

@@ -8,35 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, same_bytes_guid
+from tests.support.builder import MIB, Block, ImageSpec, same_bytes_guid
+from tests.support.checkpoints import BASE, CHILD
 from tests.support.cli import run
 from tests.support.devices import OLD_BYTE, Devices
 from tests.support.files import names_in
 from tests.support.peers import run_as_superuser
 
 Capture = pytest.CaptureFixture[str]
-BASE = ImageSpec(
-    4 * MIB,
-    MIB,
-    {index: Block() for index in range(3)},
-    tag="base",
-    data_write_guid=same_bytes_guid(1),
+OTHER = ImageSpec(
+    3 * MIB, MIB, {1: Block(), 2: Block(content=0x11)}, data_write_guid=same_bytes_guid(3)
 )
-CHILD = child_of(
-    BASE,
-    ".\\base.vhdx",
-    virtual_disk_size=5 * MIB,
-    block_size=MIB,
-    blocks={
-        0: Block(BlockState.PARTIALLY_PRESENT, sector_bits={7, 8, 9, 2047}),
-        1: Block(BlockState.ZERO),
-        2: Block(BlockState.FULLY_PRESENT, content=0),
-        3: Block(BlockState.FULLY_PRESENT),
-    },
-    tag="child",
-    data_write_guid=same_bytes_guid(2),
-)
-OTHER = ImageSpec(4 * MIB, MIB, {1: Block(), 3: Block()}, data_write_guid=same_bytes_guid(3))
 
 
 @pytest.fixture
@@ -64,9 +46,9 @@ def test_device_holds_the_checkpoint(
 ) -> None:
     done = run(capfd, "apply", *words, "--state", "state.json", "child.avhdx", device)
     assert (done.exit_code, done.err) == (0, "")
-    is_right = devices.contents()[: 5 * MIB] == CHILD.expected_disk(0, 5 * MIB)
+    is_right = devices.contents()[: 4 * MIB] == CHILD.expected_disk(0, 4 * MIB)
     assert is_right
-    assert set(devices.contents()[5 * MIB :]) == set(OLD_BYTE)
+    assert set(devices.contents()[4 * MIB :]) == set(OLD_BYTE)
 
 
 def test_device_needs_a_named_state(device: Path, capfd: Capture) -> None:
@@ -93,12 +75,12 @@ def test_device_that_was_written_to_is_noticed(
 def test_device_that_is_too_small_stays_as_it_is(
     folder: Path, devices: Devices, capfd: Capture
 ) -> None:
-    device = devices.make(4 * MIB)
+    device = devices.make(3 * MIB)
     run(capfd, "--force", "--state", "state.json", "base.vhdx", device)
     before = devices.contents(), Path("state.json").read_bytes()
     done = run(capfd, "apply", "--state", "state.json", "child.avhdx", device)
     assert done.exit_code == 7
-    assert "is too small: it has 4194304 bytes, the disk 5242880" in done.err
+    assert "is too small: it has 3145728 bytes, the disk 4194304" in done.err
     assert (devices.contents(), Path("state.json").read_bytes()) == before
 
 
@@ -108,8 +90,8 @@ def test_device_is_updated(
 ) -> None:
     done = run(capfd, "--update", "--json", *words, "--state", "state.json", "other.vhdx", device)
     assert (done.exit_code, done.err) == (0, "")
-    assert json.loads(done.out)["written-size"] == 3 * MIB  # of four, one is the same in both
-    is_right = devices.contents()[: 4 * MIB] == OTHER.expected_disk(0, 4 * MIB)
+    assert json.loads(done.out)["written-size"] == 2 * MIB  # of three, one is the same in both
+    is_right = devices.contents()[: 3 * MIB] == OTHER.expected_disk(0, 3 * MIB)
     assert is_right
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, same_bytes_guid
+from tests.support.builder import MIB, Block, BlockState, ImageSpec, same_bytes_guid
+from tests.support.checkpoints import checkpoint
 from tests.support.cli import run
 from tests.support.files import names_in
 from tests.support.schemas import validator_of
@@ -15,14 +16,8 @@ VALIDATOR = validator_of("apply")
 BASE = ImageSpec(
     4 * MIB, MIB, {0: Block(), 1: Block()}, tag="base", data_write_guid=same_bytes_guid(1)
 )
-SNAP = child_of(
-    BASE,
-    ".\\base.vhdx",
-    virtual_disk_size=4 * MIB,
-    block_size=MIB,
-    blocks={1: Block(BlockState.ZERO), 2: Block(BlockState.FULLY_PRESENT)},
-    tag="snap",
-    data_write_guid=same_bytes_guid(2),
+SNAP = checkpoint(
+    BASE, 1, {1: Block(BlockState.ZERO), 2: Block(BlockState.FULLY_PRESENT)}, tag="snap"
 )
 Capture = pytest.CaptureFixture[str]
 

@@ -14,10 +14,10 @@ from tests.support.builder import (
     Block,
     BlockState,
     ImageSpec,
-    child_of,
     make_dirty,
     same_bytes_guid,
 )
+from tests.support.checkpoints import checkpoint
 from tests.support.cli import run
 from vhdx2raw import (
     LogPolicy,
@@ -34,24 +34,6 @@ from vhdx2raw.output.in_place import InPlaceSink
 from vhdx2raw.source.base import Identity
 
 PARTIAL = BlockState.PARTIALLY_PRESENT
-
-
-def checkpoint(
-    parent: ImageSpec,
-    number: int,
-    blocks: dict[int, Block],
-    **fields: Any,  # noqa: ANN401 - those of ImageSpec
-) -> ImageSpec:
-    """Describe the checkpoint of a parent, in a file that is called after its number."""
-    fields = {"virtual_disk_size": parent.virtual_disk_size, "block_size": MIB} | fields
-    return child_of(
-        parent,
-        f".\\{parent.tag}.vhdx",
-        blocks=blocks,
-        tag=f"snap{number}",
-        data_write_guid=same_bytes_guid(number + 1),
-        **fields,
-    )
 
 
 BASE = ImageSpec(
