@@ -204,7 +204,8 @@ def convert_to_nothing(place: Place) -> None:
 
 def convert_batch(place: Place) -> None:
     """All files of the chain in one run."""
-    place.run("convert", "--output-dir", place.folder, "--jobs", "2", *place.paths)
+    words = ("batch", "--all", "--jobs", "2", "--output-dir", place.folder)
+    place.run(*words, *place.paths)
     for path, spec in zip(place.paths, place.chain.specs, strict=True):
         right = spec.expected_disk(0, spec.virtual_disk_size)
         demand(path.with_suffix(".img").read_bytes() == right, f"other bytes of {path.name}")
