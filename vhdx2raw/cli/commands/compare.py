@@ -97,9 +97,7 @@ def run(
     verbosity.print_warnings(report.warnings)
     print_damage(report.damage)
     if verbosity.verbose:
-        print_message(f"vhdx2raw: {format_size(result.compared_bytes)} compared in {seconds:.1f} s")
-        for one in report.disks:
-            print_transfer(one.name, one.chain.fetched)
+        _print_work(report, seconds)
     if as_json:
         facts = report.facts() | {"duration-seconds": round(seconds, 3)}
         print_result(json.dumps(facts, indent=2))
@@ -109,6 +107,13 @@ def run(
         raise typer.Exit(DIFFERENT)
     if not report.is_certain:
         raise typer.Exit(SALVAGED)
+
+
+def _print_work(report: _Report, seconds: float) -> None:
+    compared = format_size(report.result.compared_bytes)
+    print_message(f"vhdx2raw: {compared} compared in {seconds:.1f} s")
+    for one in report.disks:
+        print_transfer(one.name, one.chain.fetched)
 
 
 def _part_of(disk: VirtualDisk | RawFile, part: PartitionFlags) -> VirtualDisk | RawFile:
