@@ -91,7 +91,7 @@ def fail(path: Path) -> int:
 # Each of these must be refused: with --strict, mypy reports an ignore that is not needed.
 vhdx2raw.open(3)  # type: ignore[arg-type]
 vhdx2raw.open(io.StringIO())  # type: ignore[arg-type]
-vhdx2raw.open("disk.vhdx", "base.vhdx")  # type: ignore[call-arg]
+vhdx2raw.open("disk.vhdx", "base.vhdx")  # type: ignore[arg-type, call-arg]
 vhdx2raw.convert("disk.vhdx", io.BytesIO())  # type: ignore[arg-type]
 vhdx2raw.convert("disk.vhdx")  # type: ignore[call-arg]
 vhdx2raw.convert("disk.vhdx", "disk.img", True)  # type: ignore[call-arg]
