@@ -86,7 +86,20 @@ def mount_disk(
         mounted()
 
     files = _Files(_files_of(disk), begin, report)
-    options = {
+    caught = _CaughtStderr()
+    try:
+        _server_class(fuse)(files, path, foreground=True, **_options_for(disk, allow_other))
+    except RuntimeError as error:  # also after a signal
+        if not is_mounted:
+            problem = f"cannot be mounted: {caught.end() or f'FUSE fails with {error}'}"
+            raise MountError(problem, path=os.fspath(folder)) from error
+    finally:
+        caught.end()
+
+
+def _options_for(disk: VirtualDisk, allow_other: bool) -> dict[str, object]:  # noqa: FBT001
+    """Return what FUSE is told."""
+    return {
         "fsname": _full_name(disk.name).replace("\\", "\\\\").replace(",", "\\,"),
         "subtype": KIND,
         "ro": True,
@@ -99,15 +112,6 @@ def mount_disk(
         "attr_timeout": ATTRIBUTE_SECONDS,
         "entry_timeout": ATTRIBUTE_SECONDS,
     }
-    caught = _CaughtStderr()
-    try:
-        _server_class(fuse)(files, path, foreground=True, **options)
-    except RuntimeError as error:  # also after a signal
-        if not is_mounted:
-            problem = f"cannot be mounted: {caught.end() or f'FUSE fails with {error}'}"
-            raise MountError(problem, path=os.fspath(folder)) from error
-    finally:
-        caught.end()
 
 
 class _CaughtStderr:
