@@ -13,7 +13,7 @@ from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.cli import run, run_program, small_disk
 from tests.support.files import has_expected_bytes, names_in
 from vhdx2raw.cli.app import COMMANDS
-from vhdx2raw.cli.usage import INPUT, NEXT, OUTPUT, PANELS, REPORTING, SPEED, TRUST
+from vhdx2raw.cli.usage import INPUT, NETWORK, NEXT, OUTPUT, PANELS, REPORTING, SPEED, TRUST
 from vhdx2raw.source.remote.url import DOWNLOAD
 
 Capture = pytest.CaptureFixture[str]
@@ -66,13 +66,13 @@ def test_options_of_convert_stand_in_groups(
 ) -> None:
     text = help_of(monkeypatch, capfd, "convert", "-h")
     titles = re.findall(r"^([A-Z].*):$", text, re.MULTILINE)
-    assert titles == ["Arguments", INPUT, OUTPUT, NEXT, TRUST, SPEED, REPORTING]
+    assert titles == ["Arguments", INPUT, OUTPUT, NEXT, TRUST, SPEED, NETWORK, REPORTING]
     groups = dict(zip(titles, re.split(r"^[A-Z].*:$", text, flags=re.MULTILINE)[1:], strict=True))
     for title, option in [
         *((INPUT, "--parent FILE"), (OUTPUT, "--update"), (OUTPUT, "--force")),
         *((NEXT, "--output-format FORMAT"), (NEXT, "--bmap FILE")),
         *((TRUST, "--salvage"), (TRUST, "--verify"), (SPEED, "--workers N"), (REPORTING, "--json")),
-        (REPORTING, "-h, --help"),
+        *((NETWORK, "--retries N"), (REPORTING, "-h, --help")),
     ]:
         assert option in groups[title]
 

@@ -12,6 +12,7 @@ from tests.support.files import open_files, write_files
 from tests.support.parents import OUTSIDE, parents_of, refusal_of
 from tests.support.peers import needs_superuser
 from vhdx2raw.disk import parent_search
+from vhdx2raw.source.remote.options import RemoteOptions
 from vhdx2raw.vhdx.image import open_image
 from vhdx2raw.vhdx.log import LogPolicy
 
@@ -283,11 +284,15 @@ def test_link_changed_after_the_check_is_refused(
     outside = write_files(tmp_path / "out", {"base.vhdx": small_disk()})
 
     def open_another(
-        path: str | os.PathLike[str], log_policy: LogPolicy, *, salvage: bool
+        path: str | os.PathLike[str],
+        log_policy: LogPolicy,
+        *,
+        salvage: bool,
+        remote: RemoteOptions,
     ) -> object:
         name = os.fspath(path)
         other = outside if name.endswith("base.vhdx") else name
-        return open_image(other, log_policy, salvage=salvage)
+        return open_image(other, log_policy, salvage=salvage, remote=remote)
 
     monkeypatch.setattr(parent_search, "open_image", open_another)
     assert f"{tmp_path / 'in/base.vhdx'}: {OUTSIDE}" in refusal_of(path)

@@ -29,7 +29,7 @@ class RemoteFlags:
             min=1,
             max=MAX_CONNECTIONS,
             rich_help_panel=NETWORK,
-            help="Make this many requests at a time.",
+            help="Requests at a time.",
         ),
     ] = DEFAULTS.connections
     retries: Annotated[
@@ -40,7 +40,7 @@ class RemoteFlags:
             min=0,
             max=MAX_RETRIES,
             rich_help_panel=NETWORK,
-            help="Make a request that fails for the moment this many times more.",
+            help="More tries of a request that fails.",
         ),
     ] = DEFAULTS.retries
     timeout: Annotated[
@@ -51,7 +51,7 @@ class RemoteFlags:
             min=MIN_TIMEOUT,
             max=MAX_TIMEOUT,
             rich_help_panel=NETWORK,
-            help="Wait so long for a connection, and for more bytes.",
+            help="How long to wait for the next bytes.",
         ),
     ] = DEFAULTS.timeout
     anonymous: Annotated[
