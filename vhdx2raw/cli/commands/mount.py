@@ -22,7 +22,7 @@ from vhdx2raw.source.file_object import name_of
 
 EXAMPLES = """\b
 Examples:
-  vhdx2raw mount disk.vhdx dir          dir/disk.img, dir/disk.p1.img...
+  vhdx2raw mount disk.vhdx dir          dir/disk.img, dir/disk.p1.img
   vhdx2raw mount snapshot.avhdx dir     a checkpoint with its parents
   vhdx2raw mount --salvage damaged.vhdx dir
 """
