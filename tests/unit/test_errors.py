@@ -31,6 +31,7 @@ FAMILIES = {
     "PartitionError": 4,
     "MountError": 8,
     "ServerError": 8,
+    "RemoteError": 8,
     "ParentError": 6,
     "OutputError": 7,
     "NoSpaceError": 8,

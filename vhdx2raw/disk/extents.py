@@ -31,7 +31,8 @@ class Extent(NamedTuple):
         length: In bytes.
         image: The image that stores the data; None for anything else, but for zeros of a block that
             lies where the log of an image promises more than its file has yet.
-        file_offset: Where it lies in that image, in bytes; 0 where there is none.
+        file_offset: Where it lies in that image, in bytes; of zeros, where they begin. 0
+            where there is none.
     """
 
     kind: ExtentKind
@@ -120,4 +121,5 @@ class Extent(NamedTuple):
         """Return whether this extent and the one before it could be one."""
         if self.kind is not before.kind or self.image is not before.image:
             return False
-        return not self.has_block or self.file_offset == before.file_offset + before.length
+        is_data = self.kind is ExtentKind.DATA
+        return not is_data or self.file_offset == before.file_offset + before.length

@@ -282,7 +282,8 @@ def test_json_reports_state_of_the_log(
     assert outcome.exit_code == 0
     assert ("warning" in outcome.err) == ("R14" in rules)
     summary = json.loads(outcome.out)
-    assert summary["chain"] == [{"filename": str(source), "log": log}]
+    [link] = summary["chain"]
+    assert (link["filename"], link["log"]) == (str(source), log)
     assert [warning["rule"] for warning in summary["warnings"]] == rules
 
 
