@@ -19,6 +19,7 @@ from pathlib import Path
 import vhdx2raw
 from tests.fuzz.limits import SECONDS, LimitError, limited
 from tests.support.builder import KIB, MIB
+from tests.support.files import open_files
 from tests.support.naive_reader import NaiveDisk, NaiveLayer
 from vhdx2raw import Extent, ExtentKind, LogPolicy, Vhdx2rawError, VirtualDisk, convert
 from vhdx2raw.cli.exit_codes import exit_code_of
@@ -76,7 +77,7 @@ def demand(condition: object, message: str) -> None:
 
 def perform(action: Action, path: Path) -> str | Violation:
     """Return the outcome in a word: mostly "done", or the class and rule of the error."""
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a number is enough
+    before = open_files()
     try:
         with limited(action.seconds):
             outcome = action.run(path) or "done"
@@ -84,9 +85,8 @@ def perform(action: Action, path: Path) -> str | Violation:
         outcome = _judge(error)
     except (Exception, LimitError) as error:  # noqa: BLE001 - what else is raised is the finding
         return Violation(action.name, type(error).__name__, _place(error), _details(error))
-    after = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    if after != before:
-        return Violation(action.name, "leak", "", f"{after - before} files are still open")
+    if left := open_files() - before:
+        return Violation(action.name, "leak", "", f"{len(left)} files are still open")
     if outcome.startswith("bad error"):
         return Violation(action.name, "bad error", "", outcome)
     return outcome

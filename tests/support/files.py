@@ -30,12 +30,12 @@ def names_in(folder: Path) -> list[str]:
 
 
 def open_files() -> set[str]:
-    """Give what this process has open, by path."""
+    """Give the files that this process has open, by path; sockets come and go by themselves."""
     opened = set()
     for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are enough
         with suppress(FileNotFoundError):  # the descriptor of the listing itself
             opened.add(os.readlink(f"/proc/self/fd/{number}"))  # noqa: PTH115
-    return opened
+    return {name for name in opened if name.startswith("/")}
 
 
 def data_of(path: Path) -> Iterator[tuple[int, bytes]]:

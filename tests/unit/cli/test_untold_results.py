@@ -20,7 +20,7 @@ from vhdx2raw.cli.commands.convert import outcome as outcome_module
 from vhdx2raw.cli.exit_codes import HOST_FAILURE, SALVAGED
 from vhdx2raw.cli.results import telling
 from vhdx2raw.errors import OutputError, UntoldResultError
-from vhdx2raw.output import sparse_file
+from vhdx2raw.output import open_file
 from vhdx2raw.output.base import output_error
 
 Capture = pytest.CaptureFixture[str]
@@ -140,7 +140,7 @@ def test_a_map_file_that_cannot_be_written_leaves_the_losses_told(
     def write_file(*arguments: object, **options: object) -> None:
         with monkeypatch.context() as patch:
             if call == "write_fully":
-                patch.setattr(sparse_file, call, fail_fully)
+                patch.setattr(open_file, call, fail_fully)
             elif call == "sync":
                 patch.setattr(host, call, fail)
             else:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import vhdx2raw
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of
+from tests.support.files import open_files
 from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.virtual_disk import VirtualDisk
 
@@ -131,11 +132,11 @@ def test_closed_disk_is_not_watched(path: Path) -> None:
 
 
 def test_closed_disk_refuses_to_read(path: Path) -> None:
-    before = set(Path("/proc/self/fd").iterdir())
+    before = open_files()
     disk = vhdx2raw.open(path)
     disk.close()
     disk.close()
-    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert open_files() == before
     for read in (disk.tell, lambda: disk.seek(0), lambda: disk.pread(1, 0), disk.extents):
         with pytest.raises(ValueError, match="the disk is closed"):
             read()
