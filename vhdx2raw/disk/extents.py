@@ -31,8 +31,7 @@ class Extent(NamedTuple):
         length: In bytes.
         image: The image that stores the data; None for anything else, but for zeros of a block that
             lies where the log of an image promises more than its file has yet.
-        file_offset: Where it lies in that image, in bytes; of zeros, where they begin. 0
-            where there is none.
+        file_offset: Where it lies in that image, in bytes; 0 where there is none.
     """
 
     kind: ExtentKind
@@ -121,5 +120,5 @@ class Extent(NamedTuple):
         """Return whether this extent and the one before it could be one."""
         if self.kind is not before.kind or self.image is not before.image:
             return False
-        is_data = self.kind is ExtentKind.DATA
-        return not is_data or self.file_offset == before.file_offset + before.length
+        # Zeros of blocks too: what lies between them in the file is none of theirs.
+        return not self.has_block or self.file_offset == before.file_offset + before.length

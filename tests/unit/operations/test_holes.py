@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of
+from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, log_sectors
 from tests.support.devices import OLD_BYTE, loop_devices
 from tests.support.files import has_expected_bytes, stored_ranges
 from tests.support.promised import has_block, with_promised_end, write_promised
@@ -82,6 +82,22 @@ def test_zeros_that_only_a_log_promises_are_written(
     is_right = sink.contents(2 * MIB) == child.expected_disk(0, 2 * MIB)
     assert is_right
     assert written_sectors(sink, 512) == set(range(4096))
+
+
+def test_promised_blocks_next_to_each_other_lie_anywhere(tmp_path: Path) -> None:
+    """What follows the first of two such blocks in the file is the third, which has data."""
+    place = 8 * MIB
+    spec = ImageSpec(3 * MIB, MIB, {n: Block(content=0, file_offset=place) for n in range(3)})
+    spec.blocks[1].file_offset, spec.blocks[2].file_offset = place + 2 * MIB, place + MIB
+    log_sectors(spec, {place + MIB: b"A" * 4096})
+    for entry in spec.log.entries:
+        entry.flushed_file_offset, entry.last_file_offset = place, place + 3 * MIB
+    spec.file_size = place
+    spec.write(tmp_path / "disk.vhdx")
+    sink = RecordingSink()
+    convert(tmp_path / "disk.vhdx", sink, holes="source")
+    assert sink.contents(3 * MIB) == bytes(2 * MIB) + b"A" * 4096 + bytes(MIB - 4096)
+    assert written_sectors(sink, 512) == set(range(3 * MIB // 512))
 
 
 def test_promised_zeros_over_nothing_alternate_with_holes(tmp_path: Path) -> None:
