@@ -22,6 +22,8 @@ def test_number_out_of_range_is_refused(kind: type[RemoteOptions], problem: str)
         kind(**OUT_OF_RANGE[problem])  # type: ignore[arg-type]
 
 
-def test_bounds_are_allowed() -> None:
-    RemoteOptions(connections=1, retries=0, timeout=0.1)
-    RemoteOptions(connections=16, retries=100, timeout=3600)
+@pytest.mark.parametrize("numbers", [(1, 0, 0.1), (16, 100, 3600)])
+def test_bounds_are_allowed(numbers: tuple[int, int, float]) -> None:
+    connections, retries, timeout = numbers
+    options = RemoteOptions(connections=connections, retries=retries, timeout=timeout)
+    assert (options.connections, options.retries, options.timeout) == numbers
