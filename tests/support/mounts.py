@@ -148,3 +148,13 @@ def kill_servers(folder: Path) -> None:
     """Kill what serves a folder, at once."""
     for number in servers_of(folder):
         os.kill(number, signal.SIGKILL)
+
+
+@contextmanager
+def folder_for_mounts(path: Path) -> Iterator[Path]:
+    """Make a folder; at the end nothing is mounted there, and nobody serves it."""
+    needs_fuse()
+    path.mkdir()
+    yield path
+    kill_servers(path)
+    clean_up(path)

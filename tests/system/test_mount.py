@@ -19,11 +19,9 @@ from tests.support.contents import record
 from tests.support.files import has_expected_bytes
 from tests.support.mounts import (
     PATIENCE,
-    clean_up,
+    folder_for_mounts,
     is_mounted,
-    kill_servers,
     mounted,
-    needs_fuse,
     servers_of,
     start,
     wait_until,
@@ -72,13 +70,8 @@ def image(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder; at the end nothing is mounted there, and nobody serves it."""
-    needs_fuse()
-    path = tmp_path / "mnt"
-    path.mkdir()
-    yield path
-    kill_servers(path)
-    clean_up(path)
+    with folder_for_mounts(tmp_path / "mnt") as path:
+        yield path
 
 
 def read_at(path: Path, offset: int, size: int = 4096) -> bytes:

@@ -13,7 +13,7 @@ from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.chains import base_disk
 from tests.support.cli import run_program
 from tests.support.files import has_expected_bytes, names_in
-from tests.support.mounts import clean_up, kill_servers, mounted, needs_fuse, servers_of, wait_until
+from tests.support.mounts import folder_for_mounts, mounted, servers_of, wait_until
 from tests.support.nbd import server_of
 from tests.support.peers import needs_program
 from tests.support.servers import faults
@@ -39,13 +39,8 @@ def signed(place: Exports, name: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder; at the end nothing is mounted there, and nobody serves it."""
-    needs_fuse()
-    path = tmp_path / "mnt"
-    path.mkdir()
-    yield path
-    kill_servers(path)
-    clean_up(path)
+    with folder_for_mounts(tmp_path / "mnt") as path:
+        yield path
 
 
 def test_a_mounted_url(place: Exports, folder: Path) -> None:

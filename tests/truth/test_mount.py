@@ -17,7 +17,7 @@ from benchmarks.peer_cases import DISK
 from tests.support.builder import MIB, Block, ImageSpec, child_of
 from tests.support.corpus import CORPUS
 from tests.support.docs import MAKERS
-from tests.support.files import has_expected_bytes, sha256_of
+from tests.support.files import has_expected_bytes, sha256_of, stored_ranges
 from tests.support.mounts import Mount, mounted
 from tests.support.partitions import PLACES, fragmented_child, gpt_disk
 from tests.support.paths import SAMPLE
@@ -133,19 +133,12 @@ def test_holes_and_blocks_follow_what_is_stored(tmp_path: Path) -> None:
     spec.write(tmp_path / "disk.vhdx")
     with mounted(tmp_path / "disk.vhdx", tmp_path / "mnt") as mount:
         with mount.disk.open("rb") as file:
-            ranges, end = [], 0
-            while True:
-                try:
-                    start = os.lseek(file.fileno(), end, os.SEEK_DATA)
-                except OSError:  # nothing but a hole up to the end
-                    break
-                end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
-                ranges.append((start, end))
             assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 0
             assert os.lseek(file.fileno(), 2 * MIB + 7, os.SEEK_DATA) == 2 * MIB + 7
             for whence in (os.SEEK_DATA, os.SEEK_HOLE):
                 with pytest.raises(OSError, match="No such device or address"):
                     os.lseek(file.fileno(), spec.virtual_disk_size, whence)
+        ranges = stored_ranges(mount.disk)
         assert ranges == [(2 * MIB, 4 * MIB), (5 * MIB, 6 * MIB), (9 * MIB, 9 * MIB + 512)]
         assert mount.disk.stat().st_blocks == (3 * MIB + 512) // 512
         copy = tmp_path / "copy.img"
