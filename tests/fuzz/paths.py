@@ -39,6 +39,8 @@ FILE_OPTIONS: Sequence[Options] = (
     {"verify": True},
     {"hash_algorithm": ("sha256", "md5")},
     {"sparse_size": 0, "verify": True, "workers": 3},
+    {"holes": "source"},
+    {"holes": "source", "clone": False, "verify": True, "workers": 1},
     {"allow_changed": True, "force": True},
 )
 COMMAND_OPTIONS = (
