@@ -98,17 +98,6 @@ def wait_writable(descriptor: int) -> None:
         time.sleep(RETRY_SECONDS)
 
 
-def open_direct(descriptor: int) -> int:
-    """Open a file once more, for writes past the page cache; -1 where that cannot be."""
-    if not is_linux():
-        return -1
-    try:
-        path = f"/proc/self/fd/{descriptor}"
-        return os.open(path, flags("O_WRONLY", "O_DIRECT", "O_CLOEXEC"))
-    except OSError:
-        return -1
-
-
 def page_aligned(size: int) -> memoryview:
     """Return a buffer of zeros that begins with a page of memory, as direct writes need."""
     return memoryview(mmap.mmap(-1, size))
@@ -184,11 +173,14 @@ def punch_hole(descriptor: int, file_offset: int, length: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def forget_cached(descriptor: int) -> None:
-    """Let what is read next come from the storage, where the host can do that."""
+def drop_cached(descriptor: int, file_offset: int = 0, length: int = 0) -> None:
+    """Let a range, or with 0 bytes all that follows, leave the page cache, where the host can.
+
+    What is not on storage yet stays, and is begun to be brought there.
+    """
     if hasattr(os, "posix_fadvise") and hasattr(os, "POSIX_FADV_DONTNEED"):
         with suppress(OSError):
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(descriptor, file_offset, length, os.POSIX_FADV_DONTNEED)
 
 
 def allocated_size(status: os.stat_result) -> int:

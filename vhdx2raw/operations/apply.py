@@ -284,6 +284,7 @@ class _Work:
         progress, passes = self._options.progress, 2 if self._options.verify else 1
         copy = Copy(self._disk, sink, sparse_size=SPARSE_SIZE, clone=False, extents=self._extents)
         workers = self._options.workers or default_workers()
+        sink.expect_flush()
         copy.run(workers, lambda done, all_: progress(done, all_ * passes))
         sink.flush()
         self._disk.chain.require_unchanged(remedy=AGAIN_REMEDY)
@@ -313,7 +314,7 @@ class _Work:
     def _verify_changes(self, report: ProgressCallback) -> None:
         done = 0
         with RawFile(self._name, max_device_size=self._disk.size) as raw:
-            raw.forget_cached()
+            raw.drop_cached()
             for extent in self._extents():
                 for start in range(extent.virtual_offset, extent.virtual_end, MIB):
                     size = min(MIB, extent.virtual_end - start)

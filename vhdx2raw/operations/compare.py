@@ -283,7 +283,7 @@ def verify(
     """
     shape = shape or Shape(disk.size, disk.size)
     with RawFile(path, max_device_size=disk.size) as raw:
-        raw.forget_cached()
+        raw.drop_cached()
         size = raw.size
         footer = raw.pread(shape.end, len(shape.footer)) if size == shape.size else shape.footer
         raw.size = min(size, shape.end)

@@ -363,7 +363,6 @@ def _open_sink(
         replace=options.force,
         inputs=disk.chain.identities,
         target_is_zero=options.target_is_zero,
-        direct=options.sync,
     )
 
 

@@ -59,7 +59,6 @@ class Resumption:
             size,
             replace=options.force,
             inputs=disk.chain.identities,
-            direct=options.sync,
         )
         self._copy: Copy | None = None
         self._renewed = time.monotonic()

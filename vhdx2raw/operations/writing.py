@@ -114,6 +114,9 @@ class Writing:
             OSError: The host could not read or write.
         """
         options, copy = self._options, self.copy
+        is_flushed = options.sync or options.verify or options.state is not None or options.update
+        if is_flushed:
+            self.sink.expect_flush()
         copy.run(options.workers or default_workers(), self._progress)
         report = throttled(self._progress)
         self.shape.write_rest(
@@ -121,7 +124,7 @@ class Writing:
             writes_zeros=self._holes == "none",
             report=lambda: report(copy.done_bytes, copy.total_bytes),
         )
-        if options.sync or options.verify or options.state is not None or options.update:
+        if is_flushed:
             self._top.flush()
         if options.verify:
             self._verify()

@@ -79,6 +79,10 @@ class Sink(Protocol):
         """
         return False
 
+    def expect_flush(self) -> None:
+        """Expect `flush` at the end, so that what is written may go to storage at once."""
+        return  # not abstract
+
     def flush(self) -> None:
         """Bring everything to stable storage."""
         return  # not abstract

@@ -71,6 +71,9 @@ class DifferenceSink(Sink):
                             self.zeroed_bytes += last - first
                         self._inner.zero(start + first, last - first)
 
+    def expect_flush(self) -> None:
+        self._inner.expect_flush()
+
     def flush(self) -> None:
         self._inner.flush()
 

@@ -45,7 +45,6 @@ class InPlaceSink(OpenFileSink):
         try:
             self._descriptor = self._open(path)
             self._check_target(os.fstat(self._descriptor), inputs)
-            self._write_directly()
         except BaseException as error:
             self.abort()
             raise output_error(error, self.name) from error

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from vhdx2raw import host
 from vhdx2raw.output.base import Sink, output_error, write_fully
-from vhdx2raw.output.direct import DIRECT_PIECE_SIZE, DirectWriter
+from vhdx2raw.output.write_behind import WriteBehind
 
 
 class OpenFileSink(Sink):
@@ -17,21 +17,15 @@ class OpenFileSink(Sink):
         """Begin with nothing open."""
         self.name = name
         self._descriptor = -1
-        self._direct: DirectWriter | None = None
+        self._behind: WriteBehind | None = None
 
-    def _write_directly(self) -> None:
-        """Write past the page cache from now on, where the host can do that."""
-        self._direct = DirectWriter(self._descriptor)
-        if not self._direct.refused:
-            self.piece_size = DIRECT_PIECE_SIZE
+    def expect_flush(self) -> None:
+        self._behind = WriteBehind(self._descriptor)
 
     def write(self, virtual_offset: int, data: memoryview) -> None:
-        try:
-            if self._direct and self._direct.write(virtual_offset, data):
-                return
-        except OSError as error:
-            raise output_error(error, self.name) from error
         write_fully(self._descriptor, virtual_offset, data, self.name)
+        if self._behind:
+            self._behind.note(virtual_offset, len(data))
 
     def flush(self) -> None:
         """Bring everything to stable storage: only now does the kernel report what failed."""
@@ -53,9 +47,5 @@ class OpenFileSink(Sink):
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
-        try:
-            if self._direct:
-                self._direct.close()
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)

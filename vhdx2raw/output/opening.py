@@ -19,7 +19,6 @@ def open_sink(
     replace: bool = False,
     inputs: Collection[Identity] = (),
     target_is_zero: bool = False,
-    direct: bool = False,
 ) -> SparseFileSink | BlockDeviceSink:
     """Open a block device, or make a regular file, whichever `path` asks for.
 
@@ -29,7 +28,6 @@ def open_sink(
         replace: Whether what is there already may be lost.
         inputs: The files that are read, none of which may be overwritten.
         target_is_zero: Whether the device reads as zeros already; a new file always does.
-        direct: Whether a file is written past the page cache where the host can do that.
 
     Raises:
         OutputError: The output exists, is an input or in use, or there is no room for it.
@@ -39,7 +37,7 @@ def open_sink(
         return BlockDeviceSink(
             path, size, replace=replace, inputs=inputs, target_is_zero=target_is_zero
         )
-    return SparseFileSink(path, size, replace=replace, inputs=inputs, direct=direct)
+    return SparseFileSink(path, size, replace=replace, inputs=inputs)
 
 
 def open_in_place(

@@ -21,7 +21,6 @@ from vhdx2raw.output.base import (
     IS_INPUT_REMEDY,
     output_error,
 )
-from vhdx2raw.output.direct import MIN_SIZE
 from vhdx2raw.output.inputs import is_input
 from vhdx2raw.output.open_file import OpenFileSink
 from vhdx2raw.output.permissions import PRIVATE_MODE, take_over
@@ -47,7 +46,6 @@ class SparseFileSink(OpenFileSink):
         *,
         replace: bool = False,
         inputs: Collection[Identity] = (),
-        direct: bool = False,
     ) -> None:
         """Make a temporary file of its final length, all of it a hole, beside `path`.
 
@@ -56,8 +54,6 @@ class SparseFileSink(OpenFileSink):
             size: Bytes of the virtual disk.
             replace: Whether a file that has this name already may be replaced.
             inputs: The files that are read, none of which may be the output.
-            direct: Whether to write past the page cache where the host can: faster for a caller who
-                waits for stable storage, slower for others.
 
         Raises:
             OutputError: The output exists, is an input, or there is no room for it.
@@ -80,8 +76,6 @@ class SparseFileSink(OpenFileSink):
             if replaced:
                 take_over(self._descriptor, replaced, self._path)
             host.set_length(self._descriptor, size)
-            if direct and size >= MIN_SIZE:
-                self._write_directly()
         except BaseException as error:
             self.abort()
             raise output_error(error, self.name) from error

@@ -46,7 +46,7 @@ class RawFile(FileSource):
         length = min(self.size, len(FILE_SIGNATURE))
         return self.pread(0, length) == FILE_SIGNATURE
 
-    def forget_cached(self) -> None:
+    def drop_cached(self) -> None:
         """Have what is read from now on come from the storage itself, where the host can do that.
 
         Raises:
@@ -56,4 +56,4 @@ class RawFile(FileSource):
             host.sync(self.descriptor)  # only what is stored can be forgotten
         except OSError as error:
             raise self._named(error) from error
-        host.forget_cached(self.descriptor)
+        host.drop_cached(self.descriptor)

@@ -11,7 +11,7 @@ MIN_TIMEOUT, MAX_TIMEOUT = 0.1, 3600.0
 """In seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class RemoteOptions:
     """How files are read over a network; `OpenOptions` describes the fields."""
 
