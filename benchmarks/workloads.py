@@ -135,9 +135,12 @@ def make_nearly_empty(folder: Path, _size: int) -> None:
 
 
 def make_source_holes(folder: Path, size: int) -> None:
-    """Write a disk whose blocks are all stored, nine tenths of them holes of the file."""
+    """Write a disk of twice the size, all blocks stored, nine tenths of them holes of the file."""
     block = Block(content={0: random_piece(5)(0, 100 * KIB)})
-    ImageSpec(size, MIB, dict.fromkeys(range(size // MIB), block)).write(folder / "holes.vhdx")
+    path = folder / "holes.vhdx"
+    ImageSpec(2 * size, MIB, dict.fromkeys(range(2 * size // MIB), block)).write(path)
+    # The builder has written the zeros as well.
+    subprocess.run(["fallocate", "--dig-holes", str(path)], check=True)
 
 
 def make_fragments(step: int) -> Callable[[Path, int], None]:
