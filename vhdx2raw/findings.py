@@ -107,7 +107,7 @@ class Finding:
 ErrorKind = Callable[[Finding], Exception]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Findings:
     """What was found while a file was read.
 

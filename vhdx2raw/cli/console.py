@@ -6,12 +6,11 @@ Results go to stdout, messages to stderr.
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar, TextIO
 
@@ -94,6 +93,13 @@ def standard_output() -> TextIO:
     if sys.stdout is None:
         raise OutputError("is closed", path=STANDARD_OUTPUT)
     return sys.stdout
+
+
+def print_json(facts: Mapping[str, object], *, in_one_line: bool = False) -> None:
+    """Write a result to stdout as a JSON object; the errors are those of `print_result`."""
+    import json  # noqa: PLC0415 - many runs write none
+
+    print_result(json.dumps(facts, indent=None if in_one_line else 2))
 
 
 def print_result(text: str) -> None:
@@ -225,7 +231,7 @@ def print_json_failure(facts: dict[str, object]) -> None:
     """Write a failure to stdout where JSON was asked for and nothing is written yet."""
     if Answer.as_json and not Answer.begun:
         with suppress(OutputError, OSError):  # what failed may be stdout itself
-            print_result(json.dumps({"error": facts}, indent=2))
+            print_json({"error": facts})
 
 
 def hint_of(error: Vhdx2rawError | OSError) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from vhdx2raw.cli.console import error_facts, print_failure, print_result
+from vhdx2raw.cli.console import error_facts, print_failure, print_json, print_result
 from vhdx2raw.cli.exit_codes import first_failure
 from vhdx2raw.errors import Vhdx2rawError
 from vhdx2raw.findings import printable
@@ -58,7 +57,7 @@ def answer_each(
             exit_code = print_failure(error)
             facts, lines = {"filename": name_of(name), "error": error_facts(error)}, ()
         if as_json:
-            print_result(json.dumps(facts, indent=2 if len(images) == 1 else None))
+            print_json(facts, in_one_line=len(images) > 1)
         elif lines and not quiet:
             _print_lines(lines if not (blank and index) else ["", *lines])
         codes.append(exit_code)

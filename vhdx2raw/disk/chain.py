@@ -34,7 +34,7 @@ NamedFinding = tuple[str, Finding]
 """The name of a file, and what is wrong or unusual about it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class OpenOptions(RemoteOptions):
     """How a disk is opened.
 
@@ -78,7 +78,7 @@ class OpenOptions(RemoteOptions):
 DEFAULTS = OpenOptions()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Chain(Closable):
     """The images that make up one virtual disk. Close it, or use it as a context manager.
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vhdx2raw.source.remote.url import RemoteUrl
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class VhdxImage(Closable):
     """One opened and checked VHDX file. Close it, or use it as a context manager.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -10,12 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vhdx2raw.cli.console import (
-    format_size,
-    print_message,
-    print_result,
-    warning_facts,
-)
+from vhdx2raw.cli.console import format_size, print_json, print_message, warning_facts
 from vhdx2raw.cli.options.opening import OpeningFlags
 from vhdx2raw.cli.options.reporting import JsonFlags, ProgressFlags, VerbosityFlags
 from vhdx2raw.cli.progress import interruptible, show_progress
@@ -34,7 +28,7 @@ Examples:
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ApplyFlags:
     """How a checkpoint is applied."""
 
@@ -105,7 +99,7 @@ def run(
     if as_json:
         facts = _facts(result, name, destination, seconds) | {"dry-run": applying.dry_run}
         with nullcontext() if applying.dry_run else telling(destination):
-            print_result(json.dumps(facts, indent=2))
+            print_json(facts)
 
 
 def _sentence(result: ApplyResult, destination: str, *, dry_run: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -13,6 +12,7 @@ import typer
 from vhdx2raw.cli.console import (
     format_size,
     print_damage,
+    print_json,
     print_message,
     print_result,
     warning_facts,
@@ -100,7 +100,7 @@ def run(
         _print_work(report, seconds)
     if as_json:
         facts = report.facts() | {"duration-seconds": round(seconds, 3)}
-        print_result(json.dumps(facts, indent=2))
+        print_json(facts)
     elif not verbosity.quiet:
         print_result(printable(report.sentence()))
     if not report.same:

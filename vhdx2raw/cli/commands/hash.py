@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Annotated, Any
 
@@ -14,8 +13,8 @@ from vhdx2raw.cli.console import (
     print_damage,
     print_digest,
     print_failure,
+    print_json,
     print_message,
-    print_result,
     warning_facts,
 )
 from vhdx2raw.cli.exit_codes import SALVAGED, first_failure
@@ -82,7 +81,7 @@ def run(
                 for found in facts["digests"].values():
                     print_digest(found, name_of(name) + part.words)
     if as_json:
-        print_result(json.dumps({"algorithm": algorithms[0], "images": results}, indent=2))
+        print_json({"algorithm": algorithms[0], "images": results})
     if exit_code := first_failure(codes):
         raise typer.Exit(exit_code)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from vhdx2raw.cli.console import (
     format_size,
     print_damage,
     print_failure,
+    print_json,
     print_result,
 )
 from vhdx2raw.cli.exit_codes import SALVAGED, first_failure
@@ -86,7 +86,7 @@ def run(
             print_result(f"{printable(name_of(disk.path))}: required {required}, sparse {sparse}")
     total = Measurement(*map(sum, zip(*found, strict=True)))
     if as_json:
-        print_result(json.dumps({**_facts(total), "images": results}, indent=2))
+        print_json({**_facts(total), "images": results})
     else:
         print_result("\n".join(_lines(total)))
     if exit_code := first_failure(codes):

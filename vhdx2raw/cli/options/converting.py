@@ -37,7 +37,7 @@ def _parse_sparse_size(text: str) -> int:
     return size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ConvertFlags:
     """How disks are converted."""
 

@@ -29,7 +29,7 @@ Images = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class SalvageFlags:
     """What is done with damaged disks."""
 
@@ -74,7 +74,7 @@ class SalvageFlags:
         return places
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class PartitionFlags:
     """Which part of a disk is taken."""
 
@@ -110,7 +110,7 @@ class PartitionFlags:
         return "" if self.partition is None else f" (partition {self.partition})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class OpeningFlags(RemoteFlags):
     """How disks are opened."""
 

@@ -17,7 +17,7 @@ from vhdx2raw.source.remote.options import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class RemoteFlags:
     """How URLs are read."""
 

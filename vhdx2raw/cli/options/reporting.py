@@ -16,7 +16,7 @@ from vhdx2raw.cli.usage import REPORTING
 from vhdx2raw.disk.chain import NamedFinding
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ProgressFlags:
     """How progress is shown."""
 
@@ -40,7 +40,7 @@ class ProgressFlags:
         return ProgressMode.NEVER if is_silent else self.progress
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class VerbosityFlags:
     """How much is written to stderr."""
 
@@ -83,7 +83,7 @@ class OutputFormat(str, Enum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class JsonFlags:
     """In which form the result is written."""
 

@@ -36,7 +36,7 @@ def _parse_round_size(text: str) -> int:
     return size
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ShapeFlags:
     """What an output is for the next program."""
 

@@ -33,7 +33,7 @@ def _parse_shard(text: str) -> Shard:
     return Shard(int(match[1]), int(match[2]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class BatchFlags:
     """Which disks are converted, and how it is kept what became of them."""
 

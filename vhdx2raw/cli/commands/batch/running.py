@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,8 +20,8 @@ from vhdx2raw.cli.console import (
     print_digest,
     print_error,
     print_failure,
+    print_json,
     print_message,
-    print_result,
 )
 from vhdx2raw.cli.exit_codes import batch_code
 from vhdx2raw.cli.options.reporting import VerbosityFlags
@@ -183,7 +182,7 @@ class Batch:
         else:
             facts |= hash_facts(digests)
         status = {"status": _status_of(ended), "exit-code": exit_code}
-        print_result(json.dumps({**status, **facts}))
+        print_json({**status, **facts}, in_one_line=True)
 
     def _stop_if_full(self, error: BaseException | None) -> None:
         """Begin no other disk after a failure that all of them would meet."""

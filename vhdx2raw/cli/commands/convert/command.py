@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vhdx2raw.cli.commands.convert.outcome import Converter, require_consistent
-from vhdx2raw.cli.console import is_terminal, print_result
+from vhdx2raw.cli.console import is_terminal, print_json
 from vhdx2raw.cli.options.converting import NULL_OUTPUT, ConvertFlags
 from vhdx2raw.cli.options.opening import (
     STANDARD_INPUT,
@@ -80,7 +79,7 @@ def run(
     outcome.print(verbosity)
     with telling(pair[1]):
         if as_json:
-            print_result(json.dumps(outcome.facts(), indent=2))
+            print_json(outcome.facts())
         else:
             outcome.print_digest()
     if outcome.exit_code:

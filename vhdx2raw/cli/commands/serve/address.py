@@ -55,7 +55,7 @@ def tcp_address(host: str, port: int) -> Address:
     return Address(uri, ("--ipaddr", host, "--port", str(port)), {"port": str(port)})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class ListenFlags:
     """Where to listen."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from vhdx2raw.cli.commands.tree.drawing import NANOSECONDS, iter_lines
 from vhdx2raw.cli.commands.tree.nodes import Node, conversion_of, iter_nodes
-from vhdx2raw.cli.console import error_facts, print_failure, print_result
+from vhdx2raw.cli.console import error_facts, print_failure, print_json, print_result
 from vhdx2raw.cli.exit_codes import first_failure
 from vhdx2raw.cli.options.remote import RemoteFlags
 from vhdx2raw.cli.options.reporting import JsonFlags
@@ -66,7 +65,7 @@ def run(
             "images": [_facts(node) for node in nodes],
             "failed": [{"filename": name, "error": error_facts(error)} for name, error in failures],
         }
-        print_result(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         print_result("\n".join(iter_lines(folder, nodes, len(failures))))
     if exit_code := first_failure(codes):
