@@ -1,12 +1,13 @@
 """Chains with blocks that only a log promises, and which image says what a sector holds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from pathlib import Path
 
 from hypothesis import strategies as st
 
-from tests.support.builder import MIB, Block, BlockState, ImageSpec, make_dirty
+from tests.support.builder import MIB, Block, BlockState, ImageSpec, log_sectors, make_dirty
+from tests.support.random_chains import MAX_SIZE_MIB, PAGE
 
 SAYS_ZEROS = (BlockState.UNDEFINED, BlockState.ZERO, BlockState.UNMAPPED)
 
@@ -37,31 +38,53 @@ def has_block(specs: Sequence[ImageSpec], offset: int) -> bool:
     return has_answer and block is not None and block.state not in SAYS_ZEROS
 
 
-def with_promised_end(spec: ImageSpec, missing: int) -> ImageSpec:
-    """Give an image that lacks its last bytes, which are zeros, and whose log promises them.
+def with_promised_end(
+    spec: ImageSpec, missing: int, logged: Collection[int] = frozenset()
+) -> ImageSpec:
+    """Give an image that lacks its last bytes, whose log promises them: zeros, but for a few pages.
 
-    The last block becomes one of zeros, in `spec` as well. An image without blocks stays whole.
+    Of the blocks of which anything is missing nothing else is left, in `spec` as well. No sector
+    bitmap is missing, and an image without blocks stays whole.
+
+    Args:
+        spec: The image.
+        missing: How many bytes, if there are so many.
+        logged: Which of the blocks, in the order of the file, have a page of data in the log.
     """
-    stored = [index for index, block in spec.blocks.items() if block.owns_space]
-    if not stored:
+    placement = spec.placement()
+    places = {
+        place: index for index, place in placement.blocks.items() if spec.blocks[index].owns_space
+    }
+    bitmaps_end = max((place + MIB for place in placement.bitmaps.values()), default=0)
+    cut = max(placement.end - missing, bitmaps_end, min(places, default=0))
+    beyond = sorted(place for place in places if place + spec.block_size > cut)
+    if not beyond:
         return spec
-    spec.blocks[stored[-1]].content = 0
+    pages: dict[int, bytes] = {}
+    for number, place in enumerate(beyond):
+        block = spec.blocks[places[place]]
+        block.content = 0
+        if number in logged:
+            page = bytes([number + 1]) * PAGE
+            block.content = {spec.block_size - PAGE: page}
+            pages[place + spec.block_size - PAGE] = page
     before = deepcopy(spec)
     before.parent = spec.parent
     dirty = make_dirty(before, spec)
-    end = spec.placement().end
+    if pages:
+        log_sectors(dirty, pages)
     for entry in dirty.log.entries:
-        entry.flushed_file_offset = end - missing
-        entry.last_file_offset = end
-    dirty.file_size = end - missing
+        entry.flushed_file_offset = cut
+        entry.last_file_offset = placement.end
+    dirty.file_size = cut
     return dirty
 
 
 def write_promised(data: st.DataObject, specs: Sequence[ImageSpec], folder: Path) -> Path:
-    """Write a chain in which some of the files lack some or all of their last block."""
+    """Write a chain in which some of the files lack some or all of their blocks."""
     for spec in specs:
-        blocks = spec.block_size // MIB
-        missing = data.draw(st.integers(0, blocks)) * MIB
-        file = with_promised_end(spec, missing) if missing else spec
+        missing = data.draw(st.integers(0, 2 * MAX_SIZE_MIB)) * MIB
+        logged = data.draw(st.sets(st.integers(0, MAX_SIZE_MIB)))
+        file = with_promised_end(spec, missing, logged) if missing else spec
         file.write(folder / f"{spec.tag}.vhdx")
     return folder / f"{specs[0].tag}.vhdx"

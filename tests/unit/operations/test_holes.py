@@ -5,13 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of, log_sectors
+from tests.support.builder import MIB, Block, BlockState, ImageSpec, child_of
 from tests.support.devices import OLD_BYTE, loop_devices
 from tests.support.files import has_expected_bytes, stored_ranges
 from tests.support.promised import has_block, with_promised_end, write_promised
+from tests.support.properties import cases
 from tests.support.random_chains import RandomChain, chains
 from tests.support.sinks import RecordingSink
 from vhdx2raw import convert
@@ -40,13 +41,7 @@ def stored_sectors(specs: tuple[ImageSpec, ...]) -> set[int]:
 
 @pytest.mark.parametrize("clones", [False, True], ids=["copied", "cloned"])
 def test_exactly_what_has_a_block_is_written(*, clones: bool) -> None:
-    @seed(20261128)
-    @settings(
-        max_examples=25,
-        deadline=None,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
+    @cases(25)
     @given(chain=chains(), data=st.data())
     def check(chain: RandomChain, data: st.DataObject) -> None:
         specs = chain.specs
@@ -84,20 +79,19 @@ def test_zeros_that_only_a_log_promises_are_written(
     assert written_sectors(sink, 512) == set(range(4096))
 
 
-def test_promised_blocks_next_to_each_other_lie_anywhere(tmp_path: Path) -> None:
-    """What follows the first of two such blocks in the file is the third, which has data."""
-    place = 8 * MIB
-    spec = ImageSpec(3 * MIB, MIB, {n: Block(content=0, file_offset=place) for n in range(3)})
-    spec.blocks[1].file_offset, spec.blocks[2].file_offset = place + 2 * MIB, place + MIB
-    log_sectors(spec, {place + MIB: b"A" * 4096})
-    for entry in spec.log.entries:
-        entry.flushed_file_offset, entry.last_file_offset = place, place + 3 * MIB
-    spec.file_size = place
-    spec.write(tmp_path / "disk.vhdx")
+@cases(25)
+@given(order=st.permutations(range(6)), missing=st.integers(2, 6), data=st.data())
+def test_promised_blocks_lie_anywhere(order: list[int], missing: int, data: st.DataObject) -> None:
+    """Two of zeros that follow each other on the disk may have one with data between them."""
+    spec = ImageSpec(6 * MIB, MIB, {index: Block() for index in order})
+    logged = data.draw(st.sets(st.integers(0, missing - 1)))
     sink = RecordingSink()
-    convert(tmp_path / "disk.vhdx", sink, holes="source")
-    assert sink.contents(3 * MIB) == bytes(2 * MIB) + b"A" * 4096 + bytes(MIB - 4096)
-    assert written_sectors(sink, 512) == set(range(3 * MIB // 512))
+    with TemporaryDirectory() as name:
+        with_promised_end(spec, missing * MIB, logged).write(Path(name, "disk.vhdx"))
+        convert(Path(name, "disk.vhdx"), sink, holes="source")
+    is_right = sink.contents(6 * MIB) == spec.expected_disk(0, 6 * MIB)
+    assert is_right
+    assert written_sectors(sink, 512) == set(range(6 * MIB // 512))
 
 
 def test_promised_zeros_over_nothing_alternate_with_holes(tmp_path: Path) -> None:
