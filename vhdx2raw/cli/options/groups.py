@@ -1,7 +1,8 @@
 """Groups of options: dataclasses whose fields are options.
 
 A command names a group as the type of a parameter, and `expand_groups` makes of it what Typer
-understands: a function with a parameter for each field.
+understands: a function with a parameter for each field. What is not called is not made: without
+`eq`, `repr` and `frozen` such a class takes a fifth of the time, and every start waits for several.
 """
 
 from __future__ import annotations
