@@ -14,9 +14,10 @@ from tests.support.builder import GIB
 from tests.support.cli import stored_zeros
 from tests.support.devices import Devices, loop_devices
 
-# What a shell starts in the background ignores SIGINT, and so would every program that a test
-# starts in order to interrupt it.
+# What a shell starts in the background ignores SIGINT, and what nohup starts ignores SIGHUP; so
+# would every program that a test starts in order to interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # How long an example takes says something about the machine, and nothing about the package.
 settings.register_profile(
