@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ from vhdx2raw.operations.digest import digest
 from vhdx2raw.source.base import Source, Status
 from vhdx2raw.source.file import FileSource
 from vhdx2raw.source.file_object import AnyFile, FileObjectSource
+from vhdx2raw.vhdx import file_state
+from vhdx2raw.vhdx.file_state import TICK
 
 BLOCK = 4 * MIB
 """Where a block of the disk lies in its file."""
@@ -194,6 +197,35 @@ def test_an_object_that_is_no_file_of_the_host_has_no_times() -> None:
 # -- file systems with coarse times ---------------------------------------------------------------
 
 
+class Clock:
+    """A clock that a sleep puts forward, and the times that a file system takes from it.
+
+    A sleep takes just the moment in which the times of the kernel go on, so what is written
+    after it is known by a later time, and counts as written when the sleep has ended.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        """Let the file system count in so many seconds."""
+        self._unit = seconds * 10**9
+        self._sleeps: list[tuple[int, int]] = []
+
+    def time_ns(self) -> int:
+        return self._shifted(time.time_ns())
+
+    def sleep(self, seconds: float) -> None:
+        begin = time.time_ns()
+        time.sleep(2 * TICK / 10**9)
+        self._sleeps.append((begin, max(0, round(seconds * 10**9) - 2 * TICK)))
+
+    def stamp(self, real_ns: int | None) -> int:
+        """Give the time that the file system would have instead of this one."""
+        assert real_ns is not None
+        return self._shifted(real_ns) // self._unit * self._unit
+
+    def _shifted(self, real_ns: int) -> int:
+        return real_ns + sum(shift for begin, shift in self._sleeps if real_ns > begin)
+
+
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("kind", ["a path", "a file object"])
 @pytest.mark.parametrize("seconds", [1, 2])
@@ -201,20 +233,19 @@ def test_a_write_within_the_second_of_the_last_one_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, kind: str, work: Work
 ) -> None:
     """FAT has times in two seconds, ext3 and HFS+ in one; the file was just written to."""
+    clock = Clock(seconds)
 
     def coarse(real: Callable[[Any], Status]) -> object:
         def status(source: Source) -> Status:
             found = real(source)
-            assert found.modified_ns is not None
-            assert found.changed_ns is not None
-            unit = seconds * 10**9
             return found._replace(
-                modified_ns=found.modified_ns // unit * unit,
-                changed_ns=found.changed_ns // unit * unit,
+                modified_ns=clock.stamp(found.modified_ns),
+                changed_ns=clock.stamp(found.changed_ns),
             )
 
         return status
 
+    monkeypatch.setattr(file_state, "time", clock)
     for source in (FileSource, FileObjectSource):
         monkeypatch.setattr(source, "status", coarse(source.status))
     with opened(kind, tmp_path) as (file, path, options):
