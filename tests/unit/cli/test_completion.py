@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support.cli import SCRIPT, TIMEOUT
+from tests.support.cli import SCRIPT, TIMEOUT, run
 from tests.support.peers import needs_program
 from vhdx2raw.cli.app import COMMANDS
 
@@ -45,10 +47,18 @@ def run_in(folder: Path, *words: str, **variables: str) -> str:
 
 # -- three shells -------------------------------------------------------------------------------
 
+
+@cache
+def registration(shell: str) -> str:
+    """Give what a shell is to evaluate, as the program prints it."""
+    with TemporaryDirectory() as name:
+        return run_in(Path(name), "vhdx2raw", _VHDX2RAW_COMPLETE=f"source_{shell}")
+
+
 # Readline falls back to names of files when a function finds nothing and was registered with
 # `-o default`; compgen gives those names.
 BASH = """
-eval "$(_VHDX2RAW_COMPLETE=source_bash vhdx2raw)"
+eval "$REGISTRATION"
 registered=$(complete -p vhdx2raw)
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 function=${registered#* -F }
@@ -59,11 +69,12 @@ fi
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 
-ZSH_START = """
+ZSH_INIT = 'autoload -Uz compinit && compinit -u -d "$HOME/dump"'
+ZSH_START = f"""
 PS1='ready> '
-autoload -Uz compinit && compinit -u -d "$HOME/dump"
-eval "$(_VHDX2RAW_COMPLETE=source_zsh vhdx2raw)"
-save() { print -r -- "$BUFFER" > "$HOME/buffer"; exit }
+{ZSH_INIT}
+eval "$REGISTRATION"
+save() {{ print -r -- "$BUFFER" > "$HOME/buffer"; exit }}
 zle -N save && bindkey '^G' save
 unsetopt beep
 """
@@ -72,24 +83,36 @@ unsetopt beep
 def complete_in_bash(folder: Path, line: str) -> set[str]:
     """Ask bash for the completions of the last word."""
     words = line.split(" ")
-    return set(run_in(folder, "bash", "--norc", "-c", BASH, "bash", *words).splitlines())
+    command = ("bash", "--norc", "-c", BASH, "bash", *words)
+    return set(run_in(folder, *command, REGISTRATION=registration("bash")).splitlines())
 
 
 def complete_in_fish(folder: Path, line: str) -> set[str]:
     """Ask fish for the completions of the last word."""
-    script = "_VHDX2RAW_COMPLETE=source_fish vhdx2raw | source; complete --do-complete $argv[1]"
-    shown = run_in(folder, "fish", "--no-config", "-c", script, line).splitlines()
+    script = "printf '%s' $REGISTRATION | source; complete --do-complete $argv[1]"
+    command = ("fish", "--no-config", "-c", script, line)
+    shown = run_in(folder, *command, REGISTRATION=registration("fish")).splitlines()
     return {candidate.partition("\t")[0] for candidate in shown}
+
+
+@cache
+def dump_of_zsh() -> bytes:
+    """Give what zsh keeps of all its completions, which take it a second to collect."""
+    with TemporaryDirectory() as name:
+        run_in(Path(name), "zsh", "-f", "-c", ZSH_INIT)
+        return (Path(name) / "dump").read_bytes()
 
 
 def complete_in_zsh(folder: Path, line: str) -> set[str]:
     """Type a line and a tab in zsh; give the word that it has become, if it is the only one."""
     (folder / ".zshrc").write_text(ZSH_START)
+    (folder / "dump").write_bytes(dump_of_zsh())
+    variables = {"ZDOTDIR": str(folder), "TERM": "dumb", "REGISTRATION": registration("zsh")}
     terminal, inner = pty.openpty()
     with subprocess.Popen(
         ["zsh", "-i"],
         cwd=folder,
-        env=environment(folder, ZDOTDIR=str(folder), TERM="dumb"),
+        env=environment(folder, **variables),
         stdin=inner,
         stdout=inner,
         stderr=inner,
@@ -177,14 +200,17 @@ def test_the_commands_are_offered_first(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["bash", "fish"])
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_every_option_in_the_help_is_offered(folder: Path, name: str, command: str) -> None:
+def test_every_option_in_the_help_is_offered(
+    folder: Path, capfd: pytest.CaptureFixture[str], name: str, command: str
+) -> None:
     needs_program(name)
     words = ["vhdx2raw", *command.split()]
-    lines = run_in(folder, *words, "--help").splitlines()
+    lines = run(capfd, *words[1:], "--help").out.splitlines()
     options = {
         word.strip(",") for line in lines for word in line.split()[:2] if line.startswith("  -")
     }
     offered = SHELLS[name](folder, " ".join([*words, "--"]))
+    assert "--help" in options
     # A second line of help would be offered as if it were a word of its own.
     assert all(word.startswith("--") for word in offered)
     assert {option for option in options if option.startswith("--")} <= offered
