@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,8 @@ def test_own_options_win() -> None:
     opening, converting = task.apply_options(
         OpenOptions(parent_dirs=["d"]), ConvertOptions(force=True, sparse_size=512)
     )
-    assert opening == OpenOptions(parents=("p",), parent_dirs=["d"], salvage=True)
-    assert converting == ConvertOptions(force=True, sparse_size=0)
-    assert Task("a", "b").apply_options(opening, converting) == (opening, converting)
+    right = OpenOptions(parents=("p",), parent_dirs=["d"], salvage=True)
+    assert asdict(opening) == asdict(right)
+    assert asdict(converting) == asdict(ConvertOptions(force=True, sparse_size=0))
+    same = Task("a", "b").apply_options(opening, converting)
+    assert [asdict(options) for options in same] == [asdict(opening), asdict(converting)]
