@@ -39,17 +39,19 @@ class Stage:
         self._capfd = capfd
         BASE.write("base.vhdx")
         CHILD.write("child.avhdx")
+        self._expected = CHILD.expected_disk(0, 4 * MIB)
 
     def play(self, *faults: Fault) -> tuple[Outcome, Host]:
         """Run the command on a fresh image of the base."""
-        convert("base.vhdx", "disk.img", force=True, state=default_state_path("disk.img"))
+        state = default_state_path("disk.img")
+        convert("base.vhdx", "disk.img", force=True, sync=False, state=state)
         host = Host(faults)
         with host.installed():
             outcome = run(self._capfd, *self.words)
         return outcome, host
 
     def assert_right(self) -> None:
-        is_right = Path("disk.img").read_bytes() == CHILD.expected_disk(0, 4 * MIB)
+        is_right = Path("disk.img").read_bytes() == self._expected
         assert is_right
 
     def assert_ends_right(self) -> None:

@@ -66,7 +66,8 @@ class Place:
         self.expected = CHILD.expected_disk(0, CHILD.virtual_disk_size)
 
     def convert_base(self) -> None:
-        convert(self.base, self.image, force=True, state=default_state_path(self.image))
+        state = default_state_path(self.image)
+        convert(self.base, self.image, force=True, sync=False, state=state)
 
     def assert_ends_right(self) -> None:
         """Run the same command again, which gives the child, whatever happened before."""
