@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.support.builder import MIB, Block, BlockState, ImageSpec, log_sectors, make_dirty
 from tests.support.random_chains import MAX_SIZE_MIB, PAGE
 
+NO_BLOCK = Block(BlockState.NOT_PRESENT)
 SAYS_ZEROS = (BlockState.UNDEFINED, BlockState.ZERO, BlockState.UNMAPPED)
 
 
@@ -21,7 +22,7 @@ def who_says(specs: Sequence[ImageSpec], offset: int) -> tuple[int, bool]:
         if offset >= spec.virtual_disk_size:
             return depth, False
         index, start = divmod(offset, spec.block_size)
-        block = spec.blocks.get(index, Block(BlockState.NOT_PRESENT))
+        block = spec.blocks.get(index, NO_BLOCK)
         bits = block.sector_bits
         is_here = bits is None or start // spec.logical_sector_size in bits
         if block.state in (BlockState.FULLY_PRESENT, *SAYS_ZEROS):

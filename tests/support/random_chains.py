@@ -77,7 +77,7 @@ def sector_sets(draw: st.DrawFn, sector_count: int) -> Collection[int]:
         return range(min(first, sector_count), sector_count, step)
     if kind == "noise":
         noise = random.Random(draw(st.integers(0, 2**32 - 1)))
-        return noise.sample(range(sector_count), sector_count // 2)
+        return set(noise.sample(range(sector_count), sector_count // 2))
     return ()
 
 
