@@ -1,5 +1,5 @@
 # make run    convert the sample, or your own disk: make run SRC=disk.vhdx DST=disk.img
-# make test   run every test, on all processors; make quick  the unit tests only
+# make test   run every test, on all processors; make quick  the quick ones of the unit tests
 # make check  lint, types and tests; make coverage  tests with the lines and branches they reach
 # make matrix  the tests on every Python from 3.10 to 3.14 that is at hand
 # make fuzz   try hostile images until interrupted, or: make fuzz FUZZ_OPTIONS="--seconds 60 --seed 7"
@@ -17,6 +17,9 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEEL := dist/vhdx2raw-$(VERSION)-py3-none-any.whl
 CHECKOUT_TESTS := test_wheel.py test_packaging.py test_zipapp.py
 
+# Compiled once, and not by each of the thousands of programs that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test quick matrix coverage lint types check docs fuzz fuzz-coverage bench dist zipapp \
 	test-wheel test-lowest azurite clean
 
@@ -28,7 +31,8 @@ test: $(VENV)/.dev
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
 
 quick: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -q tests/unit $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -q tests/unit -m "not slow" \
+		$(PYTEST_OPTIONS)
 
 matrix: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --group matrix

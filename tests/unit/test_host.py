@@ -64,6 +64,7 @@ def without(*names: str) -> Iterator[pytest.MonkeyPatch]:
 # -- conversions -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("lacking", LACKING.values(), ids=LACKING)
 def test_conversion_on_a_host_that_lacks_functions(
@@ -79,6 +80,7 @@ def test_conversion_on_a_host_that_lacks_functions(
     assert has_expected_bytes(tmp_path / "disk.img", spec)
 
 
+@pytest.mark.slow
 def test_program_works_without_fcntl_and_much_of_os(tmp_path: Path) -> None:
     """From the first import on: a module that needs any of them at its top would fail."""
     code = f"""

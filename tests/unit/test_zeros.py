@@ -75,6 +75,7 @@ def test_buffers_of_the_largest_size() -> None:
     ]
 
 
+@pytest.mark.slow
 @given(sparse_bytes)
 def test_is_zero_is_no_byte_but_zero(data: bytes) -> None:
     assert is_zero(memoryview(data)) is not any(data)

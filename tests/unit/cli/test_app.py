@@ -21,7 +21,7 @@ from vhdx2raw.output.sparse_file import SparseFileSink
 SIZE = small_disk().virtual_disk_size
 Capture = pytest.CaptureFixture[str]
 
-pytestmark = pytest.mark.usefixtures("disk")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("disk")]
 
 
 # -- commands -----------------------------------------------------------------------------------

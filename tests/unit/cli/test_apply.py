@@ -12,6 +12,8 @@ from tests.support.files import names_in
 from tests.support.schemas import validator_of
 from vhdx2raw.output.resumable_file import ResumableFileSink
 
+pytestmark = pytest.mark.slow
+
 VALIDATOR = validator_of("apply")
 BASE = ImageSpec(
     4 * MIB, MIB, {0: Block(), 1: Block()}, tag="base", data_write_guid=same_bytes_guid(1)

@@ -26,6 +26,7 @@ def states_of(text: str) -> list[str]:
     return [line for line in drawn_lines(text) if "%|" in line]
 
 
+@pytest.mark.slow
 def test_bar_counts_in_binary_units() -> None:
     outcome = run_on_terminal("-q", "-p", "disk.vhdx", "out.img")
     states = states_of(outcome.err)
@@ -34,6 +35,7 @@ def test_bar_counts_in_binary_units() -> None:
     assert states[-1].startswith("100%|")
 
 
+@pytest.mark.slow
 def test_cursor_waits_at_the_beginning_of_the_line() -> None:
     """Where a window becomes narrower, all rows of the bar follow the cursor, and are erased."""
     outcome = run_on_terminal("-q", "-p", "disk.vhdx", "out.img")
@@ -43,6 +45,7 @@ def test_cursor_waits_at_the_beginning_of_the_line() -> None:
     assert end.endswith("\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("term", ["dumb", "pipe"])
 def test_only_a_terminal_that_can_gets_escape_codes(
     monkeypatch: pytest.MonkeyPatch, capfd: Capture, term: str

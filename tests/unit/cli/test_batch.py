@@ -38,6 +38,8 @@ from vhdx2raw.cli.commands.convert.outcome import Outcome as Conversion
 from vhdx2raw.cli.console import print_error
 from vhdx2raw.operations.batch.earlier import Earlier
 
+pytestmark = pytest.mark.slow
+
 VALIDATOR = validator_of("batch")
 SIZE = small_disk().virtual_disk_size
 GARBAGE = b"not a VHDX at all, but long enough to be looked at" * 100

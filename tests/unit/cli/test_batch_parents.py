@@ -11,6 +11,8 @@ from tests.support.cli import run
 from tests.support.files import has_expected_bytes, names_in, write_files
 from vhdx2raw.cli.exit_codes import OUTPUT
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 DEPTH = 4
 

@@ -286,6 +286,7 @@ USAGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "problem"), USAGE, ids=[" ".join(words) for words, _ in USAGE])
 def test_wrong_usage_does_nothing(
     tree: Path, capfd: Capture, words: list[str], problem: str
@@ -334,6 +335,7 @@ def part_of(capfd: Capture, *words: str) -> list[str]:
     return [*planned(outcome)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("six")
 def test_parts_make_up_the_whole(capfd: Capture) -> None:
     whole = part_of(capfd)
@@ -343,6 +345,7 @@ def test_parts_make_up_the_whole(capfd: Capture) -> None:
     assert [part_of(capfd, "--shard", f"{n}/4", "--shard-from", "1") for n in range(1, 5)] == parts
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("six")
 @pytest.mark.parametrize("first", [0, 1])
 def test_array_of_slurm_counts_from_its_first_task(

@@ -22,6 +22,8 @@ from tests.support.schemas import validator_of
 from vhdx2raw.operations.batch import results as results_module
 from vhdx2raw.output.sparse_file import SparseFileSink
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
 RESULTS = ("--results", "done.jsonl")

@@ -21,6 +21,8 @@ from tests.support.chains import OTHER_GUID, PARTIAL, RELATIVE, base_disk, child
 from tests.support.cli import run, run_program
 from tests.support.files import has_expected_bytes, names_in, sha256_of, write_files
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 HINT = "vhdx2raw: hint: name the parent with --parent FILE, or its folder with --parent-dir DIR"
 

@@ -20,6 +20,8 @@ from tests.support.seeded_faults.fault import Fault
 from vhdx2raw import check
 from vhdx2raw.findings import MAX_FINDINGS_PER_RULE, Severity
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 Facts = dict[str, Any]
 VALIDATOR = validator_of("check")

@@ -29,6 +29,8 @@ from tests.support.raw import break_file, raw_of, write_sparse
 from tests.support.real_images import CLEAN, REAL_IMAGES, needs_real_images, unpack_real_image
 from tests.support.schemas import validator_of
 
+pytestmark = pytest.mark.slow
+
 SIZE = small_disk().virtual_disk_size
 VALIDATOR = validator_of("compare")
 Capture = pytest.CaptureFixture[str]

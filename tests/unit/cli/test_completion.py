@@ -18,6 +18,8 @@ from tests.support.cli import SCRIPT, TIMEOUT, run
 from tests.support.peers import needs_program
 from vhdx2raw.cli.app import COMMANDS
 
+pytestmark = pytest.mark.slow
+
 PROGRAM_FOLDER = Path(SCRIPT[0]).parent
 FILES = ("disk 1.vhdx", "snapshot.avhdx")
 Complete = Callable[[Path, str], set[str]]

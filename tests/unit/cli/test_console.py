@@ -28,7 +28,7 @@ SUMMARY_LINE = re.compile(
 )
 Capture = pytest.CaptureFixture[str]
 
-pytestmark = pytest.mark.usefixtures("disk")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("disk")]
 
 
 # -- the summary for programs -------------------------------------------------------------------

@@ -44,7 +44,7 @@ SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 Capture = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
 
-pytestmark = pytest.mark.usefixtures("disk")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("disk")]
 
 
 def facts_in(outcome: Outcome) -> dict[str, Any]:

@@ -186,6 +186,7 @@ NO_OUTPUT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "problem", "hint"), NO_OUTPUT, ids=[row[0] for row in NO_OUTPUT])
 def test_an_output_that_cannot_be_made_is_refused(
     folder: Path, disk: str, capfd: Capture, *, name: str, problem: str, hint: str | None
@@ -322,6 +323,7 @@ EVIL_NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVIL_NAMES, ids=ascii)
 def test_file_name_is_escaped(folder: Path, disk: str, capfd: Capture, name: str) -> None:
     (folder / name).write_bytes(b"hello")
@@ -353,6 +355,7 @@ def test_a_name_that_is_no_text_is_shown_escaped(folder: Path, capfd: Capture) -
     assert_prints(outcome, 8, r"d\\xffsk\.vhdx: No such file or directory")
 
 
+@pytest.mark.slow
 def test_name_outside_the_terminal_encoding_is_escaped(folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     outcome = run_program("dïsk.vhdx", "out.img", env=environment)

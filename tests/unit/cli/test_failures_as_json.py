@@ -62,6 +62,7 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(VALIDATOR.schema)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize("option", [("--json",), ("--output", "json")], ids=["json", "output"])
 def test_every_command_tells_of_a_truncated_file(

@@ -40,6 +40,8 @@ from tests.support.real_images import REAL_IMAGES, needs_real_images, unpack_rea
 from tests.support.schemas import validator_of
 from vhdx2raw.output.hashes import ALGORITHMS
 
+pytestmark = pytest.mark.slow
+
 SIZE = small_disk().virtual_disk_size
 SHA256 = small_disk().expected_sha256()
 VALIDATOR = validator_of("hash")

@@ -26,6 +26,8 @@ from tests.support.peers import needs_program
 from vhdx2raw.cli import app
 from vhdx2raw.cli.app import COMMANDS
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 MANUAL_PAGE = ROOT / "docs" / "vhdx2raw.1"
 SALVAGED = 3

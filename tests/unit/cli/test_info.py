@@ -111,6 +111,7 @@ def write(kind: str) -> Path:
 # -- every kind ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_json_of_every_kind_fits_the_schema(kind: str, capfd: Capture) -> None:
     path = write(kind)
@@ -160,6 +161,7 @@ def test_every_kind_gives_printable_lines(kind: str, capfd: Capture) -> None:
     assert all(line.isprintable() for line in outcome.out.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_image_is_changed(kind: str, capfd: Capture) -> None:
     path = write(kind)
@@ -535,6 +537,7 @@ def test_schema_refuses_an_unknown_key(place: str, capfd: Capture) -> None:
         VALIDATOR.validate(facts)
 
 
+@pytest.mark.slow
 def test_info_loads_no_bars_or_colours(folder: Path) -> None:
     path = write("dynamic")
     code = (

@@ -121,6 +121,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_a_broken_signature_is_4_in_every_command(
     folder: Path, capfd: Capture, words: tuple[str, ...]

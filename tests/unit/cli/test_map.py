@@ -21,6 +21,8 @@ from tests.support.naive_reader import NaiveDisk
 from tests.support.peers import needs_program
 from tests.support.real_images import DIRTY, REAL_IMAGES, needs_real_images, unpack_real_image
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 TABLE = """\
 start     length        size  what    depth  offset    file

@@ -16,6 +16,8 @@ from tests.support.cli import Outcome, run, run_on_terminal
 from tests.support.files import names_in, sha256_of
 from tests.support.maps import fragmented, map_of
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

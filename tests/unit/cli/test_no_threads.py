@@ -13,6 +13,8 @@ from tests.support.cli import run, small_disk
 from tests.support.files import names_in
 from vhdx2raw.cli.exit_codes import HOST_FAILURE
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 COMMANDS: dict[str, Sequence[str]] = {
     "convert": ("a.vhdx", "out/a.img"),

@@ -16,6 +16,8 @@ from tests.support.schemas import validator_of
 from vhdx2raw.output.resumable_file import ResumableFileSink
 from vhdx2raw.output.sparse_file import SparseFileSink
 
+pytestmark = pytest.mark.slow
+
 Captured = pytest.CaptureFixture[str]
 BASE = gpt_disk()
 CHILD = fragmented_child(BASE)

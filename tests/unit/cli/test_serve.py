@@ -28,6 +28,8 @@ from vhdx2raw.cli.commands.serve.address import tcp_address, unix_address
 from vhdx2raw.cli.commands.serve.server import plugin_path
 from vhdx2raw.errors import ServerError
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 MonkeyPatch = pytest.MonkeyPatch
 PACKAGE = Path(vhdx2raw.__file__).parent

@@ -18,6 +18,8 @@ from tests.support.schemas import validator_of
 from vhdx2raw.cli.console import Answer
 from vhdx2raw.cli.record import program, run_facts
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 NOT_KEPT = "-O vhd and --round-size fit none of --save-state, --state and --update"
 NO_MAP = "--map-out and --bmap fit neither --update nor --resume"

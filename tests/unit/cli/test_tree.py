@@ -90,6 +90,7 @@ def test_chain_is_drawn_from_its_root_on(folder: Path, capfd: Capture) -> None:
     assert len({row.index("2023-11-14") for row in rows}) == 1
 
 
+@pytest.mark.slow
 def test_only_a_stream_that_has_the_lines_gets_them(folder: Path) -> None:
     write(folder, CHAIN)
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
@@ -269,6 +270,7 @@ def test_neither_tables_nor_data_are_read(
 # -- the commands -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_command_converts_its_tip(folder: Path, capfd: Capture) -> None:
     """Also that of a tip whose parents were renamed and moved, in a folder like an option."""
     write(folder, {f"-{name}": file for name, file in CHAIN.items()})

@@ -23,6 +23,8 @@ from vhdx2raw.errors import OutputError, UntoldResultError
 from vhdx2raw.output import open_file
 from vhdx2raw.output.base import output_error
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 CUT = ImageSpec(4 * MIB, MIB, {0: Block(), 3: Block()})
 LOST = "cut.vhdx: salvaged; lost 512 KiB (524288 bytes; ranges: 1), which are zeros in out.img"

@@ -16,6 +16,8 @@ from vhdx2raw.cli.app import COMMANDS
 from vhdx2raw.cli.usage import INPUT, NETWORK, NEXT, OUTPUT, PANELS, REPORTING, SPEED, TRUST
 from vhdx2raw.source.remote.url import DOWNLOAD
 
+pytestmark = pytest.mark.slow
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -51,6 +51,7 @@ from vhdx2raw.vhdx.log import LogPolicy, LogState
 # -- table 7.4 of the format document --------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", table_7_4(), ids=lambda row: row.case)
 def test_table_7_4(row: Row, tmp_path: Path) -> None:
     path = write_files(tmp_path, row.files)
@@ -112,6 +113,7 @@ def three_sizes(middle_size: int, sector_size: int = 512) -> tuple[ImageSpec, Im
     return top, middle, base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sector_size", [512, 4096])
 @pytest.mark.parametrize("middle_size", [MIB, 2 * MIB - 4096, 2 * MIB + 4096, 3 * MIB + 12288])
 def test_end_of_the_middle_hides_the_base(
@@ -169,6 +171,7 @@ def layers(count: int) -> dict[str, ImageSpec]:
     return dict(reversed(names.items()))
 
 
+@pytest.mark.slow
 def test_chain_of_256_images_is_read(tmp_path: Path) -> None:
     """Every layer is seen through all of those above it."""
     path = write_files(tmp_path, layers(256))
@@ -182,6 +185,7 @@ def test_chain_of_256_images_is_read(tmp_path: Path) -> None:
     assert disk[256 * 512 :] == address_pattern(256 * 512, MIB - 256 * 512, "base")
 
 
+@pytest.mark.slow
 def test_chain_of_257_images_is_refused(tmp_path: Path) -> None:
     path = write_files(tmp_path, layers(257))
     before = open_files()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from vhdx2raw.vhdx.log import LogState
 RANGES_PER_CHAIN = 12
 
 
+@pytest.mark.slow
 @cases(60)
 @given(chain=chains(), data=st.data())
 def test_any_range_of_any_chain_reads_right(chain: RandomChain, data: st.DataObject) -> None:

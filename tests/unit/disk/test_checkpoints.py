@@ -36,6 +36,7 @@ def warnings_of(capfd: Capture, name: str, *words: str) -> list[str]:
     return outcome.err_lines
 
 
+@pytest.mark.slow
 def test_a_base_alone_has_no_warning(folder: Path, capfd: Capture) -> None:
     assert warnings_of(capfd, "vm.vhdx") == []
 

@@ -192,6 +192,7 @@ def blank(path: Path, size: int = 64 * MIB) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_mbr_is_read_like_sfdisk(tmp_path: Path) -> None:
     disk = blank(tmp_path / "disk")
     script = "label: dos\n,8M,83\n,8M,7\n,,5\n,4M,82\n,4M,8e\n,,c\n"
@@ -204,6 +205,7 @@ def test_mbr_is_read_like_sfdisk(tmp_path: Path) -> None:
     assert_as_sfdisk_sees_it(disk, contents)
 
 
+@pytest.mark.slow
 def test_gpt_is_read_like_sfdisk(tmp_path: Path) -> None:
     disk = blank(tmp_path / "disk")
     script = 'label: gpt\nsize=8M,type=uefi,name="EFI \N{SNOWMAN}"\nsize=8M,type=swap\ntype=linux\n'
@@ -217,6 +219,7 @@ def test_gpt_is_read_like_sfdisk(tmp_path: Path) -> None:
     assert_as_sfdisk_sees_it(disk, contents)
 
 
+@pytest.mark.slow
 def test_volumes_are_found_in_their_partitions(tmp_path: Path) -> None:
     disk = blank(tmp_path / "disk")
     call("sfdisk", "-q", disk, text="label: gpt\nsize=8M,type=swap\nsize=16M,type=linux\n")
@@ -262,6 +265,7 @@ def test_gpt_for_other_sectors_is_a_problem(large_sectors: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_hybrid_mbr_is_recognized(tmp_path: Path) -> None:
     disk = blank(tmp_path / "disk")
     call("sgdisk", "-n", "1:2048:+8M", "-n", "2:0:+8M", "--hybrid", "1:2", disk)
@@ -322,6 +326,7 @@ def test_what_is_no_image_has_no_name(start: bytes) -> None:
     assert name_image_format(start) == ""
 
 
+@pytest.mark.slow
 def test_a_long_comment_is_searched_in_linear_time() -> None:
     assert name_image_format(b"#\n" * (4 * MIB) + b"#") == ""
 
@@ -347,6 +352,7 @@ PIECES = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     pieces=PIECES,

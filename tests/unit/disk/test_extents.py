@@ -115,6 +115,7 @@ def cut(extents: list[Extent], start: int, end: int) -> list[Extent]:
 # -- properties ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(disks)
 def test_extents_tile_the_disk_in_order(image_path: Path, spec: ImageSpec) -> None:
@@ -126,6 +127,7 @@ def test_extents_tile_the_disk_in_order(image_path: Path, spec: ImageSpec) -> No
     assert all(extent.length > 0 for extent in extents)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(disks)
 def test_no_two_neighbours_could_be_one(image_path: Path, spec: ImageSpec) -> None:
@@ -139,6 +141,7 @@ def test_no_two_neighbours_could_be_one(image_path: Path, spec: ImageSpec) -> No
         assert not other.continues(one)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(disks)
 def test_extents_lie_where_the_blocks_lie(image_path: Path, spec: ImageSpec) -> None:
@@ -159,6 +162,7 @@ def test_extents_lie_where_the_blocks_lie(image_path: Path, spec: ImageSpec) -> 
     assert stored == sum(used)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(disks, st.data())
 def test_a_range_is_the_same_cut_of_the_whole(
@@ -175,6 +179,7 @@ def test_a_range_is_the_same_cut_of_the_whole(
         assert list(iter_extents(chain, start)) == cut(whole, start, size)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(small_disks())
 def test_bytes_through_the_extents_are_the_disk(image_path: Path, spec: ImageSpec) -> None:
@@ -184,6 +189,7 @@ def test_bytes_through_the_extents_are_the_disk(image_path: Path, spec: ImageSpe
     assert is_right
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(disks_of_several_chunks())
 def test_bytes_around_chunk_borders_are_the_disk(image_path: Path, spec: ImageSpec) -> None:
@@ -212,6 +218,7 @@ def test_a_cut_extent_is_the_same_bytes(
     assert extent.cut(start, start + length) == extent
 
 
+@pytest.mark.slow
 @given(
     start=st.integers(0, 2000),
     length=lengths,

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,6 +123,7 @@ def assert_tiles(entries: Sequence[MapEntry], start: int, end: int) -> None:
 # -- the map ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @cases(40)
 @given(chain=chains(), data=st.data())
 def test_every_sector_is_where_it_was_put(chain: RandomChain, data: st.DataObject) -> None:

@@ -18,6 +18,7 @@ from vhdx2raw.disk.map import iter_map
 from vhdx2raw.disk.walk import iter_extents
 
 
+@pytest.mark.slow
 @cases(30)
 @given(chain=chains(), data=st.data())
 def test_every_entry_names_the_image_that_says_what_is_there(
@@ -48,6 +49,7 @@ def test_every_entry_names_the_image_that_says_what_is_there(
                 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [1, 2])
 @pytest.mark.parametrize("state", [BlockState.FULLY_PRESENT, BlockState.PARTIALLY_PRESENT])
 def test_what_only_a_log_promises_is_said_by_the_child(

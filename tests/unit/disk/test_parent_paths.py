@@ -27,6 +27,7 @@ def family(folder: Path, parent: str, child: str = "child.vhdx", **locator: str)
 # -- names (R103) ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("relative", "parent"),
     [

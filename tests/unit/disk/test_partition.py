@@ -67,6 +67,7 @@ def test_partitions_are_those_of_the_table(disk: VirtualDisk) -> None:
     assert [part.entry.name for part in disk.partitions()] == ["boot", "root", "in"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", PLACES)
 def test_a_partition_reads_as_a_whole(disk: VirtualDisk, number: int) -> None:
     with disk.partition(number) as part:
@@ -77,6 +78,7 @@ def test_a_partition_reads_as_a_whole(disk: VirtualDisk, number: int) -> None:
         assert part.read() == expected(number)[-512:]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     number=st.sampled_from(sorted(PLACES)),
@@ -106,6 +108,7 @@ def test_what_is_read_in_one_go_counts_from_the_start_of_the_partition(disk: Vir
     assert done == part.size
 
 
+@pytest.mark.slow
 def test_extents_and_map_entries_tile_the_partition(disk: VirtualDisk) -> None:
     part = disk.partition(2)
     extents = [(extent.virtual_offset, extent.virtual_end) for extent in part.extents()]
@@ -254,6 +257,7 @@ def test_no_partition_is_read_after_its_disk_is_closed(path: Path) -> None:
         part.pread(1, 0)
 
 
+@pytest.mark.slow
 def test_a_partition_keeps_its_disk_open(path: Path) -> None:
     part = vhdx2raw.open(path).partition(1)
     gc.collect()

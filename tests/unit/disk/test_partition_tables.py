@@ -243,6 +243,7 @@ def test_backup_gpt_without_an_mbr_is_ignored() -> None:
     assert contents_of(pieces) == Contents(None, None, "", ())
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     fields=st.fixed_dictionaries(

@@ -49,6 +49,7 @@ def alternating(folder: Path, step: int, layers: int = 2, size: int = 2 * MIB) -
     return paths
 
 
+@pytest.mark.slow
 @cases(25)
 @given(chain=chains(), data=st.data(), salvage=st.booleans())
 def test_any_range_of_any_chain_is_read_right(
@@ -82,6 +83,7 @@ def test_any_range_of_any_chain_is_read_right(
             assert result.data_bytes == stored
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "layers"), [(1, 2), (1, 3), (8, 2), (7, 5), (1, 12)])
 def test_fine_layers_are_blends(tmp_path: Path, step: int, layers: int) -> None:
     paths = alternating(tmp_path, step, layers)

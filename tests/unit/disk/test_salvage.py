@@ -244,6 +244,7 @@ def merged(ranges: Ranges) -> list[tuple[int, int]]:
     return joined
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [*HEADERS_AND_TABLES, *BLOCKS, *BITMAPS, *PARENTS], ids=lambda case: case.what
 )
@@ -278,6 +279,7 @@ def test_a_partial_bitmap_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
     assert_salvaged(path, raw_of(spec), [(2 * MIB, 2 * MIB)], ["R114"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_parent", [True, False])
 def test_range_of_partial_blocks_is_salvaged(
     tmp_path: Path,
@@ -302,6 +304,7 @@ def test_range_of_partial_blocks_is_salvaged(
 # -- the log -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "rule"),
     [
@@ -331,6 +334,7 @@ def dirty_and_cut(file_size: int) -> ImageSpec:
     return dirty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file_size", "rules", "lost"),
     [
@@ -368,6 +372,7 @@ def is_sound(fault: Fault) -> bool:
     return not fault.refused and Severity.ERROR not in {found.severity for found in fault.found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_seeded_fault_is_salvaged_or_refused(tmp_path: Path, fault: Fault) -> None:
     """What is not listed as lost is what the disk holds, unless there is an error."""
@@ -413,6 +418,7 @@ def test_sound_disk_is_salvaged_whole(tmp_path: Path) -> None:
     assert wrong_sectors(salvaged.data, raw_of(child())) == []
 
 
+@pytest.mark.slow
 def test_strict_reader_loses_nothing(tmp_path: Path) -> None:
     read = 0
     for fault in FAULTS:
@@ -429,6 +435,7 @@ def test_strict_reader_loses_nothing(tmp_path: Path) -> None:
     assert read > 50
 
 
+@pytest.mark.slow
 def test_64_tib_that_are_lost_are_one_range(tmp_path: Path) -> None:
     spec = disk(virtual_disk_size=64 * TIB, block_size=256 * MIB, blocks={}, file_size=BAT)
     path = write_files(tmp_path, {"disk.vhdx": spec})
@@ -461,6 +468,7 @@ def harm(draw: st.DrawFn, chain: RandomChain) -> tuple[int, str, int, bytes]:
 DAMAGED = 50
 
 
+@pytest.mark.slow
 def test_random_damage_is_salvaged_or_refused() -> None:
     outcomes: Counter[str] = Counter()
 

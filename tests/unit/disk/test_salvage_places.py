@@ -70,6 +70,7 @@ def lost_by_extents(disk: VirtualDisk, start: int, length: int, sector_size: int
     }
 
 
+@pytest.mark.slow
 @cases(25)
 @given(chain=chains(), data=st.data())
 def test_no_range_of_a_block_without_a_place_is_read(

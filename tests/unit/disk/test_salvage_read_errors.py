@@ -27,6 +27,7 @@ BLOCK = 4 * MIB
 """Where the first block of `disk` lies in its file."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize(
     ("bad", "lost"),
@@ -99,6 +100,7 @@ def test_blocks_whose_entries_cannot_be_read_are_lost(
         open_chain(path).close()
 
 
+@pytest.mark.slow
 def test_unreadable_bat_sector_loses_only_its_entries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_a_missing_file_or_an_unknown_key_is_refused(plugin: ModuleType) -> None
         plugin.config("files", "disk.vhdx")
 
 
+@pytest.mark.slow
 def test_files_are_opened_before_nbdkit_forks_and_urls_after_it(
     plugin: ModuleType, path: Path
 ) -> None:

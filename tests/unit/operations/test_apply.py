@@ -194,6 +194,7 @@ REFUSALS: dict[str, tuple[Callable[[Place], object], str, type[Vhdx2rawError], s
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REFUSALS)
 def test_refusal_writes_nothing(place: Place, what: str, capfd: pytest.CaptureFixture[str]) -> None:
     prepare, name, error, pattern = REFUSALS[what]
@@ -208,6 +209,7 @@ def test_refusal_writes_nothing(place: Place, what: str, capfd: pytest.CaptureFi
     assert place.image.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_older_version_of_the_image_is_no_checkpoint_of_it(place: Place) -> None:
     place.apply("snap2")
     with pytest.raises(ParentMismatchError, match="does not descend"):
@@ -219,6 +221,7 @@ def _write_on(place: Place, name: str, spec: ImageSpec) -> None:
     spec.write(place.path(name))
 
 
+@pytest.mark.slow
 def test_checkpoint_that_was_written_on_is_put_on_once_more(place: Place) -> None:
     place.apply("snap1")
     later = checkpoint(BASE, 1, {**SNAP1.blocks, 2: Block(BlockState.FULLY_PRESENT)})
@@ -235,6 +238,7 @@ def test_converted_base_that_was_written_on_is_refused(place: Place) -> None:
         place.apply("base")
 
 
+@pytest.mark.slow
 def test_applied_checkpoint_without_its_base_changes_nothing(place: Place) -> None:
     place.apply("snap2")
     for name in ("base", "snap1"):
@@ -261,6 +265,7 @@ def _forget(_sink: object, _offset: int, _data: memoryview) -> None:
     """Lose what is written, as failing storage does."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_base", [True, False])
 def test_lost_write_is_found(
     place: Place, monkeypatch: pytest.MonkeyPatch, *, has_base: bool

@@ -4,6 +4,7 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from vhdx2raw.operations.apply import ApplyOptions, apply_checkpoint
 from vhdx2raw.operations.state import default_state_path
 
 
+@pytest.mark.slow
 @cases(50)
 @given(chain=chains(), data=st.data())
 def test_any_split_into_convert_and_applies_equals_the_disk(

@@ -104,6 +104,7 @@ def test_every_rule_has_a_fault_or_a_reason() -> None:
     assert len({str(fault) for fault in FAULTS}) == len(FAULTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_seeded_fault_is_the_only_finding(tmp_path: Path, fault: Fault) -> None:
     before = open_files()
@@ -121,6 +122,7 @@ def test_seeded_fault_is_the_only_finding(tmp_path: Path, fault: Fault) -> None:
     assert report.is_sound == (report.count(Severity.ERROR) == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_strict_reader_refuses_what_check_calls_an_error(tmp_path: Path, fault: Fault) -> None:
     """It refuses the file for the first error, and reads any other file right."""
@@ -246,6 +248,7 @@ def test_many_overlaps_are_counted(tmp_path: Path) -> None:
     assert report.count(Severity.ERROR) == 199
 
 
+@pytest.mark.slow
 def test_64_tib_of_faults_take_little_memory(tmp_path: Path) -> None:
     """In every 256th chunk a block is damaged, another overlaps, and a bitmap entry is stray."""
     spec = ImageSpec(64 * TIB, MIB, {0: Block()})
@@ -326,6 +329,7 @@ def _unusual_but_allowed() -> Mapping[str, ImageSpec]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", _unusual_but_allowed())
 def test_allowed_file_has_no_findings(tmp_path: Path, what: str) -> None:
     path = write_files(tmp_path, {"disk.vhdx": _unusual_but_allowed()[what]})
@@ -346,6 +350,7 @@ ALLOWED_CHILDREN: Mapping[str, Mapping[str, ImageSpec]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ALLOWED_CHILDREN)
 def test_allowed_child_has_no_findings(tmp_path: Path, what: str) -> None:
     report = assert_healthy(write_files(tmp_path, ALLOWED_CHILDREN[what]))
@@ -357,6 +362,7 @@ def test_allowed_child_has_no_findings(tmp_path: Path, what: str) -> None:
 REPLAYABLE = {row.case: row.spec for row in table_7_3() if isinstance(row.outcome, dict)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REPLAYABLE)
 def test_a_log_that_can_be_replayed_is_only_noted(tmp_path: Path, what: str) -> None:
     report = assert_healthy(write_files(tmp_path, {"disk.vhdx": REPLAYABLE[what]}))

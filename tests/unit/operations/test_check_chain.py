@@ -96,6 +96,7 @@ def opens(path: Path, options: OpenOptions) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("depth", range(1, DEPTH))
 @pytest.mark.parametrize("what", SPOILED)
@@ -115,6 +116,7 @@ def test_a_spoiled_parent_is_found_at_any_depth(
     assert not opens(path, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_sound_chain_is_sound(tmp_path: Path, way: str) -> None:
     files = chain()
@@ -125,6 +127,7 @@ def test_a_sound_chain_is_sound(tmp_path: Path, way: str) -> None:
     assert opens(path, options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", range(1, DEPTH))
 def test_a_parent_that_is_given_counts_at_its_depth(tmp_path: Path, depth: int) -> None:
     """It is not looked for elsewhere, though the right one lies beside its child."""
@@ -142,6 +145,7 @@ def test_a_parent_that_is_given_counts_at_its_depth(tmp_path: Path, depth: int) 
     assert not opens(path, OpenOptions(parents=given))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", range(1, DEPTH + 1))
 def test_a_parent_too_many_is_refused_as_by_a_conversion(tmp_path: Path, count: int) -> None:
     """Also where the file that is checked has no parent at all."""

@@ -97,6 +97,7 @@ def test_empty_raw_image_differs_by_all_data(tmp_path: Path) -> None:
     assert (result.first_difference, result.different_bytes) == naive(expected, bytes(SIZE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed_number", range(3))
 def test_differences_in_noise_are_counted(tmp_path: Path, seed_number: int) -> None:
     noise = random.Random(seed_number)
@@ -132,6 +133,7 @@ def changes(draw: st.DrawFn, size: int) -> dict[int, bytes]:
     return {place: draw(st.binary(min_size=1, max_size=20)) for place in places}
 
 
+@pytest.mark.slow
 @cases(30)
 @given(chain=chains(), data=st.data())
 def test_any_change_to_any_chain_is_found_and_counted(
@@ -195,6 +197,7 @@ def test_an_empty_raw_image_is_compared_too(tmp_path: Path) -> None:
 # -- the first difference -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_first_difference_can_be_enough(tmp_path: Path) -> None:
     spec = ImageSpec(64 * MIB, 32 * MIB, {0: Block(content=1), 1: Block(content=2)})
     raw = raw_of(spec)
@@ -230,6 +233,7 @@ def test_comparing_64_tib_of_holes_reads_nothing(tmp_path: Path) -> None:
     assert result.compared_bytes <= MIB
 
 
+@pytest.mark.slow
 def test_stored_ranges_are_read_once(tmp_path: Path) -> None:
     spec = ImageSpec(64 * MIB, 2 * MIB, {3: Block(), 9: Block(BlockState.ZERO), 31: Block()})
     raw = raw_of(spec)

@@ -216,6 +216,7 @@ def test_progress_ends_with_the_total(tmp_path: Path, way: str) -> None:
     assert threads == {threading.current_thread()}
 
 
+@pytest.mark.slow
 def test_progress_comes_about_ten_times_a_second(tmp_path: Path) -> None:
     times: list[float] = []
 
@@ -255,6 +256,7 @@ def assert_fails(
     assert sink.calls == calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [OutputError("is full"), OSError(errno.EIO, "I/O"), StopEverything()]
 )
@@ -294,6 +296,7 @@ def test_the_first_cause_is_the_one_that_is_raised(tmp_path: Path) -> None:
         assert_fails(disk, FailingSink("write", fail), first, workers=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequential", [False, True], ids=["threads", "stream"])
 @pytest.mark.parametrize("call", [0, 2])
 def test_failing_progress_aborts_the_sink(tmp_path: Path, call: int, *, sequential: bool) -> None:
@@ -365,6 +368,7 @@ def test_missing_thread_aborts_the_sink(tmp_path: Path, monkeypatch: pytest.Monk
 # -- memory -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_sink", [NullSink, lambda: RecordingSink(sequential=True)])
 def test_memory_does_not_grow_with_the_disk(tmp_path: Path, make_sink: Callable[[], Sink]) -> None:
     with opened(tmp_path, stored_zeros(GIB // 4, b"data")) as disk:

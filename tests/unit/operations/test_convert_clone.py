@@ -181,6 +181,7 @@ def used_bytes(folder: Path) -> int:
     return (status.f_blocks - status.f_bfree) * status.f_frsize
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [disk_with_a_tail, small_disk])
 def test_cloned_disk_takes_no_more_space(
     cloning_place: Path, make: Callable[[], ImageSpec]
@@ -204,6 +205,7 @@ def test_cloned_disk_takes_no_more_space(
     assert has_expected_bytes(out, spec)
 
 
+@pytest.mark.slow
 def test_stored_zeros_that_are_a_hole_of_the_file_are_written(cloning_place: Path) -> None:
     """To share them would make a hole of them; what is stored nowhere becomes one."""
     spec = disk_with_a_tail()

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def to_stream(source: Path, target: Path) -> ConversionResult:
         return convert(disk, StreamSink(stream))
 
 
+@pytest.mark.slow
 @cases(25)
 @given(spec=specs(), sparse_size=st.sampled_from([512, 4 * KIB, 64 * KIB, MIB]))
 def test_every_way_to_convert_gives_the_same_bytes(spec: ImageSpec, sparse_size: int) -> None:

@@ -61,6 +61,7 @@ def test_another_algorithm_is_refused(name: str) -> None:
 # -- the digest of a disk -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_digest_is_that_of_the_bytes_of_the_disk(path: Path, algorithm: str) -> None:
     with open_disk(path) as disk:
@@ -72,6 +73,7 @@ def test_default_digest_is_sha256(path: Path) -> None:
         assert digest(disk) == small_disk().expected_sha256()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [512, MIB, MIB + 512, 300 * MIB])
 def test_an_empty_disk_has_the_digest_of_zeros(tmp_path: Path, size: int) -> None:
     ImageSpec(size, 32 * MIB).write(tmp_path / "disk.vhdx")
@@ -117,6 +119,7 @@ def test_an_input_output_error_is_passed_on(path: Path, monkeypatch: pytest.Monk
 # -- on the way to another sink -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparse_size", [0, 512, 4096, MIB])
 def test_hashing_conversion_gives_disk_and_digest(
     path: Path, tmp_path: Path, sparse_size: int

@@ -39,6 +39,7 @@ def stored_sectors(specs: tuple[ImageSpec, ...]) -> set[int]:
     return {at for at in range(size // sector_size) if has_block(specs, at * sector_size)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clones", [False, True], ids=["copied", "cloned"])
 def test_exactly_what_has_a_block_is_written(*, clones: bool) -> None:
     @cases(25)
@@ -159,6 +160,7 @@ def test_contradictions_are_refused(tmp_path: Path, options: dict[str, bool | in
         convert(tmp_path / "disk.vhdx", tmp_path / "disk.img", holes="source", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_stored_zeros_are_written_to_a_device(tmp_path: Path) -> None:
     """What was never stored may be left out of a device that reads as zeros; this one does not."""
     spec = zeros_and_holes(tmp_path / "disk.vhdx")
@@ -173,6 +175,7 @@ def test_stored_zeros_are_written_to_a_device(tmp_path: Path) -> None:
         assert is_right
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holes", ["zeros", "source"])
 def test_resumed_conversion_keeps_the_holes(
     tmp_path: Path, holes: Holes, monkeypatch: pytest.MonkeyPatch

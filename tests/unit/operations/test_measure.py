@@ -78,6 +78,7 @@ def test_what_child_and_parent_share_is_counted_once(tmp_path: Path) -> None:
     assert measured(path).sparse == 4 * MIB
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(chain=chains())
 def test_no_conversion_takes_up_more(chain: RandomChain) -> None:

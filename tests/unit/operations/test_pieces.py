@@ -54,6 +54,7 @@ def bytes_of(extents: list[Extent]) -> dict[int, int]:
     }
 
 
+@pytest.mark.slow
 @given(disks, st.integers(1, 300), st.booleans())
 def test_pieces_tile_the_disk(extents: list[Extent], size: int, cut_zeros: bool) -> None:  # noqa: FBT001
     pieces = list(iter_pieces(extents, size, cut_zeros=cut_zeros))
@@ -64,6 +65,7 @@ def test_pieces_tile_the_disk(extents: list[Extent], size: int, cut_zeros: bool)
     assert all(cut % size == 0 for cut in cuts[:-1])
 
 
+@pytest.mark.slow
 @given(disks, st.integers(1, 300), st.booleans())
 def test_data_is_clipped_to_its_piece(
     extents: list[Extent],
@@ -90,6 +92,7 @@ def test_pieces_with_data_and_cut_zeros_fit_a_buffer(extents: list[Extent], size
     assert all(p.length <= size for p in iter_pieces(extents, size) if p.data)
 
 
+@pytest.mark.slow
 @given(disks, st.integers(1, 300))
 def test_zeros_are_not_cut_inside(extents: list[Extent], size: int) -> None:
     pieces = list(iter_pieces(extents, size))
@@ -101,6 +104,7 @@ def test_zeros_are_not_cut_inside(extents: list[Extent], size: int) -> None:
             assert inside == []
 
 
+@pytest.mark.slow
 @given(disks, st.integers(1, 300))
 def test_no_piece_is_needlessly_short(extents: list[Extent], size: int) -> None:
     for piece in list(iter_pieces(extents, size))[:-1]:
@@ -151,6 +155,7 @@ def test_zeros_are_cut_on_demand() -> None:
     assert pieces == [Piece(0, 100, ()), Piece(100, 100, ()), Piece(200, 50, ())]
 
 
+@pytest.mark.slow
 @given(disks, st.integers(1, 300), st.booleans(), st.data())
 def test_gaps_between_extents_are_in_no_piece(
     extents: list[Extent],
@@ -231,6 +236,7 @@ def test_only_pieces_without_data_are_cut(pieces: list[Piece], cut: list[Piece])
     assert list(cut_zeros(pieces, PIECE)) == cut
 
 
+@pytest.mark.slow
 @given(disks, st.integers(1, 300))
 def test_pieces_with_zeros_cut_later_tile_the_disk(extents: list[Extent], size: int) -> None:
     later = list(cut_zeros(iter_pieces(extents, size), size))

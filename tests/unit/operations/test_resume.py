@@ -62,6 +62,7 @@ def test_run_that_does_not_fail_leaves_nothing_else(place: Place) -> None:
     place.assert_complete()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"verify": True}, {"sparse_size": 0}], ids=str)
 def test_next_run_goes_on(place: Place, options: dict[str, Any]) -> None:
     place.fail(**options)
@@ -126,6 +127,7 @@ def _edit_journal(**facts: object) -> Callable[[Place], None]:
     return edit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
@@ -148,6 +150,7 @@ def test_begins_anew_and_says_why(
     place.assert_complete()
 
 
+@pytest.mark.slow
 def test_other_options_begin_anew(place: Place) -> None:
     place.fail()
     assert "other options" in place.convert(sparse_size=0).begun_anew

@@ -65,6 +65,7 @@ def assert_is(path: Path, disk: bytes, end: int, *, has_footer: bool) -> None:
 # -- sizes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["disk.vhdx", "child.avhdx"])
 @pytest.mark.parametrize(
     ("unit", "end"),
@@ -93,6 +94,7 @@ def test_without_holes_all_is_allocated(place: Path, options: dict[str, Any]) ->
     assert_is(place / "out.img", expected_of("disk.vhdx"), 8 * MIB, has_footer=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--round-size", "4M"], ["-O", "vhd"]])
 def test_a_stream_has_the_same_bytes(place: Path, words: list[str]) -> None:
     with (place / "stream").open("wb") as stream:
@@ -103,6 +105,7 @@ def test_a_stream_has_the_same_bytes(place: Path, words: list[str]) -> None:
     assert is_same
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output_format", ["raw", "vhd"])
 def test_digests_are_those_of_the_file(place: Path, output_format: Format) -> None:
     """So that sha256sum can check it, with all that was added."""
@@ -172,6 +175,7 @@ def test_verify_sees_what_was_added(
     assert names_in(place) == ["child.avhdx", "disk.vhdx"]
 
 
+@pytest.mark.slow
 def test_the_archive_for_google_holds_the_disk(place: Path) -> None:
     """In the old format of GNU, the one member of whole GiB, and with its holes."""
     convert("child.avhdx", "disk.raw", round_size=GIB)
@@ -208,6 +212,7 @@ def test_misplaced_backup_of_a_gpt_is_a_warning(gpt_place: Path, capfd: Capture)
     assert (gpt_place / "out.img").stat().st_size == 16 * MIB
 
 
+@pytest.mark.slow
 def test_the_command_of_the_warning_moves_it(gpt_place: Path) -> None:
     convert("gpt.vhdx", "out.img", round_size=16 * MIB)
     assert "self-pointer indicates that it doesn't reside" in run_peer("sgdisk", "-v", "out.img")
@@ -229,6 +234,7 @@ def test_mbr_has_no_backup(tmp_path: Path) -> None:
 # -- VHD ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["disk.vhdx", "child.avhdx"])
 def test_qemu_reads_the_vhd(place: Path, name: str) -> None:
     """With its current size, and not that of its geometry, which is smaller."""

@@ -24,6 +24,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "disk.vhdx"
 
 
+@pytest.mark.slow
 def test_state_replaces_an_older_one(source: Path, tmp_path: Path) -> None:
     for _ in range(2):
         convert(source, tmp_path / "x.img", state=tmp_path / "state.json", force=True)

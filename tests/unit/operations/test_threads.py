@@ -121,6 +121,7 @@ def test_plan_is_used_by_one_thread_at_a_time() -> None:
     assert sorted(done) == list(range(50))
 
 
+@pytest.mark.slow
 def test_progress_is_reported_from_the_calling_thread() -> None:
     callers: list[Thread] = []
     often = Event()
@@ -264,6 +265,7 @@ def test_share_work_without_threads_is_an_os_error(few_threads: list[Thread]) ->
     assert not any(thread.is_alive() for thread in few_threads)
 
 
+@pytest.mark.slow
 def test_threads_have_ended_when_a_failure_is_raised() -> None:
     at_work: list[Thread] = []
     both = threading.Barrier(2)

@@ -53,6 +53,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{}, {"verify": True}, {"hash_algorithm": "sha256"}, {"sparse_size": 0}],
@@ -90,6 +91,7 @@ def test_forced_update_can_begin_a_state(place: Place) -> None:
     assert read_state(str(place.state)).holds.data_write_guid == str(NEW.data_write_guid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "force"), [(3 * MIB, True), (0, True)])
 def test_shorter_image_becomes_longer(place: Place, size: int, *, force: bool) -> None:
     os.truncate(place.image, size)
@@ -154,6 +156,7 @@ def test_options_that_contradict_an_update(place: Place, option: str) -> None:
         place.update(**{option: True})
 
 
+@pytest.mark.slow
 @cases(30)
 @given(before=chains(), after=chains())
 def test_any_image_becomes_any_disk(before: RandomChain, after: RandomChain) -> None:

@@ -72,6 +72,7 @@ def data_in(entries: list[dict[str, Any]]) -> list[tuple[int, int]]:
     return pages
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("holes", HOLES)
 def test_map_is_that_of_the_kernel(tmp_path: Path, holes: str, shape: str) -> None:
@@ -161,6 +162,7 @@ def assert_bmap_describes(bmap: Path, image: bytes, data: list[tuple[int, int]])
     assert number("MappedBlocksCount") == sum(end - start for start, end in data) // BLOCK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("holes", HOLES)
 def test_block_map_is_right(tmp_path: Path, holes: str, shape: str) -> None:
@@ -181,6 +183,7 @@ def copy_by_bmap(image: Path | str, bmap: Path, target: Path) -> subprocess.Comp
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("holes", HOLES)
 def test_bmaptool_writes_what_is_mapped(tmp_path: Path, holes: str, shape: str) -> None:
@@ -210,6 +213,7 @@ def test_bmaptool_copies_a_real_disk(tmp_path: Path, name: str) -> None:
     assert (out.stat().st_size, sha256_of(tmp_path / "target")) == REAL_IMAGES[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("holes", HOLES)
 def test_bmaptool_takes_a_compressed_stream(tmp_path: Path, holes: str) -> None:
     """Zeros that a stream has to have are in no map of it."""
@@ -230,6 +234,7 @@ def test_bmaptool_takes_a_compressed_stream(tmp_path: Path, holes: str) -> None:
 # -- with other options ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_an_output_there_are_maps_as_well(tmp_path: Path) -> None:
     source = write_chain(tmp_path)
     _, entries = convert_with_maps(source)
@@ -246,6 +251,7 @@ def test_maps_go_with_digests_and_verification(tmp_path: Path) -> None:
     assert_bmap_describes(tmp_path / "b", out.read_bytes(), data_in(entries))
 
 
+@pytest.mark.slow
 def test_what_was_lost_is_a_hole_of_the_map(tmp_path: Path, capfd: Capture) -> None:
     spec = ImageSpec(4 * MIB, MIB, {0: Block(), 3: Block()})
     spec.write(tmp_path / "cut.vhdx")
@@ -377,6 +383,7 @@ def take_names(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(host, "link", take_name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("destination", ["out", "null:"])
 @pytest.mark.parametrize("taken", ["map", "b"])
 def test_map_that_cannot_appear_does_not_hide_that_the_image_is_complete(

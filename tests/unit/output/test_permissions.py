@@ -142,6 +142,7 @@ def prepare(target: Path, mode: int, entries: bytes, default: bytes) -> State:
     return State.of(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group_is_kept", [True, False])
 @pytest.mark.parametrize("default", FOLDERS)
 @pytest.mark.parametrize("entries", LISTS)

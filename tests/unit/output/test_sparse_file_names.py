@@ -9,6 +9,7 @@ from vhdx2raw.errors import OutputError
 from vhdx2raw.output.sparse_file import SparseFileSink
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("there", ["nothing", "file", "folder"])
 @pytest.mark.parametrize("ending", ["/", "/.", "/./", "/./.", "//.", "/..", "/../."])

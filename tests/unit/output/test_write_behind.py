@@ -52,6 +52,7 @@ def test_what_was_begun_long_ago_is_dropped(dropped: list[tuple[int, ...]]) -> N
     assert dropped == [*spans[:9], FIRST, spans[9], spans[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["file", "difference"])
 def test_bytes_are_the_same(tmp_path: Path, by: str) -> None:
     """Many spans of it, from two threads, with holes between; an update hands its sink on."""

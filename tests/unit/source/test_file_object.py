@@ -182,6 +182,7 @@ def close(file: object) -> None:
 # -- contents --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", OBJECTS.values(), ids=OBJECTS)
 def test_every_kind_of_object_is_read_and_stays_open(
     make: Callable[[bytes, Path], BinaryFile], raw: bytes, tmp_path: Path
@@ -259,6 +260,7 @@ def test_it_is_converted_to_a_file(raw: bytes, tmp_path: Path, workers: int) -> 
     assert has_expected_bytes(tmp_path / "out.img", SPEC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["buffered file", "gzip file", "bytes"])
 @pytest.mark.parametrize("is_dirty", [False, True], ids=["clean", "dirty"])
 def test_nothing_is_cloned_from_an_object(name: str, tmp_path: Path, *, is_dirty: bool) -> None:

@@ -57,6 +57,7 @@ def test_a_short_hole_is_read(tmp_path: Path) -> None:
         assert list(source.iter_without_holes(0, MIB)) == [(0, MIB)]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     places=st.sets(st.integers(0, SIZE // 4096 - 1), max_size=8),

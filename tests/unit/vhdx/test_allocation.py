@@ -49,6 +49,7 @@ def test_blocks_are_counted_by_their_state(bench: Bench) -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", EMPTY_STATES)
 @pytest.mark.parametrize(
     "file_offset",
@@ -93,6 +94,7 @@ def test_state_7_without_a_parent_is_one_warning(bench: Bench) -> None:
     bench.assert_reads(spec, ("R81", pattern))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [0, 1, 2, 3, 5, 6, 7])
 @pytest.mark.parametrize("bits", [1, 0x10000, 0x1FFFF])
 def test_reserved_bits_are_corrupt_in_any_state(bench: Bench, state: int, bits: int) -> None:
@@ -120,6 +122,7 @@ def test_a_present_block_without_a_place_is_corrupt(bench: Bench, state: int) ->
     bench.assert_refused(spec, CorruptImageError, "R78", pattern)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", PRESENT_STATES)
 @pytest.mark.parametrize("file_offset", [5 * MIB, 2**40, 2**62, 2**63, 2**64 - MIB])
 def test_block_past_the_end_of_the_file_is_truncated(
@@ -231,6 +234,7 @@ OVERLAPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("states", [(6, 6), (6, 7), (7, 6)])
 @pytest.mark.parametrize("overlap", OVERLAPS)
 def test_blocks_that_share_space_are_corrupt(

@@ -71,6 +71,7 @@ def spoil(entries: list[int], seed: int) -> list[int]:
     return entries
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_size", [MIB, 2 * MIB])
 @pytest.mark.parametrize("seed", range(12))
 def test_findings_are_the_same_as_one_by_one(

@@ -77,6 +77,7 @@ def expand(run: BlockRun) -> dict[int, int]:
 # -- runs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(raw_tables(), st.booleans(), st.sampled_from([1, 17 * 8, 40 * 8, MIB]), st.data())
 def test_runs_are_the_entries(
@@ -206,6 +207,7 @@ def test_entries_are_little_endian_on_any_host(
     assert [run.entry for run in runs] == raw
 
 
+@pytest.mark.slow
 def test_several_threads_see_the_same_table(table_path: Path) -> None:
     raw = [(i % 5) | (6 if i % 3 else 0) for i in range(2000)]
     geometry = geometry_of(len(raw), has_parent=False)

@@ -122,6 +122,7 @@ def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crc, "IS_SLOW", True)
 
 
+@pytest.mark.slow
 def test_dirty_disk_is_converted_without_the_package(
     dirty_disk: ImageSpec,
 ) -> None:
@@ -147,6 +148,7 @@ def test_dirty_disk_is_converted_without_the_package(
     assert has_expected_bytes(Path("disk.img"), dirty_disk)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_slow", "dirty_disk")
 @pytest.mark.parametrize(
     ("options", "is_terminal", "warns"),

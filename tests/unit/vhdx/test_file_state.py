@@ -96,6 +96,7 @@ def changing_sink(path: Path, change: Change, moment: str = "write") -> FailingS
 # -- during a conversion ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["write", "zero", "flush"])
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_file_that_changes_gives_no_output(tmp_path: Path, what: str, moment: str) -> None:
@@ -153,6 +154,7 @@ def test_change_leaves_no_output_file(tmp_path: Path) -> None:
     assert names_in(target.parent) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_parent_is_watched_too(tmp_path: Path, what: str) -> None:
     change, message = CHANGES[what]
@@ -246,6 +248,7 @@ def test_file_object_is_watched_by_size_and_headers(tmp_path: Path) -> None:
 # -- asked after every read -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [disk(file_size=SIZE), golden_g2()], ids=["clean", "dirty"])
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_change_is_noticed_after_the_next_read(
@@ -406,6 +409,7 @@ def test_a_file_that_changes_has_no_digest(tmp_path: Path, what: str) -> None:
     assert "{allow_changed}" not in caught.value.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at_first", [False, True])
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_file_that_changes_is_compared_with_nothing(

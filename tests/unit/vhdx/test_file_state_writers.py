@@ -146,6 +146,7 @@ def require_noted_mappings(folder: Path) -> None:
             pytest.skip("this file system notes no write to a mapping")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("writer", WRITERS)
@@ -226,6 +227,7 @@ class Clock:
         return real_ns + sum(shift for begin, shift in self._sleeps if real_ns > begin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORKS)
 @pytest.mark.parametrize("kind", ["a path", "a file object"])
 @pytest.mark.parametrize("seconds", [1, 2])

@@ -137,6 +137,7 @@ def test_every_bat_entry_belongs_to_one_block(geometry: Geometry) -> None:
     assert payload == sorted(payload)
 
 
+@pytest.mark.slow
 @given(geometries)
 def test_chunks_tile_blocks_and_blocks_tile_the_disk(geometry: Geometry) -> None:
     chunks = [geometry.blocks_of_chunk(chunk) for chunk in range(geometry.chunk_count)]

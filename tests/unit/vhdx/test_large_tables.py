@@ -60,6 +60,7 @@ def test_largest_disk_takes_modest_memory(bench: Bench) -> None:
         assert disk_bytes(image, offset, length) == spec.expected_disk(offset, length)
 
 
+@pytest.mark.slow
 def test_large_fragmented_disk_takes_modest_memory(bench: Bench) -> None:
     """No block follows another one."""
     count = 40000

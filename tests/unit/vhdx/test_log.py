@@ -59,6 +59,7 @@ def assert_refused(bench: Bench, spec: ImageSpec, refusal: Refusal) -> None:
 # -- table 7.3 of the format document --------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", table_7_3(), ids=lambda row: row.case)
 def test_table_7_3(row: Row, bench: Bench) -> None:
     if isinstance(row.outcome, Refusal):

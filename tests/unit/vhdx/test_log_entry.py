@@ -65,6 +65,7 @@ def test_plain_entry_is_taken(path: Path) -> None:
 # -- the header of an entry (R19) ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [
@@ -98,6 +99,7 @@ def test_entry_with_an_impossible_field_ends_the_run(fields: dict[str, Any], pat
     assert marks_with(second, path) == NOT_TAKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fields",
     [
@@ -140,6 +142,7 @@ def test_entries_aligned_to_one_page_only_are_found(path: Path) -> None:
 # -- the checksum (R20) ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [4, 28, 96, PAGE - 1, PAGE + 8, 2 * PAGE + 17, 3 * PAGE - 1])
 def test_checksum_covers_every_byte_of_the_entry(place: int, path: Path) -> None:
     """R20: the padding and surplus sectors too; one flipped bit makes the entry invalid."""
@@ -185,6 +188,7 @@ def test_entries_padded_to_64_kib_are_taken(path: Path) -> None:
     assert marks_on(disk_with(*entries), path) == {n: n + 1 for n in range(5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "descriptor",
     [
@@ -223,6 +227,7 @@ def test_reserved_field_of_a_zero_descriptor_is_ignored(path: Path) -> None:
     assert marks_with(second, path) == {1: 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 125, 126, 127, 128, 253, 254, 255])
 @pytest.mark.parametrize("at", [0, RING - 1, RING - 2, RING - 3])
 def test_descriptors_fill_several_sectors(count: int, at: int, path: Path) -> None:
@@ -256,6 +261,7 @@ def test_data_sectors_belong_to_data_descriptors_only(path: Path) -> None:
 # -- what an entry may not touch (R24) -------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [0, 64 * KIB, 128 * KIB, 128 * KIB + PAGE, 192 * KIB - PAGE, MIB, 2 * MIB - PAGE, 2**63],
@@ -266,6 +272,7 @@ def test_sector_at_a_forbidden_place_is_invalid(place: int, path: Path) -> None:
     assert marks_with(second_entry(mark(1, 2), bad), path) == NOT_TAKEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "end"),
     [

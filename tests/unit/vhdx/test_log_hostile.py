@@ -128,6 +128,7 @@ def entry_of_zeros(count: int) -> Callable[[int], bytes]:
 # -- time ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gib_of_entries_with_impossible_tail_ends_soon() -> None:
     """R30, item 37: many valid entries, not one sequence; each is read a few times."""
     log = SyntheticLog(GIB, run_from(IMPOSSIBLE_TAIL + 1, IMPOSSIBLE_TAIL))
@@ -137,12 +138,14 @@ def test_gib_of_entries_with_impossible_tail_ends_soon() -> None:
     assert seconds < 40
 
 
+@pytest.mark.slow
 def test_long_run_is_replayed() -> None:
     """R29: so long a run is no reason to refuse it."""
     log = SyntheticLog(64 * MIB, run_from(100, 100))
     assert replay(log) == LogReport(LogState.REPLAYED, 64 * MIB // PAGE - 100)
 
 
+@pytest.mark.slow
 def test_many_sequences_of_one_entry_take_little_time() -> None:
     """R29: the newest of 16383 sequences of one entry each."""
     log = SyntheticLog(64 * MIB, lambda index: page_of_entry(3 * index + 1, PAGE * index))
@@ -167,6 +170,7 @@ def test_entries_that_overlap_often_are_refused_soon(length: int) -> None:
     assert seconds < 10
 
 
+@pytest.mark.slow
 def test_entries_without_data_sectors_take_little_time() -> None:
     """R23, R40: each claims the pages of the 126 that follow it."""
     places = [GIB + PAGE * n for n in range(126)]
@@ -177,6 +181,7 @@ def test_entries_without_data_sectors_take_little_time() -> None:
     assert seconds < 10
 
 
+@pytest.mark.slow
 def test_many_entries_of_zero_descriptors_are_refused_soon() -> None:
     """R40: 126 in each of 16384 entries."""
     page = page_of_entry(1, 0, PAGE, zero_descriptors(126, 1))
@@ -195,6 +200,7 @@ def test_too_many_descriptors_in_one_entry_are_refused(count: int) -> None:
     assert seconds_to_refuse(log, "R40", text) < 2
 
 
+@pytest.mark.slow
 def test_most_updates_that_are_accepted_are_replayed() -> None:
     """R35, R40: as separate intervals."""
     log = SyntheticLog(64 * MIB, entry_of_zeros(MAX_LOG_DESCRIPTORS))
@@ -204,6 +210,7 @@ def test_most_updates_that_are_accepted_are_replayed() -> None:
 # -- memory ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_for_entries_is_bounded() -> None:
     """R40: well below one page for each entry."""
     log = SyntheticLog(16 * MIB, run_from(IMPOSSIBLE_TAIL + 1, IMPOSSIBLE_TAIL))
@@ -211,6 +218,7 @@ def test_memory_for_entries_is_bounded() -> None:
     assert peak < 4 * MIB + 16 * MIB // PAGE * KIB
 
 
+@pytest.mark.slow
 def test_memory_for_zero_descriptors_is_bounded() -> None:
     """R35: some hundred bytes for each one."""
     count = 50_000

@@ -163,6 +163,7 @@ def assert_stored(source: OverlaySource, zero: bytes, start: int, length: int) -
     assert seen == zero[start : start + length]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.data())
 def test_overlay_reads_like_a_changed_copy(data: st.DataObject) -> None:

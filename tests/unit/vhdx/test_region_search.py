@@ -51,6 +51,7 @@ def test_regions_in_unusual_places_are_found(tmp_path: Path) -> None:
     assert salvaged(path) == spec.expected_disk(0, spec.virtual_disk_size)
 
 
+@pytest.mark.slow
 def test_a_table_of_several_mib_is_found_from_its_start(tmp_path: Path) -> None:
     spec = large_disk()
     path = wiped(tmp_path / "disk.vhdx", spec, TABLES)

@@ -39,6 +39,7 @@ def ranges(draw: st.DrawFn) -> tuple[bytes, int, int]:
     return bitmap, first_bit, draw(st.integers(0, 8 * len(bitmap) - first_bit))
 
 
+@pytest.mark.slow
 @settings(max_examples=1000, deadline=None, derandomize=True)
 @given(ranges())
 @example((b"\x0f\x00", 4, 12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ near_page_borders = st.builds(
 claims = st.tuples(near_page_borders, st.one_of(st.integers(0, 100), st.just(PAGE_BITS + 5)))
 
 
+@pytest.mark.slow
 @given(st.lists(claims, max_size=12))
 def test_claims_behave_like_a_set(sequence: list[tuple[int, int]]) -> None:
     space = SpaceMap()

@@ -113,6 +113,7 @@ def add_many(name: str) -> None:
         Results("r").add(done(f"{name}{number}", padding="x" * 9000))
 
 
+@pytest.mark.slow
 def test_many_programs_add_to_one_file() -> None:
     context = multiprocessing.get_context("spawn")
     programs = [context.Process(target=add_many, args=(name,)) for name in "ab"]

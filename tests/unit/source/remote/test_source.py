@@ -44,6 +44,7 @@ def asked(server: WebServer) -> list[tuple[int, int]]:
     return sorted((found[0], found[1] or 0) for found in ranges if found)
 
 
+@pytest.mark.slow
 def test_any_range_is_exact(server: WebServer) -> None:
     with opened(server) as source:
         assert source.size == SIZE
@@ -102,6 +103,7 @@ def test_small_gaps_are_fetched_and_large_ones_are_not(server: WebServer) -> Non
     assert asked(server) == expected
 
 
+@pytest.mark.slow
 def test_no_byte_is_fetched_twice_by_many_threads(server: WebServer) -> None:
     server.latency = 0.01
     with opened(server) as source, ThreadPoolExecutor(6) as threads:
@@ -176,6 +178,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", CHANGES)
 def test_another_version_is_refused(server: WebServer, problem: str) -> None:
     with opened(server) as source:
@@ -202,6 +205,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", REFUSED)
 def test_answer_that_is_not_what_was_asked_for_is_refused(server: WebServer, problem: str) -> None:
     with opened(server) as source:
@@ -244,6 +248,7 @@ def test_the_kernel_knows_nothing_of_it(server: WebServer) -> None:
         _ = source.descriptor
 
 
+@pytest.mark.slow
 def test_a_read_can_be_given_up(server: WebServer) -> None:
     with opened(server, RemoteOptions(timeout=60)) as source, ThreadPoolExecutor(1) as threads:
         server.fault = faults.always(faults.late(0.5))

@@ -117,6 +117,7 @@ def test_aws_profile_that_needs_boto3(tmp_path: Path, monkeypatch: pytest.Monkey
     assert caught.value.hint == "install it: pip install boto3"
 
 
+@pytest.mark.slow
 def test_aws_profile_that_gives_no_credentials(tmp_path: Path) -> None:
     pytest.importorskip("boto3")
     (tmp_path / "config").write_text(PROFILE)
