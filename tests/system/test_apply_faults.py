@@ -13,7 +13,7 @@ import pytest
 from tests.support.builder import MIB
 from tests.support.checkpoints import BASE, CHILD
 from tests.support.cli import Outcome, run
-from tests.support.faults import Fault, Host, errnos_of, fails
+from tests.support.faults import Fault, Host, errnos_of, fails, leave_out_syncs
 from tests.support.files import names_in
 from vhdx2raw import convert
 from vhdx2raw.operations.state import default_state_path
@@ -44,7 +44,9 @@ class Stage:
     def play(self, *faults: Fault) -> tuple[Outcome, Host]:
         """Run the command on a fresh image of the base."""
         state = default_state_path("disk.img")
-        convert("base.vhdx", "disk.img", force=True, sync=False, state=state)
+        for path in ("disk.img", state):  # to replace a file takes a file system longer
+            Path(path).unlink(missing_ok=True)
+        convert("base.vhdx", "disk.img", sync=False, state=state)
         host = Host(faults)
         with host.installed():
             outcome = run(self._capfd, *self.words)
@@ -77,6 +79,7 @@ def test_any_failing_call_is_made_good_by_the_same_command(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    leave_out_syncs(monkeypatch)
     stage = Stage(
         [*COMMANDS[name], "--workers", "1"] if name == "update" else COMMANDS[name], capfd
     )

@@ -27,6 +27,7 @@ from tests.support.faults import (
     fails,
     fails_afterwards,
     is_short,
+    leave_out_syncs,
 )
 from tests.support.files import names_in
 from vhdx2raw.cli.record import program
@@ -74,8 +75,11 @@ def scene(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def stage(scene: str, tmp_path: Path, capfd: Capture) -> Iterator[Stage]:
+def stage(
+    scene: str, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stage]:
     """Give the stage of a scene, whose sources must be as they were in the end."""
+    leave_out_syncs(monkeypatch)
     program()  # what it is called is looked up once in a process, in folders of Python's own
     stage = Stage(SCENES[scene], tmp_path, capfd)
     yield stage
