@@ -80,6 +80,7 @@ def test_zeros_that_only_a_log_promises_are_written(
     assert written_sectors(sink, 512) == set(range(4096))
 
 
+@pytest.mark.slow
 @cases(25)
 @given(order=st.permutations(range(6)), missing=st.integers(2, 6), data=st.data())
 def test_promised_blocks_lie_anywhere(order: list[int], missing: int, data: st.DataObject) -> None:

@@ -51,6 +51,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert error.value.path == "https://host/disk.vhdx"
 
 
+@pytest.mark.slow
 def test_what_reads_urls_is_loaded_for_urls_only(tmp_path: Path) -> None:
     words = [sys.executable, "-c", LOADED, "testdata/sample.vhdx", str(tmp_path / "disk.img")]
     done = subprocess.run(words, check=True, capture_output=True, text=True)

@@ -117,6 +117,7 @@ def test_a_hole_is_not_counted(tmp_path: Path) -> None:
     assert "found 1 MiB" in warning
 
 
+@pytest.mark.slow
 def test_of_much_space_only_a_sample_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
