@@ -73,6 +73,10 @@ class Extent(NamedTuple):
         """
         self.source.pread_into(self.file_offset, buffer)
 
+    def places(self) -> list[tuple[Source, int, int]]:
+        """Return (source, file offset, length) of what is read for stored data."""
+        return [(self.source, self.file_offset, self.length)]
+
     def prefetch(self) -> None:
         """Expect that stored data is read soon."""
         self.source.prefetch(self.file_offset, self.length)

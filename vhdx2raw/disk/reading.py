@@ -109,6 +109,13 @@ class Blend(NamedTuple):
         end = ceil_div(self.virtual_end, self.sector_size)
         return end - self.virtual_offset // self.sector_size
 
+    def places(self) -> list[tuple[Source, int, int]]:
+        """Return (source, file offset, length) of where each image holds what it has of it."""
+        return [
+            (share.image.source, self.virtual_offset + share.distance, self.length)
+            for share in self.shares
+        ]
+
     def prefetch(self) -> None:
         """Expect that it is read soon."""
         for share in self.shares:
@@ -152,7 +159,7 @@ class Blend(NamedTuple):
         """Yield the blend without those shares that are nothing but holes of their files."""
         shares = tuple(filter(self._may_be_data, self.shares))
         if shares:
-            yield self._replace(shares=shares)
+            yield self if len(shares) == len(self.shares) else self._replace(shares=shares)
 
     def _may_be_data(self, share: Share) -> bool:
         start, end = self.virtual_offset + share.distance, self.virtual_end + share.distance

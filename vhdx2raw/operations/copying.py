@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import cycle
+from itertools import chain, cycle
 from threading import Lock
 from typing import Literal
 
@@ -204,8 +204,13 @@ class Copy:
             if stretch.kind is not ExtentKind.DATA:
                 yield stretch
                 continue
+            parts = stretch.iter_without_holes()
+            first = next(parts, None)
+            if first is stretch:
+                yield stretch
+                continue
             done, data_bytes = stretch.virtual_offset, 0
-            for data in stretch.iter_without_holes():
+            for data in chain([first] if first else [], parts):
                 if done < data.virtual_offset:
                     yield Extent(ExtentKind.ZERO, done, data.virtual_offset - done)
                 yield data

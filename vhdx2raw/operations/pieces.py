@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from vhdx2raw.disk.extents import Extent, ExtentKind
 from vhdx2raw.disk.reading import Stretch
-from vhdx2raw.units import MIB
+from vhdx2raw.source.base import Source
+from vhdx2raw.units import KIB, MIB
 
 PREFETCH_SIZE = 16 * MIB
 """Bytes that are asked for before they are read."""
@@ -22,6 +23,8 @@ ORDERED_SIZE, ORDERED_COUNT = 2048 * MIB, 16384
 """Bytes of data, and pieces, that are put into the order of the file."""
 MIN_IN_ORDER = 4 * MIB
 """Bytes of a file read one after the other, after which the host has noticed that."""
+MAX_SKIP = 64 * KIB
+"""Bytes that may be left out between them; the host reads so much more than was asked for."""
 
 
 class Piece(NamedTuple):
@@ -104,13 +107,12 @@ def iter_prefetched(pieces: Iterable[Piece], read_ahead: int = 0) -> Iterator[Pi
     """
     size = max(PREFETCH_SIZE, read_ahead)
     ahead: deque[Piece] = deque()
-    bytes_ahead = in_order = file_end = 0
+    bytes_ahead = 0
+    in_order = _InOrder()
     for piece in pieces:
         for stretch in piece.data:
-            follows = isinstance(stretch, Extent) and stretch.file_offset == file_end
-            in_order = in_order + stretch.length if follows else 0
-            file_end = stretch.file_offset + stretch.length if isinstance(stretch, Extent) else 0
-            if read_ahead or in_order < MIN_IN_ORDER:
+            is_expected = [in_order.note(*place) for place in stretch.places()]
+            if read_ahead or not all(is_expected):
                 stretch.prefetch()
             bytes_ahead += stretch.length
         ahead.append(piece)
@@ -119,6 +121,21 @@ def iter_prefetched(pieces: Iterable[Piece], read_ahead: int = 0) -> Iterator[Pi
             bytes_ahead -= sum(stretch.length for stretch in first.data)
             yield first
     yield from ahead
+
+
+class _InOrder:
+    """Which files are read in order, each by itself: a chain goes to and fro between them."""
+
+    def __init__(self) -> None:
+        # By file, where the last read ended, and how many bytes came in order until then.
+        self._reads: dict[Source, tuple[int, int]] = {}
+
+    def note(self, source: Source, file_offset: int, length: int) -> bool:
+        """Note a read; return whether the host expects it."""
+        end, in_order = self._reads.get(source, (0, 0))
+        in_order = in_order + length if 0 <= file_offset - end <= MAX_SKIP else 0
+        self._reads[source] = file_offset + length, in_order
+        return in_order >= MIN_IN_ORDER
 
 
 def iter_in_file_order(pieces: Iterable[Piece]) -> Iterator[Piece]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ from tests.support.builder import (
     KIB,
     MIB,
     Block,
+    BlockState,
     DataDescriptorSpec,
     ImageSpec,
     LogEntrySpec,
     LogSpec,
+    child_of,
 )
 from tests.support.sources import forget_holes
 from vhdx2raw import convert, host
@@ -259,6 +262,26 @@ def test_reading_ahead_asks_for_what_does_not_follow(
     for index in spec.blocks:
         start = spec.block_file_offset(index)
         assert set(range(start, start + MIB, 4096)) <= asked
+
+
+@pytest.mark.parametrize("step", [4096, 64 * 1024])
+def test_files_that_are_read_in_turn_are_read_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Of each, only the first few MiB are asked for; then the host knows."""
+    parent = ImageSpec(32 * MIB, 2 * MIB, dict.fromkeys(range(16), Block()), tag="parent")
+    bits = {sector for sector in range(4096) if sector * 512 // step % 2}
+    block = Block(BlockState.PARTIALLY_PRESENT, sector_bits=bits)
+    child = child_of(
+        parent, ".\\parent.vhdx", block_size=2 * MIB, blocks=dict.fromkeys(range(16), block)
+    )
+    parent.write(tmp_path / "parent.vhdx")
+    child.write(tmp_path / "child.vhdx")
+    asked: Counter[int] = Counter()
+    monkeypatch.setattr(host, "prefetch", lambda file, _, length: asked.update({file: length}))
+    convert(tmp_path / "child.vhdx", tmp_path / "disk.img", workers=1)
+    assert len(asked) == 2
+    assert all(0 < size < 6 * MIB for size in asked.values())
 
 
 def test_reading_ahead_of_an_overlay_ends_with_the_file(
