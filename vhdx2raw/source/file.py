@@ -47,8 +47,7 @@ class FileSource(Source):
             OSError: The host cannot open it.
         """
         self.name = os.fspath(path)
-        # What the host said when it was asked last: a hole from here on, then data, up to there.
-        self._known = 0, 0, 0
+        self._data = 0, 0  # what the host called data when it was asked last
         self._path = os.path.abspath(path)  # noqa: PTH100 - what it names must stay the same
         # O_NONBLOCK: opening a FIFO would wait for a writer. It has no effect on regular files.
         flags = host.flags("O_RDONLY", "O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK")
@@ -119,15 +118,15 @@ class FileSource(Source):
                     yield begin, place - begin
                 begin = hole_end
             # Asked at most once for each piece of this size, however the file is scattered.
-            after = max(hole_end, self._known[2])
+            after = max(hole_end, self._data[1])
             place = max(place + HOLE_SIZE, ceil_div(after, HOLE_SIZE) * HOLE_SIZE)
         if begin < end:
             yield begin, end - begin
 
     def _find_data(self, file_offset: int) -> int:
-        """Return where data begins at an offset or after it, and remember what lies around it."""
-        hole, start, stop = self._known
-        if not hole <= file_offset < stop:
+        """Return where data begins at an offset or after it, and keep where that ends."""
+        start, stop = self._data
+        if not start <= file_offset < stop:
             try:
                 found = host.find_data(self._descriptor, file_offset, self.size)
                 # Past the end of a file that became shorter lies a hole too; reading says so.
@@ -138,8 +137,7 @@ class FileSource(Source):
             if not knows_holes:
                 found = 0, self.size
             # Where nothing more is stored, that is remembered as data without a byte.
-            start, stop = found or (self.size, self.size)
-            self._known = min(file_offset, start), start, stop
+            start, stop = self._data = found or (self.size, self.size)
         return max(file_offset, start)
 
     def status(self) -> Status:
