@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vhdx2raw.disk.extents import Extent, ExtentKind
+from vhdx2raw.disk.extents import ExtentKind
 from vhdx2raw.disk.reading import Stretch
 from vhdx2raw.source.base import Source
 from vhdx2raw.units import KIB, MIB
@@ -161,10 +161,8 @@ def _take(pieces: Iterator[Piece]) -> list[Piece]:
 def _place_of(piece: Piece) -> tuple[str, int]:
     """Return in which file, and where, the data of a piece begins; zeros come first."""
     for stretch in piece.data:
-        extents = (stretch,) if isinstance(stretch, Extent) else stretch.iter_extents()
-        for extent in extents:
-            if extent.image is not None:
-                return extent.image.source.name, extent.file_offset
+        for source, file_offset, _ in stretch.places():
+            return source.name, file_offset
     return "", 0
 
 
